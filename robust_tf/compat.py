@@ -1,0 +1,86 @@
+"""The differences between Keras 2.15 (TensorFlow 2.15) and Keras 3, in one place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
+
+
+def serializable(cls: type) -> type:
+    """Registers `cls` with Keras under `robust_tf>Name`, so that files load without `custom_objects`."""
+    return keras.saving.register_keras_serializable(package="robust_tf")(cls)
+
+
+def serialize(value: Any) -> Any:
+    """The JSON-ready form of a Keras object, a dataclass of ours, or a plain value."""
+    return keras.saving.serialize_keras_object(value)
+
+
+def deserialize(config: Any) -> Any:
+    """Inverse of `serialize`; already built objects and plain values pass through."""
+    if isinstance(config, dict) and "class_name" in config:
+        return keras.saving.deserialize_keras_object(config)
+    return config
+
+
+def float32_weight(
+    layer: keras.layers.Layer, name: str, size: int, initializer: str
+) -> Any:
+    """A trainable float32 vector of `layer` that mixed precision does not cast down."""
+    no_cast = {"autocast": False} if KERAS_3 else {"experimental_autocast": False}
+    return layer.add_weight(
+        name=name, shape=(size,), dtype="float32", initializer=initializer, **no_cast
+    )
+
+
+def moving_average(
+    layer: keras.layers.Layer, name: str, size: int, initializer: str
+) -> Any:
+    """A float32 statistic of `layer`, updated by each replica alone and averaged when read.
+
+    Only a variable that synchronises on reading can be assigned inside a loop of a replica, which
+    is what an attack in batch-normalisation mode 'training' does.
+    """
+    if KERAS_3:
+        return keras.Variable(
+            initializer=initializer,
+            shape=(size,),
+            dtype="float32",
+            trainable=False,
+            autocast=False,
+            aggregation="mean",
+            synchronization="on_read",
+            name=name,
+        )
+    return layer.add_weight(
+        name=name,
+        shape=(size,),
+        dtype="float32",
+        initializer=initializer,
+        trainable=False,
+        experimental_autocast=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.MEAN,
+    )
+
+
+def layers_of(model: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """All layers below `model`, itself included, however deeply nested."""
+    return list(model._flatten_layers())
+
+
+def raw(variable: Any) -> tf.Variable:
+    """The `tf.Variable` behind a variable of either Keras."""
+    return variable.value if KERAS_3 else variable
+
+
+def build_optimizer(
+    optimizer: keras.optimizers.Optimizer, variables: list[Any]
+) -> None:
+    """Creates the optimiser's slots, once, before a replica context or a restore needs them."""
+    if not optimizer.built if KERAS_3 else not getattr(optimizer, "_built", False):
+        optimizer.build(variables)

@@ -1,0 +1,95 @@
+"""CNN-4C3F(F): the four-convolution, three-dense network of the ADR paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import gin
+import keras
+
+from robust_tf.models.layers import Dropout
+from robust_tf.models.split import SplitClassifier, split
+
+# Number of layers of the chain below that belong to the generator.
+CUTS = {"2conv": 3, "3conv": 4, "4conv": 7, "4conv1fc": 8, "4conv2fc": 10}
+
+
+@gin.configurable
+def CNN(
+    input_shape: Sequence[int],
+    num_classes: int,
+    filters: int | Sequence[int] = 32,
+    hidden: int = 200,
+    cut: str = "4conv",
+) -> SplitClassifier:
+    """Conv(F) Conv(F) pool Conv(F) Conv(F) pool flatten | FC(H) dropout(0.5) FC(H) FC(C).
+
+    3x3 convolutions without padding, ReLU after each layer but the last, 2x2 max-pooling. He-normal
+    convolutions, zero-initialised last layer, the other dense layers U(+-1/sqrt(fan_in)).
+
+    Args:
+      input_shape: (height, width, channels), at least 18 by 18.
+      num_classes: number of logits, >= 2.
+      filters: F for all four convolutions, as the paper names them (32 for MNIST, 64 for CIFAR-10),
+        or four numbers, such as (32, 32, 64, 64), the Carlini-Wagner network which it cites.
+      hidden: H, 200 for MNIST, 256 for CIFAR-10.
+      cut: where the intermediate layer z is, after '2conv' (its pooling included), '3conv', '4conv'
+        (flattened; the paper's choice), '4conv1fc' or '4conv2fc' (Table 5).
+
+    Raises:
+      ValueError: images too small, unknown cut, filters neither one nor four numbers.
+
+    Source: Bui et al. (2020), supplement section 7; kernels and initialisers from the released
+    `small_cnn.py`.
+    """
+    widths = (filters,) * 4 if isinstance(filters, int) else tuple(filters)
+    if len(widths) != 4 or min(widths) < 1:
+        raise ValueError(f"CNN(filters={filters}): one number or four, each >= 1.")
+    if cut not in CUTS:
+        raise ValueError(f"CNN(cut={cut!r}): must be one of {tuple(CUTS)}.")
+    if len(input_shape) != 3 or min(input_shape[:2]) < 18:
+        raise ValueError(
+            f"CNN(input_shape={tuple(input_shape)}): images of 18x18 pixels or more are needed; "
+            "use MLP for points."
+        )
+    layers = [
+        _conv(widths[0], "conv1"),
+        _conv(widths[1], "conv2"),
+        keras.layers.MaxPooling2D(name="pool1"),
+        _conv(widths[2], "conv3"),
+        _conv(widths[3], "conv4"),
+        keras.layers.MaxPooling2D(name="pool2"),
+        keras.layers.Flatten(name="flatten"),
+        _dense(hidden, "fc1"),
+        Dropout(0.5, name="dropout"),
+        _dense(hidden, "fc2"),
+        logits_layer(num_classes, "zeros"),
+    ]
+    return split(layers, CUTS[cut], tuple(input_shape), "cnn")
+
+
+def _conv(filters: int, name: str) -> keras.layers.Layer:
+    he_normal = keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
+    return keras.layers.Conv2D(
+        filters, 3, activation="relu", kernel_initializer=he_normal, name=name
+    )
+
+
+def _dense(units: int, name: str) -> keras.layers.Layer:
+    """A ReLU layer with PyTorch's kernel initialiser, U(+-1/sqrt(fan_in))."""
+    uniform = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+    return keras.layers.Dense(
+        units, activation="relu", kernel_initializer=uniform, name=name
+    )
+
+
+def logits_layer(num_classes: int, kernel_initializer: object) -> keras.layers.Layer:
+    """The last layer, float32 under every dtype policy: bfloat16 logits have two good digits."""
+    if num_classes < 2:
+        raise ValueError(f"num_classes={num_classes}: must be 2 or more.")
+    return keras.layers.Dense(
+        num_classes,
+        kernel_initializer=kernel_initializer,
+        dtype="float32",
+        name="logits",
+    )

@@ -1,0 +1,68 @@
+"""How a forward pass is run: batch-normalisation mode and the seed of its dropout masks.
+
+Keras passes one flag, `training`, down to its layers. Adversarial training needs more: an attack may
+use batch statistics without touching the moving averages, and a resumed run must draw the masks that
+the stopped one would have drawn. Both travel in a context that the layers of
+`robust_tf.models.layers` read while a graph is traced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+BATCH_NORM_MODES = ("running", "batch", "training")
+
+
+class _Context(threading.local):
+    """Per thread, because `tf.distribute` traces each replica in a thread of its own."""
+
+    batch_norm: str | None = None
+    seed: tf.Tensor | None = None
+
+
+_CONTEXT = _Context()
+
+
+@contextlib.contextmanager
+def forward_mode(
+    batch_norm: str | None = None, seed: tf.Tensor | tuple[int, int] | None = None
+) -> Iterator[None]:
+    """Runs the forward passes inside with this batch-normalisation mode and dropout seed.
+
+    Args:
+      batch_norm: 'running' (moving averages), 'batch' (statistics of the batch, moving averages
+        untouched), 'training' (statistics of the batch, moving averages updated), or None: as the
+        `training` flag of the call says.
+      seed: int32 (2,), from which dropout masks are drawn, or None: TensorFlow's global generator.
+
+    Raises:
+      ValueError: unknown mode.
+    """
+    check_batch_norm_mode(batch_norm, allow_none=True)
+    before = _CONTEXT.batch_norm, _CONTEXT.seed
+    _CONTEXT.batch_norm = batch_norm
+    _CONTEXT.seed = None if seed is None else tf.convert_to_tensor(seed, tf.int32)
+    try:
+        yield
+    finally:
+        _CONTEXT.batch_norm, _CONTEXT.seed = before
+
+
+def check_batch_norm_mode(mode: str | None, allow_none: bool = False) -> None:
+    """Raises ValueError unless `mode` is one of `BATCH_NORM_MODES`."""
+    if mode not in BATCH_NORM_MODES and not (allow_none and mode is None):
+        raise ValueError(f"batch_norm={mode!r}: must be one of {BATCH_NORM_MODES}.")
+
+
+def batch_norm_mode(training: bool | None) -> str:
+    """The mode in force here."""
+    return _CONTEXT.batch_norm or ("training" if training else "running")
+
+
+def dropout_seed() -> tf.Tensor | None:
+    """The seed in force here, int32 (2,), or None."""
+    return _CONTEXT.seed

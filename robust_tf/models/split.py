@@ -1,0 +1,115 @@
+"""A network cut in two: images -> generator -> features -> classifier -> logits."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from robust_tf import compat
+from robust_tf.models.layers import BatchNormalization
+
+
+class Outputs(NamedTuple):
+    """What one forward pass gives: logits float32 (B, C); features (B, ...), the network's dtype."""
+
+    logits: tf.Tensor
+    features: tf.Tensor
+
+
+@compat.serializable
+class SplitClassifier(keras.Model):
+    """An image classifier f = h(g(x)) whose intermediate layer z = g(x) can be reached.
+
+    Args:
+      generator: built Keras model, images float32 (B, H, W, C) in [0, 1] -> features z.
+      classifier: built Keras model, features z -> logits (B, num_classes).
+
+    Raises:
+      ValueError: the two do not fit together, or the classifier ends in a softmax.
+    """
+
+    def __init__(self, generator: keras.Model, classifier: keras.Model, **kwargs: Any):
+        super().__init__(**kwargs)
+        if tuple(generator.output_shape[1:]) != tuple(classifier.input_shape[1:]):
+            raise ValueError(
+                f"SplitClassifier: the generator gives features of shape {generator.output_shape[1:]}"
+                f", the classifier takes {classifier.input_shape[1:]}."
+            )
+        activation = getattr(classifier.layers[-1], "activation", None)
+        if isinstance(classifier.layers[-1], keras.layers.Softmax) or (
+            activation is keras.activations.softmax
+        ):
+            raise ValueError(
+                "SplitClassifier: the classifier ends in a softmax; it must return logits."
+            )
+        self.generator, self.classifier = generator, classifier
+        self.built = True
+
+    def build(self, input_shape: Any = None) -> None:
+        """Nothing to do: both halves come built."""
+        self.built = True
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of one image."""
+        return tuple(self.generator.input_shape[1:])
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits."""
+        return int(self.classifier.output_shape[-1])
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether examples of a batch see each other in a training forward."""
+        kinds = (BatchNormalization, keras.layers.BatchNormalization)
+        return any(isinstance(layer, kinds) for layer in compat.layers_of(self))
+
+    def features(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """z = g(x)."""
+        return self.generator(x, training=training)
+
+    def classify(self, z: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Logits float32 (B, num_classes) of features z."""
+        return tf.cast(self.classifier(z, training=training), tf.float32)
+
+    def forward(self, x: tf.Tensor, training: bool = False) -> Outputs:
+        """Logits and features in one forward pass."""
+        z = self.features(x, training)
+        return Outputs(self.classify(z, training), z)
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Logits float32 (B, num_classes)."""
+        return self.forward(inputs, training).logits
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "generator": compat.serialize(self.generator),
+            "classifier": compat.serialize(self.classifier),
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> SplitClassifier:
+        halves = {
+            key: compat.deserialize(config[key]) for key in ("generator", "classifier")
+        }
+        return cls(name=config.get("name"), **halves)
+
+
+def split(
+    layers: list[keras.layers.Layer], cut: int, input_shape: tuple[int, ...], name: str
+) -> SplitClassifier:
+    """A `SplitClassifier` from a chain of layers, the first `cut` of which are the generator."""
+    generator = keras.Sequential(
+        [keras.Input(tuple(input_shape)), *layers[:cut]], name="generator"
+    )
+    classifier = keras.Sequential(
+        [keras.Input(tuple(generator.output_shape[1:])), *layers[cut:]],
+        name="classifier",
+    )
+    return SplitClassifier(generator, classifier, name=name)
