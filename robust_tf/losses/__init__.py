@@ -1,0 +1,19 @@
+"""Losses as pure functions: tensors in, one float32 value per example out.
+
+No function here averages over the batch that it returns: the training step reduces once, over the global batch.
+"""
+
+from robust_tf.losses.compactness import global_compactness, local_compactness, pair_weights
+from robust_tf.losses.labels import conditional_entropy, cross_entropy
+from robust_tf.losses.smoothness import kl_divergence, smoothness, virtual_adversarial
+
+__all__ = [
+    "conditional_entropy",
+    "cross_entropy",
+    "global_compactness",
+    "kl_divergence",
+    "local_compactness",
+    "pair_weights",
+    "smoothness",
+    "virtual_adversarial",
+]

@@ -1,0 +1,176 @@
+"""Local and global compactness of intermediate features (ADR, Bui et al., ECCV 2020, arXiv 2007.05123).
+
+Distances are power means over the m features, (mean_k |z_k - z'_k|^p)^(1/p) = m^(-1/p) ||z - z'||_p, so that their size
+does not depend on m. The paper leaves p open (p >= 1); the released code uses p = 1, the default here.
+"""
+
+import math
+from typing import Literal
+
+import tensorflow as tf
+
+from robust_tf.losses.labels import as_float32, as_labels
+
+Pairs = Literal["clean_adv", "clean_clean", "adv_adv", "all"]
+PAIRS = ("clean_adv", "clean_clean", "adv_adv", "all")
+
+
+def local_compactness(
+    z: tf.Tensor, z_adv: tf.Tensor, norm: float = 1, detach_clean: bool = False
+) -> tf.Tensor:
+    """Distance between the features of an image and of its adversarial example (ADR, Eq. 1).
+
+    Args:
+        z: (B, ...) features of clean images; flattened to (B, m).
+        z_adv: features of the adversarial examples, same shape.
+        norm: p >= 1: 1 gives the mean absolute difference, 2 the root mean square. Where z equals z_adv the gradient
+            is 0 for every p.
+        detach_clean: whether the gradient stops at z. The paper has it on both sides (the default); the released code
+            detaches, which collapses a network that does not normalise z.
+
+    Returns:
+        (B,) float32, >= 0.
+
+    Raises:
+        ValueError: norm below 1 or not finite, features not floating or of different shapes.
+    """
+    _check_norm(norm)
+    z, z_adv = _feature_pair(z, z_adv)
+    if detach_clean:
+        z = tf.stop_gradient(z)
+    difference = tf.abs(z - z_adv)
+    if norm == 1:
+        return tf.reduce_mean(difference, axis=-1)
+    return _root(tf.reduce_mean(_power(difference, norm), axis=-1), norm)
+
+
+def pair_weights(y_a: tf.Tensor, y_b: tf.Tensor, alpha: float = 0.99) -> tf.Tensor:
+    """Weights that draw pairs of one class together and push pairs of two classes apart (ADR, Eq. 2).
+
+    w_ij = (alpha - 1[y_i != y_j]) / alpha. The released code divides the label distances by their maximum over the
+    batch, which is 0/0 in a batch of one class; the indicator is the same number elsewhere and exact there.
+
+    Args:
+        y_a: (A,) integer class ids.
+        y_b: (B,) integer class ids.
+        alpha: in (0, 1); the nearer to 1, the weaker the repulsion. The released code uses 0.99 and asserts
+            alpha >= 0.9 (a repulsion of at most 1/9); smaller values can let features grow without bound.
+
+    Returns:
+        (A, B) float32: 1 where the labels are equal, 1 - 1/alpha < 0 elsewhere.
+
+    Raises:
+        ValueError: alpha outside (0, 1), or labels one-hot or not integer.
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(
+            f"alpha={alpha} is outside (0, 1), where pairs of different classes repel; use 0.99 as ADR's code does."
+        )
+    same = as_labels(y_a, name="y_a")[:, None] == as_labels(y_b, name="y_b")[None, :]
+    return tf.where(same, tf.constant(1.0), tf.constant(1 - 1 / alpha, tf.float32))
+
+
+def global_compactness(
+    z: tf.Tensor,
+    z_adv: tf.Tensor,
+    y: tf.Tensor,
+    alpha: float = 0.99,
+    pairs: Pairs = "clean_adv",
+    norm: float = 1,
+    detach_clean: bool = False,
+) -> tf.Tensor:
+    """Weighted distances between the features of all pairs in the batch (ADR, Eq. 3).
+
+    The value of example i is the mean over j of w_ij d(z_j, z'_i), so that the mean over i is the mean over all ordered
+    pairs, diagonal included, as in the released code. The pairs are those within the batch that is given: under
+    tf.distribute, those within one replica.
+
+    Args:
+        z: (B, ...) features of clean images; flattened to (B, m).
+        z_adv: features of the adversarial examples, same shape.
+        y: (B,) integer class ids.
+        alpha: in (0, 1), see pair_weights.
+        pairs: which pairs are taken: 'clean_adv' (released code), 'clean_clean' (Eq. 3 as written), 'adv_adv', or 'all'
+            ordered pairs of the 2B clean and adversarial examples, where example i has the mean of its two rows.
+        norm: p >= 1 of the distance, see local_compactness.
+        detach_clean: whether the gradient stops at z, see local_compactness.
+
+    Returns:
+        (B,) float32; negative where repulsion outweighs attraction.
+
+    Raises:
+        ValueError: unknown pairs; 'clean_clean' with detach_clean, which has no gradient; alpha or norm out of range;
+            features not floating or of different shapes; labels one-hot, not integer, or of another batch size.
+    """
+    if pairs not in PAIRS:
+        raise ValueError(f"pairs={pairs!r} is unknown; use one of {', '.join(map(repr, PAIRS))}.")
+    if pairs == "clean_clean" and detach_clean:
+        raise ValueError(
+            "pairs='clean_clean' with detach_clean=True has no gradient; use detach_clean=False or other pairs."
+        )
+    _check_norm(norm)
+    z, z_adv = _feature_pair(z, z_adv)
+    y = as_labels(y, z.shape[0])
+    if detach_clean:
+        z = tf.stop_gradient(z)
+    if pairs == "all":
+        both = tf.concat([z, z_adv], axis=0)
+        weights = tf.tile(pair_weights(y, y, alpha), [2, 2])
+        rows = tf.reduce_mean(weights * _pairwise_distances(both, both, norm), axis=1)
+        first, second = tf.split(rows, 2)
+        return 0.5 * (first + second)
+    rows, columns = {
+        "clean_adv": (z_adv, z),
+        "clean_clean": (z, z),
+        "adv_adv": (z_adv, z_adv),
+    }[pairs]
+    return tf.reduce_mean(
+        pair_weights(y, y, alpha) * _pairwise_distances(rows, columns, norm), axis=1
+    )
+
+
+def _pairwise_distances(a: tf.Tensor, b: tf.Tensor, norm: float) -> tf.Tensor:
+    """(A, m), (B, m) -> (A, B) power-mean distances."""
+    difference = tf.abs(a[:, None, :] - b[None, :, :])
+    if norm == 1:
+        return tf.reduce_mean(difference, axis=-1)
+    return _root(tf.reduce_mean(_power(difference, norm), axis=-1), norm)
+
+
+def _feature_pair(z: tf.Tensor, z_adv: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Both features as (B, m) float32."""
+    z, z_adv = as_float32(z, "z"), as_float32(z_adv, "z_adv")
+    if not z.shape.is_compatible_with(z_adv.shape):
+        raise ValueError(
+            f"z has shape {tuple(z.shape)} and z_adv {tuple(z_adv.shape)}; take both at the same cut of the network, "
+            "from batches of the same size."
+        )
+    return _flatten(z, "z"), _flatten(z_adv, "z_adv")
+
+
+def _flatten(z: tf.Tensor, name: str) -> tf.Tensor:
+    if z.shape.rank in (0, 1):
+        raise ValueError(f"{name} has shape {tuple(z.shape)}, but (batch, features...) is needed.")
+    if z.shape.rank == 2:
+        return z
+    # The width is given as a number where it is known: reshaping to -1 fails for a batch of 0.
+    width = z.shape[1:].num_elements() if z.shape.rank is not None else None
+    width = tf.reduce_prod(tf.shape(z)[1:]) if width is None else width
+    return tf.reshape(z, [tf.shape(z)[0], width])
+
+
+def _check_norm(norm: float) -> None:
+    if not (norm >= 1 and math.isfinite(norm)):
+        raise ValueError(f"norm={norm} is not a finite p >= 1; use 1 (ADR's code) or 2.")
+
+
+def _power(magnitude: tf.Tensor, norm: float) -> tf.Tensor:
+    return tf.square(magnitude) if norm == 2 else tf.pow(magnitude, float(norm))
+
+
+def _root(mean: tf.Tensor, norm: float) -> tf.Tensor:
+    """mean^(1/p) with gradient 0, not infinity, at mean = 0."""
+    positive = mean > 0
+    safe = tf.where(positive, mean, 1.0)
+    root = tf.sqrt(safe) if norm == 2 else tf.pow(safe, 1 / float(norm))
+    return tf.where(positive, root, 0.0)

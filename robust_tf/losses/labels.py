@@ -1,0 +1,107 @@
+"""Losses on logits alone or on logits and integer labels, and the input checks that all losses share."""
+
+import tensorflow as tf
+
+
+def as_float32(values: tf.Tensor, name: str) -> tf.Tensor:
+    """Casts floating values of any width to float32, in which every loss is computed.
+
+    Args:
+        values: tensor of any shape and of a floating type (bfloat16, float16, float32, float64).
+        name: what the error calls the tensor.
+
+    Returns:
+        The same values as float32; gradients pass through the cast.
+
+    Raises:
+        ValueError: the values are not of a floating type.
+    """
+    values = tf.convert_to_tensor(values)
+    if not values.dtype.is_floating:
+        raise ValueError(
+            f"{name} has type {values.dtype.name}, but a loss needs floating values; "
+            f"convert first, for images tf.cast({name}, tf.float32) / 255."
+        )
+    return tf.cast(values, tf.float32)
+
+
+def as_logits(logits: tf.Tensor, name: str = "logits") -> tf.Tensor:
+    """Casts logits to float32 and checks that they are (B, C).
+
+    Raises:
+        ValueError: not floating, or known not to be of rank 2.
+    """
+    logits = as_float32(logits, name)
+    if logits.shape.rank not in (None, 2):
+        raise ValueError(
+            f"{name} has shape {tuple(logits.shape)}, but (batch, classes) is needed; "
+            "flatten or pool all other axes first."
+        )
+    return logits
+
+
+def as_labels(y: tf.Tensor, batch: int | None = None, name: str = "y") -> tf.Tensor:
+    """Casts class ids to int64 and checks that they are integers of shape (B,).
+
+    Args:
+        y: class ids.
+        batch: static batch size that y has to have, where it is known.
+        name: what the error calls the tensor.
+
+    Raises:
+        ValueError: one-hot or otherwise not of rank 1, not of an integer type, or of another batch size.
+    """
+    y = tf.convert_to_tensor(y)
+    if y.shape.rank not in (None, 1):
+        raise ValueError(
+            f"{name} has shape {tuple(y.shape)}, but integer class ids of shape (batch,) are needed; "
+            f"one-hot labels become class ids by tf.argmax({name}, axis=-1), "
+            f"a column of ids by tf.squeeze({name}, axis=-1)."
+        )
+    if not y.dtype.is_integer:
+        raise ValueError(
+            f"{name} has type {y.dtype.name}, but class ids of an integer type are needed; "
+            f"use tf.cast({name}, tf.int64)."
+        )
+    if batch is not None and y.shape.rank == 1 and y.shape[0] not in (None, batch):
+        raise ValueError(
+            f"{name} has {y.shape[0]} labels for a batch of {batch} examples; give one each."
+        )
+    return tf.cast(y, tf.int64)
+
+
+def cross_entropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy of the true class, per example (ADR, arXiv 2007.05123, Eq. 4).
+
+    Args:
+        logits: (B, C), any floating type.
+        y: (B,) integer class ids in [0, C).
+
+    Returns:
+        (B,) float32, -log p_y in nats, >= 0.
+
+    Raises:
+        ValueError: logits not (B, C), or labels one-hot, not integer, or of another batch size.
+    """
+    logits = as_logits(logits)
+    y = as_labels(y, logits.shape[0] if logits.shape.rank else None)
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
+
+
+def conditional_entropy(logits: tf.Tensor) -> tf.Tensor:
+    """Entropy of the predicted distribution, per example (ADR, arXiv 2007.05123, Eq. 5).
+
+    ADR takes it of adversarial examples. The gradient passes through both factors of p log p, as in the released
+    code, so that minimising it makes predictions sharp.
+
+    Args:
+        logits: (B, C), any floating type.
+
+    Returns:
+        (B,) float32, -sum_c p_c log p_c in nats, in [0, log C].
+
+    Raises:
+        ValueError: logits not (B, C).
+    """
+    log_p = tf.nn.log_softmax(as_logits(logits))
+    return -tf.reduce_sum(tf.exp(log_p) * log_p, axis=-1)

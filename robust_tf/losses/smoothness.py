@@ -1,0 +1,113 @@
+"""Divergences between predictions on an image and on a perturbed image."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from robust_tf.losses.labels import as_float32, as_logits
+
+
+def kl_divergence(logits_p: tf.Tensor, logits_q: tf.Tensor) -> tf.Tensor:
+    """KL(p || q) of two softmax distributions, with gradients to both (as TRADES needs it, Zhang et al., 2019).
+
+    Args:
+        logits_p: (B, C) logits of the first distribution, any floating type.
+        logits_q: (B, C) logits of the second.
+
+    Returns:
+        (B,) float32 in nats, >= 0 up to rounding.
+
+    Raises:
+        ValueError: not (B, C), not floating, or of different shapes.
+    """
+    logits_p, logits_q = as_logits(logits_p, "logits_p"), as_logits(logits_q, "logits_q")
+    if not logits_p.shape.is_compatible_with(logits_q.shape):
+        raise ValueError(
+            f"logits_p has shape {tuple(logits_p.shape)} and logits_q {tuple(logits_q.shape)}; "
+            "they have to be of the same batch and classes."
+        )
+    log_p, log_q = tf.nn.log_softmax(logits_p), tf.nn.log_softmax(logits_q)
+    return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=-1)
+
+
+def smoothness(logits: tf.Tensor, logits_adv: tf.Tensor) -> tf.Tensor:
+    """KL(clean || adversarial) with the clean side detached (ADR, arXiv 2007.05123, Eq. 6).
+
+    ADR's released code has the cross-entropy with the clean distribution as soft target, which is this plus a constant:
+    the gradient is the same, and this is 0 where the predictions agree.
+
+    Args:
+        logits: (B, C) logits of clean images; no gradient flows to them.
+        logits_adv: (B, C) logits of adversarial examples.
+
+    Returns:
+        (B,) float32 in nats, >= 0 up to rounding.
+
+    Raises:
+        ValueError: not (B, C), not floating, or of different shapes.
+    """
+    return kl_divergence(tf.stop_gradient(tf.convert_to_tensor(logits)), logits_adv)
+
+
+def virtual_adversarial(
+    network: Callable[[tf.Tensor], tf.Tensor],
+    x: tf.Tensor,
+    logits: tf.Tensor | None = None,
+    *,
+    eps: float = 2.0,
+    xi: float = 0.1,
+    power_iterations: int = 1,
+    seed: Sequence[int] | tf.Tensor = (0, 0),
+) -> tf.Tensor:
+    """Virtual adversarial loss: KL in the direction in which the prediction changes most (Miyato et al., 2018).
+
+    "Virtual Adversarial Training: A Regularization Method for Supervised and Semi-Supervised Learning", IEEE TPAMI,
+    algorithm 1: a random unit direction d is turned by power iteration towards the top eigenvector of the Hessian of
+    KL(p(x) || p(x + r)) at r = 0, by finite differences of size xi. The loss is KL(p(x) || p(x + eps d)); its gradient
+    passes through the perturbed forward only, neither through p(x) nor through d. x + eps d is not clipped to [0, 1],
+    as in the paper.
+
+    Args:
+        network: images (B, ...) -> logits (B, C). Noise in it (dropout) drowns the finite difference.
+        x: (B, ...) floating images in [0, 1].
+        logits: (B, C) logits of x where the caller has them, to save a forward.
+        eps: L2 length of the perturbation in pixel units, > 0.
+        xi: L2 length of the finite difference in pixel units, > 0.
+        power_iterations: forward and backward passes spent on the direction; 0 leaves it random.
+        seed: (2,) integers or integer tensor; the same seed gives the same directions.
+
+    Returns:
+        (B,) float32 in nats, >= 0 up to rounding.
+
+    Raises:
+        ValueError: eps, xi or power_iterations out of range, images not floating, logits not (B, C).
+    """
+    for name, value in (("eps", eps), ("xi", xi)):
+        if not (value > 0 and math.isfinite(value)):
+            raise ValueError(
+                f"{name}={value} is not a finite L2 length > 0; use {name}=2.0 or less."
+            )
+    if int(power_iterations) != power_iterations or power_iterations < 0:
+        raise ValueError(f"power_iterations={power_iterations} is not an integer >= 0; use 1.")
+    x = tf.stop_gradient(as_float32(x, "x"))
+    clean = tf.stop_gradient(as_logits(network(x) if logits is None else logits))
+    noise = tf.random.stateless_normal(tf.shape(x), tf.convert_to_tensor(seed))
+    direction = _unit(noise, otherwise=tf.zeros_like(x))
+    for _ in range(int(power_iterations)):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(direction)
+            divergence = kl_divergence(clean, network(x + xi * direction))
+        direction = _unit(tape.gradient(divergence, direction), otherwise=direction)
+    return kl_divergence(clean, network(x + eps * tf.stop_gradient(direction)))
+
+
+def _unit(v: tf.Tensor, otherwise: tf.Tensor) -> tf.Tensor:
+    """v scaled to L2 length 1 per example; `otherwise` where v is 0, as for a saturated softmax."""
+    axes = list(range(1, v.shape.rank))
+    # The largest entry is divided out first: the squares of a tiny gradient would underflow.
+    peak = tf.reduce_max(tf.abs(v), axis=axes, keepdims=True)
+    usable = peak > 0
+    v = v / tf.where(usable, peak, 1.0)
+    length = tf.sqrt(tf.reduce_sum(tf.square(v), axis=axes, keepdims=True))
+    return tf.where(usable, v / tf.where(usable, length, 1.0), otherwise)
