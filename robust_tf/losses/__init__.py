@@ -1,6 +1,7 @@
 """Losses as pure functions: tensors in, one float32 value per example out.
 
-No function here averages over the batch that it returns: the training step reduces once, over the global batch.
+No function here averages over the batch that it returns: the training step reduces once, over the
+global batch.
 """
 
 from robust_tf.losses.compactness import global_compactness, local_compactness, pair_weights

@@ -1,4 +1,4 @@
-"""Losses on logits alone or on logits and integer labels, and the input checks that all losses share."""
+"""Losses on logits and integer labels, and the input checks that all losses share."""
 
 import tensorflow as tf
 
@@ -49,13 +49,14 @@ def as_labels(y: tf.Tensor, batch: int | None = None, name: str = "y") -> tf.Ten
         name: what the error calls the tensor.
 
     Raises:
-        ValueError: one-hot or otherwise not of rank 1, not of an integer type, or of another batch size.
+        ValueError: one-hot or otherwise not of rank 1, not of an integer type, or of another batch
+            size.
     """
     y = tf.convert_to_tensor(y)
     if y.shape.rank not in (None, 1):
         raise ValueError(
-            f"{name} has shape {tuple(y.shape)}, but integer class ids of shape (batch,) are needed; "
-            f"one-hot labels become class ids by tf.argmax({name}, axis=-1), "
+            f"{name} has shape {tuple(y.shape)}, but integer class ids of shape (batch,) are "
+            f"needed; one-hot labels become class ids by tf.argmax({name}, axis=-1), "
             f"a column of ids by tf.squeeze({name}, axis=-1)."
         )
     if not y.dtype.is_integer:
@@ -78,7 +79,8 @@ def cross_entropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         y: (B,) integer class ids in [0, C).
 
     Returns:
-        (B,) float32, -log p_y in nats, >= 0.
+        (B,) float32, -log p_y in nats, >= 0. A class id out of range is TensorFlow's
+            InvalidArgumentError on a CPU and NaN on a GPU.
 
     Raises:
         ValueError: logits not (B, C), or labels one-hot, not integer, or of another batch size.
@@ -91,8 +93,8 @@ def cross_entropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 def conditional_entropy(logits: tf.Tensor) -> tf.Tensor:
     """Entropy of the predicted distribution, per example (ADR, arXiv 2007.05123, Eq. 5).
 
-    ADR takes it of adversarial examples. The gradient passes through both factors of p log p, as in the released
-    code, so that minimising it makes predictions sharp.
+    ADR takes it of adversarial examples. The gradient passes through both factors of p log p, as in
+    the released code, so that minimising it makes predictions sharp.
 
     Args:
         logits: (B, C), any floating type.

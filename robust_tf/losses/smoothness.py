@@ -9,7 +9,9 @@ from robust_tf.losses.labels import as_float32, as_logits
 
 
 def kl_divergence(logits_p: tf.Tensor, logits_q: tf.Tensor) -> tf.Tensor:
-    """KL(p || q) of two softmax distributions, with gradients to both (as TRADES needs it, Zhang et al., 2019).
+    """KL(p || q) of two softmax distributions, with gradients to both.
+
+    TRADES (Zhang et al., 2019) takes it of clean and adversarial logits.
 
     Args:
         logits_p: (B, C) logits of the first distribution, any floating type.
@@ -34,8 +36,8 @@ def kl_divergence(logits_p: tf.Tensor, logits_q: tf.Tensor) -> tf.Tensor:
 def smoothness(logits: tf.Tensor, logits_adv: tf.Tensor) -> tf.Tensor:
     """KL(clean || adversarial) with the clean side detached (ADR, arXiv 2007.05123, Eq. 6).
 
-    ADR's released code has the cross-entropy with the clean distribution as soft target, which is this plus a constant:
-    the gradient is the same, and this is 0 where the predictions agree.
+    ADR's released code has the cross-entropy with the clean distribution as soft target, which is
+    this plus a constant: the gradient is the same, and this is 0 where the predictions agree.
 
     Args:
         logits: (B, C) logits of clean images; no gradient flows to them.
@@ -60,16 +62,23 @@ def virtual_adversarial(
     power_iterations: int = 1,
     seed: Sequence[int] | tf.Tensor = (0, 0),
 ) -> tf.Tensor:
-    """Virtual adversarial loss: KL in the direction in which the prediction changes most (Miyato et al., 2018).
+    """Virtual adversarial loss: KL where the prediction changes most (Miyato et al., 2018).
 
-    "Virtual Adversarial Training: A Regularization Method for Supervised and Semi-Supervised Learning", IEEE TPAMI,
-    algorithm 1: a random unit direction d is turned by power iteration towards the top eigenvector of the Hessian of
-    KL(p(x) || p(x + r)) at r = 0, by finite differences of size xi. The loss is KL(p(x) || p(x + eps d)); its gradient
-    passes through the perturbed forward only, neither through p(x) nor through d. x + eps d is not clipped to [0, 1],
+    "Virtual Adversarial Training: A Regularization Method for Supervised and Semi-Supervised
+    Learning", IEEE TPAMI, algorithm 1: a random unit direction d is turned by power iteration
+    towards the top eigenvector of the Hessian of KL(p(x) || p(x + r)) at r = 0, by finite
+    differences of length xi. The loss is KL(p(x) || p(x + eps d)); its gradient passes through the
+    perturbed forward only, neither through p(x) nor through d. x + eps d is not clipped to [0, 1],
     as in the paper.
 
+    The default xi is not the paper's 1e-6: the logits at x and at x + xi d are rounded separately,
+    and the difference has to stand above that. On a small network for digits, the median cosine to
+    the exact Hessian-vector product was 0.65 to 0.7 at xi = 1e-6 and at least 0.99 from 1e-3 to 0.3
+    in float32; in bfloat16 it was below 0.2 at 1e-6 and at least 0.99 at 0.1 and 0.3.
+
     Args:
-        network: images (B, ...) -> logits (B, C). Noise in it (dropout) drowns the finite difference.
+        network: images (B, ...) -> logits (B, C). Noise in it (dropout) drowns the finite
+            difference.
         x: (B, ...) floating images in [0, 1].
         logits: (B, C) logits of x where the caller has them, to save a forward.
         eps: L2 length of the perturbation in pixel units, > 0.
@@ -81,7 +90,8 @@ def virtual_adversarial(
         (B,) float32 in nats, >= 0 up to rounding.
 
     Raises:
-        ValueError: eps, xi or power_iterations out of range, images not floating, logits not (B, C).
+        ValueError: eps, xi or power_iterations out of range, images not floating, logits not (B,
+            C).
     """
     for name, value in (("eps", eps), ("xi", xi)):
         if not (value > 0 and math.isfinite(value)):
@@ -91,6 +101,11 @@ def virtual_adversarial(
     if int(power_iterations) != power_iterations or power_iterations < 0:
         raise ValueError(f"power_iterations={power_iterations} is not an integer >= 0; use 1.")
     x = tf.stop_gradient(as_float32(x, "x"))
+    if x.shape.rank is None or x.shape.rank < 2:
+        raise ValueError(
+            f"x has shape {x.shape}, but (batch, pixels...) of known rank is needed; "
+            "use tf.ensure_shape(x, (None, height, width, channels))."
+        )
     clean = tf.stop_gradient(as_logits(network(x) if logits is None else logits))
     noise = tf.random.stateless_normal(tf.shape(x), tf.convert_to_tensor(seed))
     direction = _unit(noise, otherwise=tf.zeros_like(x))
@@ -98,12 +113,13 @@ def virtual_adversarial(
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(direction)
             divergence = kl_divergence(clean, network(x + xi * direction))
-        direction = _unit(tape.gradient(divergence, direction), otherwise=direction)
+        gradient = tape.gradient(divergence, direction, unconnected_gradients="zero")
+        direction = _unit(gradient, otherwise=direction)
     return kl_divergence(clean, network(x + eps * tf.stop_gradient(direction)))
 
 
 def _unit(v: tf.Tensor, otherwise: tf.Tensor) -> tf.Tensor:
-    """v scaled to L2 length 1 per example; `otherwise` where v is 0, as for a saturated softmax."""
+    """Scales v to L2 length 1 per example; `otherwise` where v is 0 (saturated softmax)."""
     axes = list(range(1, v.shape.rank))
     # The largest entry is divided out first: the squares of a tiny gradient would underflow.
     peak = tf.reduce_max(tf.abs(v), axis=axes, keepdims=True)
