@@ -1,0 +1,113 @@
+"""What an adversary raises: one value for each example, from logits (B, C) and labels (B,).
+
+An objective with `targeted=True` takes the labels to be those of the adversary's aim.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import gin
+import tensorflow as tf
+
+from robust_tf import compat, losses
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """Base class.
+
+    Args:
+      targeted: labels are targets; the objective rises as the prediction nears them.
+    """
+
+    targeted: bool = False
+
+    # Whether `values` needs the logits of the clean images, which cost one more forward.
+    needs_reference: ClassVar[bool] = False
+
+    def values(self, logits: tf.Tensor, y: tf.Tensor, reference: tf.Tensor | None) -> tf.Tensor:
+        """(B,) float32, to be raised by the adversary."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """For Keras files and result files."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Objective:
+        """Inverse of `get_config`."""
+        return cls(**config)
+
+
+@gin.configurable
+@compat.serializable
+@dataclasses.dataclass(frozen=True)
+class CrossEntropy(Objective):
+    """CE(f(x'), y); targeted: -CE(f(x'), t)."""
+
+    def values(self, logits: tf.Tensor, y: tf.Tensor, reference: tf.Tensor | None) -> tf.Tensor:
+        value = losses.cross_entropy(logits, y)
+        return -value if self.targeted else value
+
+
+@gin.configurable
+@compat.serializable
+@dataclasses.dataclass(frozen=True)
+class Margin(Objective):
+    """-max(z_y - max_{j != y} z_j, -confidence); targeted: -max(max_{j != t} z_j - z_t, -confidence).
+
+    Args:
+      confidence: kappa >= 0; the hinge stops pushing where the wrong class leads by kappa. The 50
+        of the released programs keeps it active in practice; inf is the plain margin.
+
+    Source: Carlini & Wagner (2017), in the PGD loop as in Madry et al.'s and Zhang & Wang's
+    programs. The best other class is found by masking with -inf, right for logits of any sign.
+    """
+
+    confidence: float = 50.0
+
+    def __post_init__(self) -> None:
+        if not self.confidence >= 0:
+            raise ValueError(f"Margin(confidence={self.confidence}): must be >= 0; the papers use 50.")
+
+    def values(self, logits: tf.Tensor, y: tf.Tensor, reference: tf.Tensor | None) -> tf.Tensor:
+        lead = margin(logits, y)
+        return -tf.maximum(-lead if self.targeted else lead, -self.confidence)
+
+
+@gin.configurable
+@compat.serializable
+@dataclasses.dataclass(frozen=True)
+class KLDivergence(Objective):
+    """KL between the clean and the adversarial prediction; labels are ignored.
+
+    Args:
+      direction: 'clean_adv' is KL(p(x) || p(x')), the official TRADES; 'adv_clean' is
+        KL(p(x') || p(x)), as in ADR's released TRADES adversary.
+    """
+
+    direction: str = "clean_adv"
+    needs_reference: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.direction not in ("clean_adv", "adv_clean"):
+            raise ValueError(
+                f"KLDivergence(direction={self.direction!r}): must be 'clean_adv' or 'adv_clean'."
+            )
+        if self.targeted:
+            raise ValueError("KLDivergence(targeted=True): it has no labels; use CrossEntropy or Margin.")
+
+    def values(self, logits: tf.Tensor, y: tf.Tensor, reference: tf.Tensor | None) -> tf.Tensor:
+        if self.direction == "clean_adv":
+            return losses.kl_divergence(reference, logits)
+        return losses.kl_divergence(logits, reference)
+
+
+def margin(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """z_y - max_{j != y} z_j, (B,): negative where the prediction is not y."""
+    own = tf.one_hot(y, tf.shape(logits)[1], on_value=True, off_value=False, dtype=tf.bool)
+    minus_inf = tf.constant(float("-inf"), logits.dtype)
+    other = tf.reduce_max(tf.where(own, minus_inf, logits), axis=1)
+    return tf.reduce_sum(tf.where(own, logits, 0.0), axis=1) - other

@@ -1,0 +1,113 @@
+"""Where a gradient attack starts and how it steps."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import gin
+import tensorflow as tf
+
+from robust_tf import compat
+from robust_tf.attacks.threat import Bounds, Threat, check_number
+
+
+@dataclasses.dataclass(frozen=True)
+class _Config:
+    """Keras serialisation of a flat dataclass."""
+
+    def get_config(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> _Config:
+        return cls(**config)
+
+
+@gin.configurable
+@compat.serializable
+@dataclasses.dataclass(frozen=True)
+class CleanStart(_Config):
+    """Starts at the clean image (BIM, MIM)."""
+
+    def __call__(self, threat: Threat, bounds: Bounds, seed: tf.Tensor) -> tf.Tensor:
+        return bounds.center
+
+
+@gin.configurable
+@compat.serializable
+@dataclasses.dataclass(frozen=True)
+class UniformStart(_Config):
+    """Starts at a uniform draw from the ball, clipped to [0, 1] as in Madry et al.'s program."""
+
+    def __call__(self, threat: Threat, bounds: Bounds, seed: tf.Tensor) -> tf.Tensor:
+        noise = threat.random(bounds.center, seed)
+        return threat.project(bounds.center + bounds.radius * noise, bounds)
+
+
+@gin.configurable
+@compat.serializable
+@dataclasses.dataclass(frozen=True)
+class GaussianStart(_Config):
+    """Starts at x + stddev * N(0, I), projected (TRADES: 0.001)."""
+
+    stddev: float = 0.001
+
+    def __post_init__(self) -> None:
+        check_number("GaussianStart", "stddev", self.stddev, 0.0, "TRADES uses 0.001")
+
+    def __call__(self, threat: Threat, bounds: Bounds, seed: tf.Tensor) -> tf.Tensor:
+        center = bounds.center
+        noise = tf.random.stateless_normal(tf.shape(center), seed, dtype=center.dtype)
+        return threat.project(center + self.stddev * noise, bounds)
+
+
+@gin.configurable
+@compat.serializable
+@dataclasses.dataclass(frozen=True)
+class Steepest(_Config):
+    """x + step_size * the unit step of steepest ascent in the threat's norm (PGD)."""
+
+    step_size: float
+
+    def __post_init__(self) -> None:
+        hint = "common are eps / 4, 2 / 255 for CIFAR-10, 0.01 for MNIST"
+        check_number(type(self).__name__, "step_size", self.step_size, 0.0, hint, strict=True)
+
+    def initial(self, x: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """State carried from step to step."""
+        return ()
+
+    def direction(
+        self, gradient: tf.Tensor, state: tuple[tf.Tensor, ...]
+    ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+        """What to take the steepest step along, and the next state."""
+        return gradient, state
+
+
+@gin.configurable
+@compat.serializable
+@dataclasses.dataclass(frozen=True)
+class Momentum(Steepest):
+    """Steps along m <- decay * m + g / mean |g| (MIM).
+
+    Source: Dong et al. (2018). Theirs divides by the L1 norm, CleverHans by the mean, which differs
+    by a constant factor for each image and gives the same signs.
+    """
+
+    decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("Momentum", "decay", self.decay, 0.0, "the paper uses 1")
+
+    def initial(self, x: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return (tf.zeros_like(x),)
+
+    def direction(
+        self, gradient: tf.Tensor, state: tuple[tf.Tensor, ...]
+    ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+        axes = list(range(1, gradient.shape.rank))
+        mean = tf.reduce_mean(tf.abs(gradient), axis=axes, keepdims=True)
+        momentum = self.decay * state[0] + gradient / tf.maximum(mean, 1e-12)
+        return momentum, (momentum,)

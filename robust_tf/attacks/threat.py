@@ -1,0 +1,153 @@
+"""Threat models: the balls in which an adversary may move an image."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import gin
+import tensorflow as tf
+
+from robust_tf import compat
+
+
+class Bounds(NamedTuple):
+    """What a projection needs, computed once per attack.
+
+    center: the clean images; low, high: the box around them, already cut to [0, 1];
+    radius: float32 scalar, the ball's radius after the room left for rounding (L2 only).
+    """
+
+    center: tf.Tensor
+    low: tf.Tensor
+    high: tf.Tensor
+    radius: tf.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Threat:
+    """A norm ball of radius `eps`, in pixel units of images in [0, 1], cut to the box [0, 1].
+
+    Args:
+      eps: radius, a finite number >= 0. 0 leaves only the clean image.
+
+    Raises:
+      ValueError: eps negative, infinite or not a number.
+    """
+
+    eps: float
+
+    def __post_init__(self) -> None:
+        check_number(type(self).__name__, "eps", self.eps, 0.0, "use 8 / 255 for CIFAR-10, 0.3 for MNIST")
+
+    def bounds(self, x: tf.Tensor, scale: tf.Tensor) -> Bounds:
+        """The ball of radius `scale * eps` around images x, scale a scalar in [0, 1]."""
+        raise NotImplementedError
+
+    def project(self, x: tf.Tensor, bounds: Bounds) -> tf.Tensor:
+        """The nearest point of the ball and the box, exact to the last bit."""
+        raise NotImplementedError
+
+    def steepest(self, direction: tf.Tensor) -> tf.Tensor:
+        """The unit step of this norm along which a linear function of gradient `direction` grows most."""
+        raise NotImplementedError
+
+    def random(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """A uniform draw from the unit ball, the shape of x."""
+        raise NotImplementedError
+
+    def distance(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        """The norm of x - y for each example, (B,)."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """For Keras files and result files."""
+        return {"eps": self.eps}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Threat:
+        """Inverse of `get_config`."""
+        return cls(**config)
+
+
+@gin.configurable
+@compat.serializable
+@dataclasses.dataclass(frozen=True)
+class Linf(Threat):
+    """max |x' - x| <= eps."""
+
+    def bounds(self, x: tf.Tensor, scale: tf.Tensor) -> Bounds:
+        # x +- eps rounded to float32 may lie an ulp outside the ball; step such bounds back inside.
+        eps = tf.cast(scale, tf.float64) * self.eps
+        exact = tf.cast(x, tf.float64)
+        high, low = tf.cast(exact + eps, x.dtype), tf.cast(exact - eps, x.dtype)
+        high = tf.where(tf.cast(high, tf.float64) - exact > eps, tf.math.nextafter(high, x), high)
+        low = tf.where(exact - tf.cast(low, tf.float64) > eps, tf.math.nextafter(low, x), low)
+        return Bounds(x, tf.maximum(low, 0.0), tf.minimum(high, 1.0), tf.cast(eps, x.dtype))
+
+    def project(self, x: tf.Tensor, bounds: Bounds) -> tf.Tensor:
+        return tf.clip_by_value(x, bounds.low, bounds.high)
+
+    def steepest(self, direction: tf.Tensor) -> tf.Tensor:
+        return tf.sign(direction)
+
+    def random(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        return tf.random.stateless_uniform(tf.shape(x), seed, -1.0, 1.0, x.dtype)
+
+    def distance(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_max(tf.abs(flat(x) - flat(y)), axis=1)
+
+
+@gin.configurable
+@compat.serializable
+@dataclasses.dataclass(frozen=True)
+class L2(Threat):
+    """||x' - x||_2 <= eps, over all pixels and channels of an image."""
+
+    def bounds(self, x: tf.Tensor, scale: tf.Tensor) -> Bounds:
+        # Each coordinate of center + step is rounded by at most 2^-25 in [0, 1], the norm of the
+        # step itself by a few ulp: leave that much room, so that the result is inside for certain.
+        eps = tf.cast(scale, x.dtype) * self.eps
+        size = tf.cast(tf.reduce_prod(tf.shape(x)[1:]), x.dtype)
+        radius = tf.maximum(eps * (1 - 2.0**-20) - tf.sqrt(size) * 2.0**-24, 0.0)
+        return Bounds(x, tf.zeros([], x.dtype), tf.ones([], x.dtype), radius)
+
+    def project(self, x: tf.Tensor, bounds: Bounds) -> tf.Tensor:
+        step = x - bounds.center
+        shrink = tf.minimum(1.0, bounds.radius / tf.maximum(_norm(step), 1e-12))
+        return tf.clip_by_value(bounds.center + step * shrink, bounds.low, bounds.high)
+
+    def steepest(self, direction: tf.Tensor) -> tf.Tensor:
+        return direction / tf.maximum(_norm(direction), 1e-12)
+
+    def random(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        direction = tf.random.stateless_normal(tf.shape(x), seed, dtype=x.dtype)
+        size = tf.cast(tf.reduce_prod(tf.shape(x)[1:]), x.dtype)
+        fold = tf.random.experimental.stateless_fold_in(seed, 1)
+        shape = tf.concat([tf.shape(x)[:1], tf.ones([tf.rank(x) - 1], tf.int32)], 0)
+        length = tf.random.stateless_uniform(shape, fold, dtype=x.dtype) ** (1 / size)
+        return self.steepest(direction) * length
+
+    def distance(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        return tf.norm(flat(x) - flat(y), axis=1)
+
+
+def flat(x: tf.Tensor) -> tf.Tensor:
+    """(B, ...) -> (B, n)."""
+    return tf.reshape(x, [tf.shape(x)[0], tf.reduce_prod(tf.shape(x)[1:])])
+
+
+def _norm(x: tf.Tensor) -> tf.Tensor:
+    """L2 norm of each example, (B, 1, ..., 1)."""
+    return tf.sqrt(tf.reduce_sum(tf.square(x), axis=list(range(1, x.shape.rank)), keepdims=True))
+
+
+def check_number(
+    owner: str, name: str, value: Any, low: float, hint: str, strict: bool = False
+) -> None:
+    """Raises ValueError unless `value` is a finite number >= low (> low if strict)."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    inside = number and low <= value < float("inf") and not (strict and value == low)
+    if not inside:
+        relation = ">" if strict else ">="
+        raise ValueError(f"{owner}({name}={value!r}): must be a finite number {relation} {low:g}; {hint}.")
