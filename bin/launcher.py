@@ -166,6 +166,7 @@ def call(command: Sequence[str]) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        close_fds=False,  # it holds the lock too: see `lock`
     )
     if done.returncode:
         raise SetupError(
@@ -179,7 +180,8 @@ def call(command: Sequence[str]) -> None:
 def lock(stack: Stack) -> Iterator[None]:
     """Lets one launcher at a time change the environment.
 
-    The lock falls with its process, however that ends.
+    The lock falls with the last process that holds it, however that ends: a pip that outlives a
+    killed launcher still keeps the next one out.
     """
     path = CLONE / f"{stack.venv}.lock"
     try:
@@ -191,6 +193,7 @@ def lock(stack: Stack) -> Iterator[None]:
             "own and activate it."
         ) from error
     with file:
+        os.set_inheritable(file.fileno(), True)
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
