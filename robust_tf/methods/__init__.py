@@ -1,0 +1,17 @@
+"""Training methods: a `RobustModel` around a network, trained by plain Keras or by `bin/train`."""
+
+from robust_tf.methods.adr import ADR, Compactness
+from robust_tf.methods.adversarial import AdversarialTraining
+from robust_tf.methods.base import Batch, RobustModel
+from robust_tf.methods.standard import Standard
+from robust_tf.methods.trades import TRADES
+
+__all__ = [
+    "ADR",
+    "TRADES",
+    "AdversarialTraining",
+    "Batch",
+    "Compactness",
+    "RobustModel",
+    "Standard",
+]

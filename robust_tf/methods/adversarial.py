@@ -1,0 +1,48 @@
+"""Adversarial training (ADV, AT)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gin
+
+from robust_tf import compat, losses
+from robust_tf.attacks import Attack
+from robust_tf.methods.base import Batch, RobustModel, Terms
+from robust_tf.models import SplitClassifier
+
+
+@gin.configurable
+@compat.serializable
+class AdversarialTraining(RobustModel):
+    """(1 - c) CE(f(x'), y) + c CE(f(x), y), x' from `attack`.
+
+    Args:
+      network: to be trained.
+      attack: training adversary, e.g. `PGD(eps=0.3, step_size=0.01, steps=40)`.
+      clean_weight: c in [0, 1). 0 trains on adversarial images alone; 0.5, half and half, is the
+        ADV baseline of the ADR paper.
+
+    Source: Madry et al. (2018); half and half: Bui et al. (2020), released TensorFlow program.
+    """
+
+    def __init__(
+        self, network: SplitClassifier, attack: Attack, clean_weight: float = 0.0, **kwargs: Any
+    ):
+        if not 0 <= clean_weight < 1:
+            raise ValueError(
+                f"AdversarialTraining(clean_weight={clean_weight!r}): must be in [0, 1)."
+            )
+        self.clean_weight = float(clean_weight)
+        self.needs_clean = clean_weight > 0
+        weights = {"clean": clean_weight, "adversarial": 1 - clean_weight}
+        super().__init__(network, attack, weights, **kwargs)
+
+    def terms(self, batch: Batch) -> Terms:
+        return {
+            "clean": lambda: losses.cross_entropy(batch.clean.logits, batch.y),
+            "adversarial": lambda: losses.cross_entropy(batch.adv.logits, batch.y),
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "clean_weight": self.clean_weight}

@@ -1,0 +1,27 @@
+"""Training on clean images, the baseline that any attack breaks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gin
+
+from robust_tf import compat, losses
+from robust_tf.methods.base import Batch, RobustModel, Terms
+from robust_tf.models import SplitClassifier
+
+
+@gin.configurable
+@compat.serializable
+class Standard(RobustModel):
+    """Cross-entropy of clean images."""
+
+    needs_adv = False
+
+    def __init__(self, network: SplitClassifier, attack: None = None, **kwargs: Any):
+        if attack is not None:
+            raise ValueError("Standard trains on clean images; it takes no attack.")
+        super().__init__(network, None, {"cross_entropy": 1.0}, **kwargs)
+
+    def terms(self, batch: Batch) -> Terms:
+        return {"cross_entropy": lambda: losses.cross_entropy(batch.clean.logits, batch.y)}
