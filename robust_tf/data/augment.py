@@ -30,7 +30,8 @@ class Augmentation:
     pad: int = 0
     flip: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Checks the fields."""
         try:
             pad = -1 if isinstance(self.pad, bool) else operator.index(self.pad)
         except TypeError:

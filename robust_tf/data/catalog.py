@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
 import functools
 import hashlib
-import io
-import logging
 import operator
-import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import gin
 import numpy as np
 import tensorflow as tf
 
+from robust_tf.data import prepared
 from robust_tf.data.augment import Augmentation
-
-
-class DataError(RuntimeError):
-    """A dataset cannot be read; the message says what was tried and what to do."""
+from robust_tf.data.prepared import Arrays
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,7 +33,8 @@ class Split:
     images: np.ndarray
     labels: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Checks the fields."""
         images, labels = np.asarray(self.images), np.asarray(self.labels)
         if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(
@@ -68,6 +62,7 @@ class Split:
             object.__setattr__(self, name, array)
 
     def __len__(self) -> int:
+        """Number of examples N."""
         return len(self.labels)
 
     def take(self, n: int) -> Split:
@@ -101,7 +96,8 @@ class Data:
     num_classes: int
     augmentation: Augmentation = Augmentation()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Checks the fields."""
         for which in ("train", "validation", "test"):
             labels = getattr(self, which).labels
             if len(labels) and not 0 <= labels.min() <= labels.max() < self.num_classes:
@@ -128,9 +124,6 @@ class Data:
                 digest.update(f"{array.dtype.str}{array.shape}".encode())
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:16]
-
-
-Arrays = tuple[np.ndarray, np.ndarray]
 
 
 def _read_digits() -> tuple[Arrays, Arrays]:
@@ -221,7 +214,7 @@ def load(
     _check_whole("data.seed", seed)
     size = entry.validation_size if validation_size is None else validation_size
     _check_whole("data.validation_size", size)
-    train, test = entry.read() if entry.read else _read_tfds(name, data_dir, entry.source)
+    train, test = entry.read() if entry.read else prepared.read(name, data_dir, entry.source)
     images, labels = train
     if size >= len(labels):
         raise ValueError(
@@ -247,10 +240,3 @@ def _check_whole(name: str, value: int) -> None:
         fine = False
     if not fine:
         raise ValueError(f"{name} is {value!r}; it must be a whole number, 0 or more.")
-
-
-def _read_tfds(name: str, data_dir: str | None, source: str) -> tuple[Arrays, Arrays]:
-    import tensorflow_datasets as tfds  # slow, and digits does without it
-
-    train, test = tfds.load(name, split=["train", "test"], data_dir=data_dir, batch_size=-1)
-    return tuple((s["image"].numpy(), s["label"].numpy()) for s in (train, test))
