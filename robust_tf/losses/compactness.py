@@ -16,7 +16,7 @@ Pairs = Literal["clean_adv", "clean_clean", "adv_adv", "all"]
 PAIRS = get_args(Pairs)
 
 # Width of a slice in the pairwise distances: B x B x 128 floats are 8 MB at B = 128. On two cores
-# it was the fastest of 10 to 512 at m = 512, and of 64 to 800 at m = 3200.
+# it was the fastest of 11 to 512 at m = 512, and of 64 to 800 at m = 3200.
 FEATURES_AT_ONCE = 128
 
 
