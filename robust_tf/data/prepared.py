@@ -181,5 +181,5 @@ def _quiet() -> Iterator[None]:
 def _short(error: BaseException) -> str:
     """Kind and first line of an error, at most 200 characters."""
     text = str(getattr(error, "message", "") or error).strip()
-    line = text.splitlines()[0] if text else ""
+    line = re.sub(r"\{\{.*?\}\} *", "", text.splitlines()[0]) if text else ""  # names of TF nodes
     return f"{type(error).__name__}: {line}"[:200].rstrip(" .:")
