@@ -194,7 +194,11 @@ def lock(stack: Stack) -> Iterator[None]:
         ) from error
     with file:
         os.set_inheritable(file.fileno(), True)
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another launcher, which is making {stack.venv}")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
