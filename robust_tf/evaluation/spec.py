@@ -1,0 +1,233 @@
+"""Attacks as text, `PGD(eps=8/255, step_size=2/255, steps=20)`, and attacks' names."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from robust_tf import attacks as library
+from robust_tf.attacks import Attack, MultiTargeted, ProjectedGradient
+from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Margin
+from robust_tf.attacks.steps import CleanStart, Momentum
+from robust_tf.attacks.threat import Linf
+
+_BINARY = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+_UNARY = {ast.UAdd: operator.pos, ast.USub: operator.neg}
+
+
+def parse_attack(text: str) -> Attack:
+    """The attack that `text` describes: calls of names in `robust_tf.attacks`, and arithmetic.
+
+    Nothing is evaluated but calls of those names with numbers, strings, True, False, None and
+    other such calls. Arguments are given by name, an attack to be wrapped may stand alone.
+
+    Example:
+      parse_attack("MultiTargeted(PGD(eps=8/255, step_size=2/255, steps=20))")
+
+    Raises:
+      ValueError: what is wrong, where, and the nearest right name.
+    """
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(
+            f"cannot read the attack {text!r}: {getattr(error, 'msg', error)}. It is written like "
+            "PGD(eps=8/255, step_size=2/255, steps=20)."
+        ) from None
+    attack = _value(node, text)
+    if not isinstance(attack, Attack):
+        raise ValueError(f"{text.strip()!r} is not an attack; known: {', '.join(_attack_names())}.")
+    return attack
+
+
+def parse_attacks(text: str) -> dict[str, Attack]:
+    """Attacks by a readable name, from descriptions divided by semicolons.
+
+    Raises:
+      ValueError: as `parse_attack`; or there is none.
+    """
+    parts = [part for part in text.split(";") if part.strip()]
+    if not parts:
+        raise ValueError("no attacks given; e.g. 'PGD(eps=8/255, step_size=2/255, steps=20)'.")
+    return named(parse_attack(part) for part in parts)
+
+
+def as_attacks(attacks: Mapping[str, Attack] | Sequence[Attack] | str) -> dict[str, Attack]:
+    """Attacks by name from any of the forms that `evaluate` takes.
+
+    Raises:
+      TypeError: something else is among them.
+      ValueError: as `parse_attacks`.
+    """
+    if isinstance(attacks, str):
+        return parse_attacks(attacks)
+    if isinstance(attacks, Attack):
+        attacks = [attacks]
+    items = dict(attacks) if isinstance(attacks, Mapping) else dict(enumerate(attacks))
+    for name, attack in items.items():
+        if not isinstance(attack, Attack):
+            raise TypeError(
+                f"attack {name!r} is {attack!r}; expected an Attack, e.g. "
+                "attacks.PGD(eps=8/255, step_size=2/255, steps=20)."
+            )
+    return dict(attacks) if isinstance(attacks, Mapping) else named(items.values())
+
+
+def named(attacks: Iterable[Attack]) -> dict[str, Attack]:
+    """Attacks by `name_of`, made unique by their step size or, failing that, a number."""
+    attacks = list(dict.fromkeys(attacks))
+    names = [name_of(attack) for attack in attacks]
+    for index, attack in enumerate(attacks):
+        inner = attack.attack if isinstance(attack, MultiTargeted) else attack
+        if names.count(name_of(attack)) > 1 and isinstance(inner, ProjectedGradient):
+            names[index] += f" step={inner.step.step_size:.4g}"
+    result: dict[str, Attack] = {}
+    for name, attack in zip(names, attacks, strict=True):
+        unique, number = name, 2
+        while unique in result:
+            unique, number = f"{name} ({number})", number + 1
+        result[unique] = attack
+    return result
+
+
+def name_of(attack: Attack) -> str:
+    """A readable name: 'PGD-40 eps=0.3', 'MIM-20 multi-targeted L2 eps=0.5 restarts=5'."""
+    if isinstance(attack, MultiTargeted):
+        inner = name_of(attack.attack).replace(" targeted", "")
+        kind, _, rest = inner.partition(" ")
+        return f"{kind} multi-targeted {rest}".strip()
+    if not isinstance(attack, ProjectedGradient):
+        return type(attack).__name__
+    objective, threat = attack.objective, attack.threat
+    parts = [_kind(attack)]
+    if objective.targeted:
+        parts.append("targeted")
+    if not isinstance(threat, Linf):
+        parts.append(type(threat).__name__)
+    parts.append(f"eps={_fraction(threat.eps)}")
+    if attack.restarts > 1:
+        parts.append(f"restarts={attack.restarts}")
+    if attack.keep != "last":
+        parts.append(f"keep={attack.keep}")
+    if attack.batch_norm != "running":
+        parts.append(f"batch_norm={attack.batch_norm}")
+    return " ".join(parts)
+
+
+def _kind(attack: ProjectedGradient) -> str:
+    """FGSM, BIM-20, PGD-20, MIM-20, CW-20, TRADES-10."""
+    clean = isinstance(attack.start, CleanStart)
+    if isinstance(attack.step, Momentum):
+        kind = "MIM"
+    elif isinstance(attack.objective, Margin):
+        kind = "CW"
+    elif isinstance(attack.objective, KLDivergence):
+        kind = "TRADES"
+    elif not isinstance(attack.objective, CrossEntropy):
+        kind = type(attack.objective).__name__
+    elif attack.steps == 1 and attack.step.step_size >= attack.threat.eps:
+        return "FGSM" if clean else "R-FGSM"
+    else:
+        kind = "BIM" if clean else "PGD"
+    return f"{kind}-{attack.steps}"
+
+
+def _fraction(eps: float) -> str:
+    """eps as n/255 where it is such a number, else as a decimal."""
+    pixels = eps * 255
+    if pixels >= 1 and abs(pixels - round(pixels)) < 1e-9 and f"{eps:.4g}" != str(eps):
+        return f"{round(pixels)}/255"
+    return f"{eps:.4g}"
+
+
+def _attack_names() -> list[str]:
+    """Names of what makes an attack: its class, or a preset that returns one."""
+    return [name for name, maker in _makers().items() if _makes_attack(maker)]
+
+
+def _makers() -> dict[str, Callable[..., Any]]:
+    abstract = {"Attack", "Objective", "Threat"}
+    return {n: getattr(library, n) for n in sorted(library.__all__) if n not in abstract}
+
+
+def _makes_attack(maker: Any) -> bool:
+    if inspect.isclass(maker):
+        return issubclass(maker, Attack)
+    return "ProjectedGradient" in str(inspect.signature(maker).return_annotation)
+
+
+def _value(node: ast.expr, text: str) -> Any:
+    """The value of a part of `text`, by a short list of what may stand there."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, (int, float, str, type(None))):
+        return node.value
+    if isinstance(node, ast.UnaryOp) and type(node.op) in _UNARY:
+        return _UNARY[type(node.op)](_number(node.operand, text))
+    if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
+        left, right = _number(node.left, text), _number(node.right, text)
+        try:
+            return _BINARY[type(node.op)](left, right)
+        except ZeroDivisionError:
+            raise ValueError(f"{ast.unparse(node)!r} in {text!r} divides by zero.") from None
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        return _call(node, text)
+    if isinstance(node, ast.Name):
+        raise ValueError(
+            f"{node.id!r} in {text!r} has no arguments; strings take quotes, attacks parentheses, "
+            f"e.g. {node.id}(...)."
+        )
+    raise ValueError(
+        f"{ast.unparse(node)!r} in {text!r} is not allowed; use numbers, + - * /, strings, and "
+        "attacks such as PGD(eps=8/255, step_size=2/255, steps=20)."
+    )
+
+
+def _number(node: ast.expr, text: str) -> float:
+    value = _value(node, text)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{ast.unparse(node)!r} in {text!r} is not a number.")
+    return value
+
+
+def _call(node: ast.Call, text: str) -> Any:
+    name = node.func.id  # type: ignore[attr-defined]
+    makers = _makers()
+    if name not in makers:
+        names = _attack_names()
+        by_lower = {known.lower(): known for known in makers}
+        near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+        hint = f" Did you mean {by_lower[near[0]]}?" if near else ""
+        raise ValueError(f"there is no attack {name!r}.{hint} Known: {', '.join(names)}.")
+    signature = inspect.signature(makers[name])
+    allowed = list(signature.parameters)
+    options = f"{name}({', '.join(_parameter(p) for p in signature.parameters.values())})"
+    for keyword in node.keywords:
+        if keyword.arg not in allowed:
+            near = difflib.get_close_matches(str(keyword.arg), allowed, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise ValueError(f"{name} has no parameter {keyword.arg!r}.{hint} It is {options}.")
+    args = [_value(argument, text) for argument in node.args]
+    kwargs = {str(keyword.arg): _value(keyword.value, text) for keyword in node.keywords}
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise ValueError(f"{ast.unparse(node)}: {error}. It is {options}.") from None
+    try:
+        return makers[name](*args, **kwargs)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{ast.unparse(node)}: {str(error).splitlines()[0]}") from error
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    """'eps' or 'restarts=1'."""
+    if parameter.default is inspect.Parameter.empty:
+        return parameter.name
+    return f"{parameter.name}={parameter.default!r}"

@@ -1,0 +1,121 @@
+"""Reading and writing of whole files through `tf.io.gfile`: a path may be local or in a bucket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+
+class FileError(OSError):
+    """A file cannot be read or written; the message names it, the reason and a way out."""
+
+
+@contextlib.contextmanager
+def atomic(path: str | os.PathLike[str]) -> Iterator[str]:
+    """A path beside `path` to write to; moved over `path` at the end, removed if anything failed.
+
+    So a reader, or a run that was killed meanwhile, sees the old content or the new one, never
+    half of it. Folders above are created. The name keeps the extension, which some writers (Keras)
+    go by.
+
+    Args:
+      path: the file to write, or a folder that does not exist yet.
+
+    Raises:
+      FileError: full disk, read-only folder, or whatever else the file system says.
+    """
+    path = os.fspath(path)
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{uuid.uuid4().hex[:8]}.{name}")
+    try:
+        if folder:
+            tf.io.gfile.makedirs(folder)
+        yield temporary
+        tf.io.gfile.rename(temporary, path, overwrite=True)
+    except BaseException as error:
+        remove(temporary)
+        if isinstance(error, (OSError, tf.errors.OpError)):
+            raise FileError(
+                f"cannot write {path}: {reason(error)}. Free some space, mend the permissions of "
+                f"{folder or 'the current folder'}, or choose another place."
+            ) from error
+        raise
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a UTF-8 file, all of it or nothing.
+
+    Raises:
+      FileError: see `atomic`.
+    """
+    with atomic(path) as temporary, tf.io.gfile.GFile(temporary, "wb") as file:
+        file.write(text.encode())
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Writes JSON, indented, all of it or nothing; keys keep their order.
+
+    Raises:
+      FileError: see `atomic`.
+      TypeError: `value` is not made of what JSON knows.
+    """
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The content of a UTF-8 file.
+
+    Raises:
+      FileError: it is missing or cannot be read.
+    """
+    try:
+        with tf.io.gfile.GFile(os.fspath(path), "rb") as file:
+            return file.read().decode()
+    except (OSError, tf.errors.OpError, UnicodeDecodeError) as error:
+        raise FileError(f"cannot read {os.fspath(path)}: {reason(error)}.") from error
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+      FileError: it is missing, cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise FileError(f"{os.fspath(path)} is not JSON: {error}.") from error
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a file or folder."""
+    return tf.io.gfile.exists(os.fspath(path))
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a folder."""
+    return tf.io.gfile.isdir(os.fspath(path))
+
+
+def remove(path: str | os.PathLike[str]) -> None:
+    """Removes a file or a folder with all in it, as far as that goes; a missing one is fine."""
+    path = os.fspath(path)
+    with contextlib.suppress(OSError, tf.errors.OpError):
+        if tf.io.gfile.isdir(path):
+            tf.io.gfile.rmtree(path)
+        elif tf.io.gfile.exists(path):
+            tf.io.gfile.remove(path)
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what the file system said, without a full stop."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(getattr(error, "message", "") or error).strip()
+    return (text.splitlines()[0] if text else type(error).__name__).rstrip(". ")
