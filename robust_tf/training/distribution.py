@@ -1,0 +1,102 @@
+"""`tf.distribute` strategies by name, and how a dataset is cut for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+NAMES = ("auto", "none", "mirrored", "multi_worker", "tpu", "tpu:NAME")
+
+
+def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
+    """The strategy called `name`.
+
+    'auto': multi-worker where TF_CONFIG describes a cluster, mirrored where there is more than one
+    GPU, none otherwise. 'mirrored': all GPUs, or all logical CPUs where there is no GPU.
+    'multi_worker': from TF_CONFIG. 'tpu' or 'tpu:NAME': by the name of the TPU.
+
+    Raises:
+      ValueError: unknown name, or 'multi_worker' without TF_CONFIG.
+    """
+    gpus = tf.config.list_logical_devices("GPU")
+    if name == "auto":
+        name = (
+            "multi_worker"
+            if os.environ.get("TF_CONFIG")
+            else "mirrored"
+            if len(gpus) > 1
+            else "none"
+        )
+    if name == "none":
+        return tf.distribute.get_strategy()
+    if name == "mirrored":
+        devices = gpus or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    if name == "multi_worker":
+        if not os.environ.get("TF_CONFIG"):
+            raise ValueError(
+                "strategy 'multi_worker' needs the environment variable TF_CONFIG, e.g. "
+                '\'{"cluster": {"worker": ["host1:1234", "host2:1234"]}, '
+                '"task": {"type": "worker", "index": 0}}\' (index 1 on the second machine).'
+            )
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "tpu" or name.startswith("tpu:"):
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name[4:])
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    raise ValueError(f"strategy {name!r}: must be one of {NAMES}.")
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes the run folder."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return True
+    return resolver.task_type in (None, "chief") or (
+        resolver.task_type == "worker"
+        and resolver.task_id == 0
+        and "chief" not in resolver.cluster_spec().jobs
+    )
+
+
+def distribute(
+    strategy: tf.distribute.Strategy, make: Callable[..., tf.data.Dataset], batch_size: int
+) -> Any:
+    """A dataset of global batches, each replica's share made where it is used.
+
+    Args:
+      strategy: under which the elements are consumed by `strategy.run`.
+      make: `shard=(count, index)` -> dataset of that worker's rows of each global batch of
+        `batch_size` examples, the same number in every batch.
+      batch_size: global.
+
+    Raises:
+      ValueError: the batch cannot be shared equally.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        raise ValueError(
+            f"batch_size={batch_size} cannot be shared by {replicas} replicas; "
+            f"take a multiple of {replicas}, e.g. {-(-batch_size // replicas) * replicas}."
+        )
+    if replicas == 1:
+        return make(shard=(1, 0))
+
+    def worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        rows = make(shard=(context.num_input_pipelines, context.input_pipeline_id))
+        shares = replicas // context.num_input_pipelines
+        if shares == 1:
+            return rows
+        # unbatch and batch copy example by example; a reshape does not.
+        return rows.map(
+            lambda x, y: (
+                tf.reshape(x, tf.concat([[shares, -1], tf.shape(x)[1:]], 0)),
+                tf.reshape(y, [shares, -1]),
+            )
+        ).unbatch()
+
+    return strategy.distribute_datasets_from_function(worker)

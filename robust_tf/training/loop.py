@@ -1,0 +1,62 @@
+"""The compiled loop: several steps per call, under any strategy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from robust_tf import compat
+from robust_tf.methods import RobustModel
+
+
+class Loop:
+    """Runs `model.train_step` and `model.test_step` under a strategy.
+
+    One graph serves every call: the number of steps is a tensor. Losses are averaged over the
+    global batch; pairs of global compactness are formed within each replica's share.
+    """
+
+    def __init__(self, model: RobustModel, strategy: tf.distribute.Strategy):
+        self.model, self.strategy = model, strategy
+
+    @tf.function(reduce_retracing=True)
+    def train(self, iterator: Any, steps: tf.Tensor) -> tf.Tensor:
+        """Takes `steps` steps; the number of good ones before the first non-finite loss."""
+        good = tf.constant(0)
+        for _ in tf.range(steps):
+            logs = self.strategy.run(self.model.train_step, args=(next(iterator),))
+            total = self.strategy.reduce(tf.distribute.ReduceOp.SUM, logs["loss"], axis=None)
+            good += tf.cast(tf.math.is_finite(total), tf.int32)
+        return good
+
+    @tf.function(reduce_retracing=True)
+    def _test(self, batch: Any) -> None:
+        self.strategy.run(self.model.test_step, args=(batch,))
+
+    def train_metrics(self) -> dict[str, float]:
+        """Means since the last reset."""
+        return {name: _value(self.model.step_metrics[name]) for name in self.model.train_names}
+
+    def test(self, batches: Any) -> dict[str, float]:
+        """Natural and robust accuracy over batches."""
+        self.reset()
+        for batch in batches:
+            self._test(batch)
+        names = ["natural_accuracy"] + ["robust_accuracy"] * bool(self.model.evaluation_attack)
+        values = {name: _value(self.model.step_metrics[name]) for name in names}
+        self.reset()
+        return values
+
+    def reset(self) -> None:
+        """Starts the means anew."""
+        for metric in self.model.metrics:
+            metric.reset_state()
+
+    def steps_done(self) -> int:
+        """Steps taken since the beginning of the run."""
+        return int(compat.raw(self.model.optimizer.iterations).numpy())
+
+
+def _value(metric: Any) -> float:
+    return float(metric.result())

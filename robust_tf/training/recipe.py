@@ -1,0 +1,108 @@
+"""What a run is: everything that a recipe binds under the gin name `train`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import gin
+import keras
+import tensorflow as tf
+
+from robust_tf import data
+from robust_tf.attacks import Attack
+from robust_tf.methods import RobustModel, Standard
+from robust_tf.models import CNN
+from robust_tf.training.optimizers import SGD, constant
+
+
+@gin.configurable("train")
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """The settings of one run.
+
+    Args:
+      network: builder, (input_shape, num_classes) -> SplitClassifier.
+      method: builder, (network) -> RobustModel.
+      compare_with: another method to train on the same recipe after this one, for a table of both.
+      optimizer: builder, (learning_rate schedule) -> Keras optimiser.
+      schedule: builder, (learning_rate, steps_per_epoch, epochs) -> schedule.
+      learning_rate: at the start, > 0.
+      epochs: >= 1.
+      batch_size: of the whole, over all replicas, >= 1.
+      weight_decay: w of w/2 ||W||^2 over kernels, >= 0.
+      eps_warmup_epochs: over which the training attack grows to its eps, >= 0, fractions allowed.
+      validation_attack: of the robust accuracy by which the best checkpoint is chosen.
+      validate_every: epochs between validations, >= 1.
+      evaluation_attacks: name -> attack, run on the test images at the end.
+      evaluation_examples: test images for that, or None for all.
+      steps_per_call: steps in one call of the compiled loop, >= 1.
+      checkpoint_minutes: between checkpoints inside an epoch; each epoch's end has one anyway.
+      dtype_policy: 'float32', or 'mixed_bfloat16' (faster where the processor has it).
+      seed: of weights, data order and everything random in the step.
+
+    Raises:
+      ValueError: a value outside its range.
+    """
+
+    network: Callable[..., Any] = CNN
+    method: Callable[..., RobustModel] = Standard
+    compare_with: Callable[..., RobustModel] | None = None
+    optimizer: Callable[..., Any] = SGD
+    schedule: Callable[..., Any] = constant
+    learning_rate: float = 0.01
+    epochs: int = 10
+    batch_size: int = 128
+    weight_decay: float = 0.0
+    eps_warmup_epochs: float = 0.0
+    validation_attack: Attack | None = None
+    validate_every: int = 1
+    evaluation_attacks: dict[str, Attack] = dataclasses.field(default_factory=dict)
+    evaluation_examples: int | None = None
+    steps_per_call: int = 10
+    checkpoint_minutes: float = 2.0
+    dtype_policy: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "validate_every", "steps_per_call"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"train.{name}={value!r}: must be an integer >= 1.")
+        for name in ("weight_decay", "eps_warmup_epochs", "checkpoint_minutes"):
+            value = getattr(self, name)
+            if not (isinstance(value, (int, float)) and 0 <= value < float("inf")):
+                raise ValueError(f"train.{name}={value!r}: must be a finite number >= 0.")
+        if not (isinstance(self.learning_rate, (int, float)) and self.learning_rate > 0):
+            raise ValueError(f"train.learning_rate={self.learning_rate!r}: must be > 0.")
+        if self.dtype_policy not in ("float32", "mixed_bfloat16"):
+            raise ValueError(
+                f"train.dtype_policy={self.dtype_policy!r}: must be 'float32' or 'mixed_bfloat16'."
+            )
+        for name in ("network", "method", "optimizer", "schedule"):
+            if not callable(getattr(self, name)):
+                raise ValueError(
+                    f"train.{name}={getattr(self, name)!r}: must be a builder, such as "
+                    f"@{getattr(type(self), name).__name__} (no brackets)."
+                )
+
+    def build(self, dataset: data.Data, strategy: tf.distribute.Strategy) -> RobustModel:
+        """The compiled model, its weights drawn from `seed`."""
+        keras.mixed_precision.set_global_policy(self.dtype_policy)
+        keras.utils.set_random_seed(self.seed)
+        steps = data.steps_per_epoch(dataset.train, self.batch_size)
+        with strategy.scope():
+            network = self.network(input_shape=dataset.image_shape, num_classes=dataset.num_classes)
+            model = self.method(network=network)
+            rate = self.schedule(
+                learning_rate=self.learning_rate, steps_per_epoch=steps, epochs=self.epochs
+            )
+            model.compile(
+                self.optimizer(learning_rate=rate),
+                evaluation_attack=self.validation_attack,
+                weight_decay=self.weight_decay,
+                eps_warmup_steps=round(self.eps_warmup_epochs * steps),
+                seed=self.seed,
+            )
+        return model

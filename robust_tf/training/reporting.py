@@ -1,0 +1,103 @@
+"""What a run tells while it trains: progress bar or lines, metrics.jsonl, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+import tensorflow as tf
+import tqdm
+
+from robust_tf import files
+
+
+class Reporter:
+    """Writes one run's progress; on any worker but the chief it does nothing.
+
+    Args:
+      run_dir: folder of the run.
+      epochs: of the run, for the display.
+      start_epoch: the epoch that is trained first; later lines of metrics.jsonl, left by a process
+        that was killed before its checkpoint, are dropped.
+      chief: whether to write at all.
+    """
+
+    def __init__(self, run_dir: str, epochs: int, start_epoch: int, chief: bool):
+        self.epochs, self.chief = epochs, chief
+        self.bar: Any = None
+        self._path = os.path.join(run_dir, "metrics.jsonl")
+        self._rows: list[dict[str, Any]] = []
+        if not chief:
+            return
+        if start_epoch and tf.io.gfile.exists(self._path):
+            rows = [json.loads(line) for line in files.read_text(self._path).splitlines()]
+            self._rows = [row for row in rows if row["epoch"] <= start_epoch]
+        self._writer = tf.summary.create_file_writer(os.path.join(run_dir, "tensorboard"))
+
+    def open_epoch(self, epoch: int, steps: int, done: int, batch_size: int) -> None:
+        """Starts the bar of an epoch, `done` of its `steps` already behind."""
+        if self.chief:
+            self.bar = tqdm.tqdm(
+                total=steps * batch_size,
+                initial=done * batch_size,
+                desc=f"epoch {epoch + 1}/{self.epochs}",
+                unit="img",
+                unit_scale=True,
+                dynamic_ncols=True,
+                leave=False,
+                disable=not sys.stderr.isatty(),
+            )
+
+    def advance(self, images: int, metrics: dict[str, float]) -> None:
+        """Moves the bar on and shows the running means."""
+        if self.chief:
+            self.bar.set_postfix_str(
+                " ".join(_short(k, v) for k, v in metrics.items()), refresh=False
+            )
+            self.bar.update(images)
+
+    def close_epoch(self, row: dict[str, Any]) -> None:
+        """Ends the bar; prints and records the epoch."""
+        if not self.chief:
+            return
+        self.bar.close()
+        shown = {k: v for k, v in row.items() if k not in ("epoch", "step", "learning_rate")}
+        text = " ".join(_short(name, value) for name, value in shown.items())
+        print(f"epoch {row['epoch']}/{self.epochs} {text}", flush=True)
+        self._rows.append(row)
+        files.write_text(self._path, "".join(json.dumps(r) + "\n" for r in self._rows))
+        with self._writer.as_default(step=row["step"]):
+            for name, value in row.items():
+                if name not in ("epoch", "step"):
+                    tf.summary.scalar(name, value)
+        self._writer.flush()
+
+    def images(self, name: str, images: tf.Tensor, step: int) -> None:
+        """A few images for TensorBoard, where they are images."""
+        if self.chief and images.shape.rank == 4 and images.shape[-1] in (1, 3):
+            with self._writer.as_default(step=step):
+                tf.summary.image(name, images, max_outputs=8)
+
+    def text(self, name: str, text: str) -> None:
+        """A text for TensorBoard, as preformatted Markdown."""
+        if self.chief:
+            with self._writer.as_default(step=0):
+                tf.summary.text(name, "```\n" + text + "\n```")
+
+    def close(self) -> None:
+        """Flushes what is open."""
+        if self.chief:
+            if self.bar is not None:
+                self.bar.close()
+            self._writer.close()
+
+
+def _short(name: str, value: float) -> str:
+    """`natural 98.7%` for accuracies, four significant digits for the rest."""
+    if name.endswith("accuracy"):
+        return f"{name.removesuffix('_accuracy').replace('val_', 'val ')} {100 * value:.2f}%"
+    if name == "images_per_second":
+        return f"{value:.0f} img/s"
+    return f"{name} {value:.4g}"
