@@ -73,7 +73,7 @@ class Attack:
             return tf.stop_gradient(self.run(logits_of(model, self.batch_norm), x, y, seed, scale))
         num_classes, compiled = _compiled(self, model, x)
         check_values(x, y, num_classes)
-        return compiled(x, y, seed, scale)
+        return tf.stop_gradient(compiled(x, y, seed, scale))
 
     def get_config(self) -> dict[str, Any]:
         """For Keras files and result files."""
@@ -155,7 +155,9 @@ def check_values(x: Any, y: Any, num_classes: int) -> None:
 def check_logits(logits: tf.Tensor) -> int:
     """The number of classes of a model's output; warns where it looks like probabilities."""
     if logits.shape.rank != 2:
-        raise ValueError(f"the model returns shape {logits.shape}; expected logits (batch, classes).")
+        raise ValueError(
+            f"the model returns shape {logits.shape}; expected logits (batch, classes)."
+        )
     values = np.asarray(tf.cast(logits, tf.float32))
     if (
         len(values)
@@ -188,7 +190,8 @@ def _compiled(attack: Attack, model: Any, x: tf.Tensor) -> tuple[int, Callable[.
 
         def run(x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
             network = logits_of(alive(), attack.batch_norm)  # type: ignore[arg-type]
-            return attack.run(network, x, y, seed, scale)
+            # Here too: under a caller's tape the graph of the gradient is not even built.
+            return tf.stop_gradient(attack.run(network, x, y, seed, scale))
 
         signature = [
             tf.TensorSpec([None, *x.shape[1:]], tf.float32),
