@@ -61,7 +61,9 @@ class MultiTargeted(Attack):
             candidate = targeted.run(network, x, target, fold(seed, offset), scale)
             candidate_lead = margin(network(candidate), y)
             worse = candidate_lead < lead
-            image = tf.reshape(worse, tf.concat([tf.shape(worse), tf.ones_like(tf.shape(x)[1:])], 0))
+            image = tf.reshape(
+                worse, tf.concat([tf.shape(worse), tf.ones_like(tf.shape(x)[1:])], 0)
+            )
             return offset + 1, tf.where(image, candidate, worst), tf.minimum(lead, candidate_lead)
 
         variables = (tf.constant(1), x, lead)

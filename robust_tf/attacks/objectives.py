@@ -70,7 +70,9 @@ class Margin(Objective):
 
     def __post_init__(self) -> None:
         if not self.confidence >= 0:
-            raise ValueError(f"Margin(confidence={self.confidence}): must be >= 0; the papers use 50.")
+            raise ValueError(
+                f"Margin(confidence={self.confidence}): must be >= 0; the papers use 50."
+            )
 
     def values(self, logits: tf.Tensor, y: tf.Tensor, reference: tf.Tensor | None) -> tf.Tensor:
         lead = margin(logits, y)
@@ -97,7 +99,9 @@ class KLDivergence(Objective):
                 f"KLDivergence(direction={self.direction!r}): must be 'clean_adv' or 'adv_clean'."
             )
         if self.targeted:
-            raise ValueError("KLDivergence(targeted=True): it has no labels; use CrossEntropy or Margin.")
+            raise ValueError(
+                "KLDivergence(targeted=True): it has no labels; use CrossEntropy or Margin."
+            )
 
     def values(self, logits: tf.Tensor, y: tf.Tensor, reference: tf.Tensor | None) -> tf.Tensor:
         if self.direction == "clean_adv":

@@ -132,7 +132,9 @@ class ProjectedGradient(Attack):
         newly = tf.logical_and(other[2], tf.logical_not(kept[2]))
         higher = tf.logical_and(tf.equal(other[2], kept[2]), other[1] > kept[1])
         take = tf.logical_or(newly, higher)
-        image = tf.reshape(take, tf.concat([tf.shape(take), tf.ones_like(tf.shape(other[0])[1:])], 0))
+        image = tf.reshape(
+            take, tf.concat([tf.shape(take), tf.ones_like(tf.shape(other[0])[1:])], 0)
+        )
         return (
             tf.where(image, other[0], kept[0]),
             tf.where(take, other[1], kept[1]),

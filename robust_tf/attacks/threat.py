@@ -38,7 +38,9 @@ class Threat:
     eps: float
 
     def __post_init__(self) -> None:
-        check_number(type(self).__name__, "eps", self.eps, 0.0, "use 8 / 255 for CIFAR-10, 0.3 for MNIST")
+        check_number(
+            type(self).__name__, "eps", self.eps, 0.0, "use 8 / 255 for CIFAR-10, 0.3 for MNIST"
+        )
 
     def bounds(self, x: tf.Tensor, scale: tf.Tensor) -> Bounds:
         """The ball of radius `scale * eps` around images x, scale a scalar in [0, 1]."""
@@ -150,4 +152,6 @@ def check_number(
     inside = number and low <= value < float("inf") and not (strict and value == low)
     if not inside:
         relation = ">" if strict else ">="
-        raise ValueError(f"{owner}({name}={value!r}): must be a finite number {relation} {low:g}; {hint}.")
+        raise ValueError(
+            f"{owner}({name}={value!r}): must be a finite number {relation} {low:g}; {hint}."
+        )

@@ -45,7 +45,9 @@ class Compactness:
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
-            raise ValueError(f"Compactness(alpha={self.alpha!r}): must be in (0, 1); ADR uses 0.99.")
+            raise ValueError(
+                f"Compactness(alpha={self.alpha!r}): must be in (0, 1); ADR uses 0.99."
+            )
         kinds = ("clean_adv", "clean_clean", "adv_adv", "all")
         if self.pairs not in kinds:
             raise ValueError(f"Compactness(pairs={self.pairs!r}): must be one of {kinds}.")
@@ -115,7 +117,13 @@ class ADR(RobustModel):
                 clean.features, adv.features, pairs.norm, pairs.detach_clean
             ),
             "global_": lambda: losses.global_compactness(
-                clean.features, adv.features, y, pairs.alpha, pairs.pairs, pairs.norm, pairs.detach_clean
+                clean.features,
+                adv.features,
+                y,
+                pairs.alpha,
+                pairs.pairs,
+                pairs.norm,
+                pairs.detach_clean,
             ),
             "entropy": lambda: losses.conditional_entropy(adv.logits),
             "smoothness": lambda: losses.smoothness(clean.logits, adv.logits),

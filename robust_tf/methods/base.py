@@ -216,7 +216,9 @@ class RobustModel(keras.Model):
 
     def _step_seed(self) -> tf.Tensor:
         """int32 (2,) of (seed, step), folded with the replica."""
-        seed = tf.stack([tf.constant(self.seed % 2**31), tf.cast(self.optimizer.iterations, tf.int32)])
+        seed = tf.stack(
+            [tf.constant(self.seed % 2**31), tf.cast(self.optimizer.iterations, tf.int32)]
+        )
         context = tf.distribute.get_replica_context()
         return fold(seed, context.replica_id_in_sync_group if context else 0)
 
@@ -232,7 +234,10 @@ class RobustModel(keras.Model):
             if self.needs_clean and self.needs_adv and not self.network.has_batch_norm:
                 both = self.network.forward(tf.concat([x, x_adv], 0), training=True)
                 halves = [tf.split(part, 2) for part in both]
-                clean, adv = Outputs(*[half[0] for half in halves]), Outputs(*[h[1] for h in halves])
+                clean, adv = (
+                    Outputs(*[half[0] for half in halves]),
+                    Outputs(*[h[1] for h in halves]),
+                )
                 return Batch(x, y, x_adv, clean, adv, seed)
             clean = self.network.forward(x, training=True) if self.needs_clean else None
         with forward_mode(seed=fold(seed, 1)):
