@@ -93,6 +93,16 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise FileError(f"{os.fspath(path)} is not JSON: {error}.") from error
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raises FileError unless a file could be written at `path`, which is left as it is."""
+    if is_folder(path):
+        raise FileError(f"{os.fspath(path)} is a folder; name a file.")
+    folder, name = os.path.split(os.fspath(path))
+    probe = os.path.join(folder, f".{uuid.uuid4().hex[:8]}.{name}")
+    write_text(probe, "")
+    remove(probe)
+
+
 def exists(path: str | os.PathLike[str]) -> bool:
     """Whether there is a file or folder."""
     return tf.io.gfile.exists(os.fspath(path))

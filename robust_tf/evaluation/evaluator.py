@@ -75,7 +75,9 @@ def evaluate(
     _check_image_shape(model, images.shape[1:])
     first = _to_float(images[: min(64, batch_size)])
     num_classes = check_logits(logits_of(model, "running")(first))
-    check_values(np.zeros(1), labels, num_classes)
+    if num_classes < 2:
+        raise ValueError("the model has one logit; expected one for each class, two or more.")
+    check_values(first, labels, num_classes)
     stages = {name: _stages(name, attack, num_classes) for name, attack in attacks.items()}
 
     predict = _predictor(model, images.shape[1:])
@@ -126,6 +128,10 @@ def _examples(split: Any, max_examples: int | None) -> tuple[np.ndarray, np.ndar
             f"max_examples={max_examples!r}: must be an integer >= 1, or None for all."
         )
     if not isinstance(split, Split):
+        if not isinstance(split, (tuple, list)) or len(split) != 2:
+            raise TypeError(
+                f"the examples are {type(split).__name__}; expected data.Split or (images, labels)."
+            )
         images, labels = split
         check_labels(tf.convert_to_tensor(labels))
         split = Split(np.asarray(images), np.asarray(labels))
@@ -136,12 +142,17 @@ def _examples(split: Any, max_examples: int | None) -> tuple[np.ndarray, np.ndar
 
 
 def _check_image_shape(model: Any, shape: tuple[int, ...]) -> None:
-    """Raises where a Keras model says that it takes images of another shape."""
+    """Raises where the model says that it takes images of another shape."""
     network = getattr(model, "network", model)
     expected = getattr(network, "image_shape", None)
+    if expected is None and isinstance(getattr(network, "input_shape", None), tuple):
+        expected = network.input_shape[1:]
     if expected is None:
         return
-    if tuple(expected) != tuple(shape):
+    fits = len(expected) == len(shape) and all(
+        want in (None, have) for want, have in zip(expected, shape, strict=True)
+    )
+    if not fits:
         raise ValueError(
             f"the model takes images of shape {tuple(expected)}, these are {tuple(shape)}: "
             "is this the dataset that it was trained on?"

@@ -1,4 +1,4 @@
-"""What an evaluation found: verdicts per example, their means, and everything needed to repeat it."""
+"""What an evaluation found: verdicts per example, and all that is needed to repeat it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Evaluation:
 
     @property
     def worst_case(self) -> np.ndarray:
-        """bool (N,), whether the example withstood every attack that was run."""
+        """Whether each example withstood every attack that was run, bool (N,)."""
         return np.logical_and.reduce([self.natural, *self.robust.values()])
 
     @property

@@ -84,14 +84,13 @@ def as_attacks(attacks: Mapping[str, Attack] | Sequence[Attack] | str) -> dict[s
 
 def named(attacks: Iterable[Attack]) -> dict[str, Attack]:
     """Attacks by `name_of`, made unique by their step size or, failing that, a number."""
-    attacks = list(dict.fromkeys(attacks))
-    names = [name_of(attack) for attack in attacks]
-    for index, attack in enumerate(attacks):
-        inner = attack.attack if isinstance(attack, MultiTargeted) else attack
-        if names.count(name_of(attack)) > 1 and isinstance(inner, ProjectedGradient):
-            names[index] += f" step={inner.step.step_size:.4g}"
+    plain = {attack: name_of(attack) for attack in attacks}  # the same attack twice is one attack
+    names = list(plain.values())
     result: dict[str, Attack] = {}
-    for name, attack in zip(names, attacks, strict=True):
+    for attack, name in plain.items():
+        inner = attack.attack if isinstance(attack, MultiTargeted) else attack
+        if names.count(name) > 1 and isinstance(inner, ProjectedGradient):
+            name += f" step={inner.step.step_size:.4g}"
         unique, number = name, 2
         while unique in result:
             unique, number = f"{name} ({number})", number + 1
@@ -142,7 +141,7 @@ def _kind(attack: ProjectedGradient) -> str:
 
 
 def _fraction(eps: float) -> str:
-    """eps as n/255 where it is such a number, else as a decimal."""
+    """`eps` as n/255 where it is such a number, else as a decimal."""
     pixels = eps * 255
     if pixels >= 1 and abs(pixels - round(pixels)) < 1e-9 and f"{eps:.4g}" != str(eps):
         return f"{round(pixels)}/255"

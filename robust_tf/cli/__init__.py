@@ -1,0 +1,75 @@
+"""The commands: one file each, `main(argv) -> exit status`; errors of the user are one line."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+Main = Callable[[Sequence[str] | None], int]
+
+
+class UserError(Exception):
+    """Something that the user can mend; the message says what and how."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that raises `UserError` where it would exit, and takes no abbreviations."""
+
+    def __init__(self, **kwargs: object):
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **kwargs)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        """Raises `UserError`."""
+        raise UserError(f"{message}; see {self.prog} --help.")
+
+
+def command(main: Main) -> Main:
+    """Makes errors of the user one line `error: ...` on stderr, and the exit status 2.
+
+    These are `UserError`, `ValueError`, `OSError` (files, disks) and `data.DataError`. Anything
+    else is a defect and keeps its traceback. Ctrl-C gives 130.
+    """
+
+    @functools.wraps(main)
+    def wrapped(argv: Sequence[str] | None = None) -> int:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+        try:
+            return main(argv)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+        except Exception as error:
+            if not _of_the_user(error):
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+
+    return wrapped
+
+
+def _of_the_user(error: Exception) -> bool:
+    if isinstance(error, (UserError, ValueError, OSError)):
+        return True
+    from robust_tf.data import DataError  # imports TensorFlow: not for --help
+
+    return isinstance(error, DataError)
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """An argparse type: whole numbers from `least` on."""
+
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text!r} must be a whole number >= {least}")
+        return value
+
+    return convert
