@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import gin
 import keras
 
-from robust_tf.models.layers import Dropout
+from robust_tf.models.layers import Dropout, logits_layer
 from robust_tf.models.split import SplitClassifier, split
 
 # Number of layers of the chain below that belong to the generator.
@@ -78,18 +78,4 @@ def _conv(filters: int, name: str) -> keras.layers.Layer:
 def _dense(units: int, name: str) -> keras.layers.Layer:
     """A ReLU layer with PyTorch's kernel initialiser, U(+-1/sqrt(fan_in))."""
     uniform = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
-    return keras.layers.Dense(
-        units, activation="relu", kernel_initializer=uniform, name=name
-    )
-
-
-def logits_layer(num_classes: int, kernel_initializer: object) -> keras.layers.Layer:
-    """The last layer, float32 under every dtype policy: bfloat16 logits have two good digits."""
-    if num_classes < 2:
-        raise ValueError(f"num_classes={num_classes}: must be 2 or more.")
-    return keras.layers.Dense(
-        num_classes,
-        kernel_initializer=kernel_initializer,
-        dtype="float32",
-        name="logits",
-    )
+    return keras.layers.Dense(units, activation="relu", kernel_initializer=uniform, name=name)

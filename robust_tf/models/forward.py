@@ -1,8 +1,8 @@
 """How a forward pass is run: batch-normalisation mode and the seed of its dropout masks.
 
-Keras passes one flag, `training`, down to its layers. Adversarial training needs more: an attack may
-use batch statistics without touching the moving averages, and a resumed run must draw the masks that
-the stopped one would have drawn. Both travel in a context that the layers of
+Keras passes one flag, `training`, down to its layers. Adversarial training needs more: an attack
+may use batch statistics without touching the moving averages, and a resumed run must draw the masks
+that the stopped one would have drawn. Both travel in a context that the layers of
 `robust_tf.models.layers` read while a graph is traced.
 """
 

@@ -12,7 +12,7 @@ from robust_tf.models.layers import BatchNormalization
 
 
 class Outputs(NamedTuple):
-    """What one forward pass gives: logits float32 (B, C); features (B, ...), the network's dtype."""
+    """Of one forward pass: logits float32 (B, C); features (B, ...), the network's dtype."""
 
     logits: tf.Tensor
     features: tf.Tensor
@@ -34,8 +34,8 @@ class SplitClassifier(keras.Model):
         super().__init__(**kwargs)
         if tuple(generator.output_shape[1:]) != tuple(classifier.input_shape[1:]):
             raise ValueError(
-                f"SplitClassifier: the generator gives features of shape {generator.output_shape[1:]}"
-                f", the classifier takes {classifier.input_shape[1:]}."
+                "SplitClassifier: the generator gives features of shape "
+                f"{generator.output_shape[1:]}, the classifier takes {classifier.input_shape[1:]}."
             )
         activation = getattr(classifier.layers[-1], "activation", None)
         if isinstance(classifier.layers[-1], keras.layers.Softmax) or (
@@ -68,7 +68,7 @@ class SplitClassifier(keras.Model):
         return any(isinstance(layer, kinds) for layer in compat.layers_of(self))
 
     def features(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """z = g(x)."""
+        """Features z = g(x)."""
         return self.generator(x, training=training)
 
     def classify(self, z: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -85,6 +85,7 @@ class SplitClassifier(keras.Model):
         return self.forward(inputs, training).logits
 
     def get_config(self) -> dict[str, Any]:
+        """The name and both halves."""
         return {
             "name": self.name,
             "generator": compat.serialize(self.generator),
@@ -92,12 +93,9 @@ class SplitClassifier(keras.Model):
         }
 
     @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: Any = None
-    ) -> SplitClassifier:
-        halves = {
-            key: compat.deserialize(config[key]) for key in ("generator", "classifier")
-        }
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> SplitClassifier:
+        """Inverse of `get_config`."""
+        halves = {key: compat.deserialize(config[key]) for key in ("generator", "classifier")}
         return cls(name=config.get("name"), **halves)
 
 
@@ -105,11 +103,19 @@ def split(
     layers: list[keras.layers.Layer], cut: int, input_shape: tuple[int, ...], name: str
 ) -> SplitClassifier:
     """A `SplitClassifier` from a chain of layers, the first `cut` of which are the generator."""
-    generator = keras.Sequential(
-        [keras.Input(tuple(input_shape)), *layers[:cut]], name="generator"
-    )
+    generator = keras.Sequential([keras.Input(tuple(input_shape)), *layers[:cut]], name="generator")
     classifier = keras.Sequential(
         [keras.Input(tuple(generator.output_shape[1:])), *layers[cut:]],
         name="classifier",
     )
+    return SplitClassifier(generator, classifier, name=name)
+
+
+def split_pooled(
+    inputs: Any, feature_map: Any, logits: keras.layers.Layer, name: str
+) -> SplitClassifier:
+    """A `SplitClassifier` with z = mean of `feature_map` over height and width, h = one layer."""
+    z = keras.layers.GlobalAveragePooling2D(name="pool")(feature_map)
+    generator = keras.Model(inputs, z, name="generator")
+    classifier = keras.Sequential([keras.Input(tuple(z.shape[1:])), logits], name="classifier")
     return SplitClassifier(generator, classifier, name=name)
