@@ -63,8 +63,8 @@ class Attack:
 
         Raises:
           TypeError: images that are not float32, labels that are not integers.
-          ValueError: images outside [0, 1], labels that are one-hot or outside 0..C-1, a model
-            whose output is not (B, C).
+          ValueError: images outside [0, 1], labels that are one-hot, outside 0..C-1 or not one for
+            each image, a model whose output is not (B, C).
         """
         x, y = check_batch(x, y)
         seed = as_seed(seed)
@@ -120,6 +120,8 @@ def check_batch(x: Any, y: Any) -> tuple[tf.Tensor, tf.Tensor]:
     if x.shape.rank is None or x.shape.rank < 2:
         raise ValueError(f"images have shape {x.shape}; expected (batch, height, width, channels).")
     check_labels(y)
+    if not x.shape[:1].is_compatible_with(y.shape):
+        raise ValueError(f"{x.shape[0]} images but {y.shape[0]} labels; give one label each.")
     return x, tf.cast(y, tf.int32)
 
 
