@@ -1,0 +1,60 @@
+"""Every attack through the harness. A new attack is one more line of CASES."""
+
+import pytest
+
+from robust_tf import attacks
+from tests.harness import ATTACK_CHECKS, AttackCase, run_attack_test
+
+
+def make(attack, steps=4, **arguments):
+    """eps -> attack of steps of 0.7 eps, enough to cross the ball from any start."""
+
+    def of(eps, **kwargs):
+        return attack(eps=eps, step_size=0.7 * eps or 0.1, steps=steps, **arguments, **kwargs)
+
+    return of
+
+
+def fgsm(random_start):
+    return lambda eps, **kwargs: attacks.FGSM(eps, random_start, **kwargs)
+
+
+def multi_targeted(attack):
+    inner = make(attack)
+    return lambda eps, **kwargs: attacks.MultiTargeted(inner(eps, **kwargs))
+
+
+CASES = {
+    "FGSM": lambda: AttackCase(fgsm(False), random=False),
+    "FGSM random": lambda: AttackCase(fgsm(True), exact=False),
+    "BIM": lambda: AttackCase(make(attacks.BIM), random=False),
+    "BIM best L2": lambda: AttackCase(make(attacks.BIM, keep="best", norm="L2"), "L2", False),
+    "PGD": lambda: AttackCase(make(attacks.PGD)),
+    "PGD restarts": lambda: AttackCase(make(attacks.PGD, restarts=2)),
+    "PGD restarts best": lambda: AttackCase(make(attacks.PGD, restarts=2, keep="best")),
+    "PGD targeted": lambda: AttackCase(make(attacks.PGD, targeted=True), targeted=True),
+    "PGD L2": lambda: AttackCase(make(attacks.PGD, norm="L2"), "L2"),
+    "MIM": lambda: AttackCase(make(attacks.MIM), random=False),
+    "CW": lambda: AttackCase(make(attacks.CW)),
+    "TRADES": lambda: AttackCase(make(attacks.TRADESAttack), follows_labels=False),
+    "TRADES uniform": lambda: AttackCase(
+        make(attacks.TRADESAttack, direction="adv_clean", random_start="uniform"),
+        follows_labels=False,
+    ),
+    "MultiTargeted": lambda: AttackCase(multi_targeted(attacks.PGD)),
+    "MultiTargeted margin": lambda: AttackCase(multi_targeted(attacks.CW)),
+}
+
+
+@pytest.fixture(scope="module")
+def built():
+    """Cases are made once, so that their attacks are compiled once; not before the first test."""
+    return {}
+
+
+@pytest.mark.parametrize("check", ATTACK_CHECKS, ids=lambda check: check.__name__[6:])
+@pytest.mark.parametrize("name", CASES)
+def test_attack(name, check, built):
+    case = built.setdefault(name, None) or CASES[name]()
+    built[name] = case
+    run_attack_test(case, [check])

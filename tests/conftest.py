@@ -1,0 +1,46 @@
+"""Two logical CPUs, quiet logs, and global settings put back after every test."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import gin  # noqa: E402
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+tf.get_logger().setLevel("ERROR")
+
+TWO_CPUS = ["CPU:0", "CPU:1"]
+# Before anything makes a tensor: the devices of a started TensorFlow cannot be changed.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+
+@pytest.fixture(autouse=True)
+def global_settings():
+    """Each test starts from float32, without gin bindings, with weights drawn from one seed."""
+    keras.utils.set_random_seed(0)
+    yield
+    keras.mixed_precision.set_global_policy("float32")
+    gin.clear_config()
+
+
+@pytest.fixture
+def mixed_bfloat16():
+    """The dtype policy of trainings on recent processors."""
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+
+
+@pytest.fixture
+def two_replicas():
+    """Synchronous training on two devices."""
+    return tf.distribute.MirroredStrategy(TWO_CPUS)
+
+
+@pytest.fixture
+def rng():
+    """Numbers that are the same in every run."""
+    return np.random.default_rng(0)
