@@ -97,10 +97,14 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     """Raises FileError unless a file could be written at `path`, which is left as it is."""
     if is_folder(path):
         raise FileError(f"{os.fspath(path)} is a folder; name a file.")
-    folder, name = os.path.split(os.fspath(path))
-    probe = os.path.join(folder, f".{uuid.uuid4().hex[:8]}.{name}")
-    write_text(probe, "")
-    remove(probe)
+    with contextlib.suppress(_EnoughError), atomic(path) as temporary:
+        with tf.io.gfile.GFile(temporary, "wb") as file:
+            file.write(b"")
+        raise _EnoughError  # the file has been tried; `atomic` takes it away again
+
+
+class _EnoughError(Exception):
+    pass
 
 
 def exists(path: str | os.PathLike[str]) -> bool:

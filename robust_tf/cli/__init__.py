@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-Main = Callable[[Sequence[str] | None], int]
+Main = Callable[..., int]
 
 
 class UserError(Exception):
@@ -46,7 +47,9 @@ def command(main: Main) -> Main:
         except Exception as error:
             if not _of_the_user(error):
                 raise
-            print(f"error: {error}", file=sys.stderr)
+            # gin adds where it was called from, of no use to who types a command
+            message = re.sub(r"\n\s*In call to configurable .*", "", str(error)).strip()
+            print(f"error: {message}", file=sys.stderr)
             return 2
 
     return wrapped

@@ -106,8 +106,12 @@ def _summary(run_dir: str | None) -> dict[str, Any]:
     """The content of a run's summary.json; empty where there is none."""
     from robust_tf import files
 
-    path = os.path.join(run_dir or "", "summary.json")
-    if not run_dir or not files.exists(path):
+    if run_dir is None:
+        return {}
+    if not files.is_folder(run_dir):
+        raise UserError(f"there is no run folder {run_dir}.")
+    path = os.path.join(run_dir, "summary.json")
+    if not files.exists(path):
         return {}
     summary = files.read_json(path)
     if not isinstance(summary, dict):
@@ -148,6 +152,8 @@ def _data(options: argparse.Namespace, summary: dict[str, Any]) -> tuple[Any, di
     arguments = {}
     if name == own.get("name"):  # the run's own validation examples, not some of its training ones
         arguments = {key: own[key] for key in ("validation_size", "seed") if key in own}
+        if "validation" in own:
+            arguments.setdefault("validation_size", own["validation"])
     loaded = data.load(name, data_dir=options.data_dir, **arguments)
     fingerprint = loaded.fingerprint()
     if name == own.get("name") and own.get("fingerprint", fingerprint) != fingerprint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from robust_tf.cli import Parser, command
 
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from robust_tf.evaluation import loading
 
     export.check_free(options.export_dir, options.overwrite)
-    model = loading.load_run(options.run_dir)
+    model: Any = loading.load_run(options.run_dir)
     try:
         export.export(model, options.export_dir, options.overwrite)
     except TypeError as error:  # a model.keras of somebody else's making

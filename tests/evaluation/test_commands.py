@@ -1,0 +1,232 @@
+"""`evaluate` and `export` from the command line, on a run folder with a tiny network on digits."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from robust_tf import attacks, data, evaluation, files
+from robust_tf.cli import evaluate, export
+from robust_tf.evaluation import loading
+from robust_tf.models import SplitClassifier
+
+BATTERY = {
+    "PGD-3 eps=0.05": attacks.PGD(eps=0.05, step_size=0.02, steps=3),
+    "mine": attacks.MultiTargeted(attacks.BIM(eps=0.05, step_size=0.02, steps=2)),
+}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits", validation_size=100, seed=4)
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory, digits):
+    """What a training run leaves."""
+    keras.utils.set_random_seed(0)
+    generator = keras.Sequential(
+        [keras.Input((28, 28, 1)), keras.layers.AveragePooling2D(4), keras.layers.Flatten()]
+    )
+    classifier = keras.Sequential([keras.Input((49,)), keras.layers.Dense(10)])
+    network = SplitClassifier(generator, classifier)
+    network.compile(
+        keras.optimizers.Adam(0.02), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    network.fit(digits.train.images / 255.0, digits.train.labels, epochs=5, verbose=0)
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    folder.mkdir()
+    network.save(folder / "model.keras")
+    result = evaluation.evaluate(network, digits.test, BATTERY, batch_size=64, seed=5)
+    files.write_json(
+        folder / "summary.json",
+        {
+            "data": {
+                "name": "digits",
+                "validation_size": 100,
+                "seed": 4,
+                "fingerprint": digits.fingerprint(),
+            },
+            "evaluation": result.to_json(),
+        },
+    )
+    return folder
+
+
+def test_a_run_repeats_its_own_evaluation(run_dir, tmp_path, capsys):
+    output = tmp_path / "new" / "result.json"
+    assert evaluate.main([f"--run_dir={run_dir}", f"--output={output}"]) == 0
+    printed = capsys.readouterr()
+    assert "warning" not in printed.err
+    report = json.loads(output.read_text())
+    before = json.loads((run_dir / "summary.json").read_text())["evaluation"]
+    for name, attack in report["evaluation"].pop("attacks").items():
+        expected = before["attacks"].pop(name)
+        assert attack["broken"] == expected["broken"] and attack["attack"] == expected["attack"]
+        assert f"{100 * attack['robust_accuracy']:.2f} %" in printed.out
+    before.pop("attacks")
+    assert report["evaluation"] == before
+    assert report["data"]["validation_size"] == 100 and report["data"]["split"] == "test"
+    assert 0.7 < before["natural_accuracy"] < 1 and before["worst_case_accuracy"] < 0.9
+
+
+def test_attacks_split_and_number_of_examples_by_hand(run_dir, digits, tmp_path):
+    output = tmp_path / "result.json"
+    command = [f"--run_dir={run_dir}", "--split=validation", "--max_examples=30", "--seed=9"]
+    command += ["--attacks=FGSM(eps=8/255); CW(eps=.1, step_size=.05, steps=2)", "--batch_size=8"]
+    assert evaluate.main([*command, f"--output={output}"]) == 0
+    found = evaluation.Evaluation.from_json(json.loads(output.read_text())["evaluation"])
+    network = loading.load_run(run_dir)
+    expected = evaluation.evaluate(
+        network,
+        digits.validation,
+        [attacks.FGSM(8 / 255), attacks.CW(0.1, 0.05, 2)],
+        batch_size=8,
+        max_examples=30,
+        seed=9,
+    )
+    assert list(found.robust) == ["FGSM eps=8/255", "CW-2 eps=0.1"]
+    assert len(found) == 30 and found.settings == expected.settings
+    assert all((found.robust[name] == expected.robust[name]).all() for name in found.robust)
+
+
+def test_an_exported_model_evaluates_as_the_run_does(run_dir, tmp_path, capsys):
+    exported = str(tmp_path / "exported")
+    assert export.main([f"--run_dir={run_dir}", f"--export_dir={exported}"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 3 and said[0].startswith(f"wrote {exported}: images float32 [28, 28, 1]")
+    shown = "import tensorflow as tf\n" + said[1].strip() + "\nprint(" + said[2].strip() + ".shape)"
+    done = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True)
+    assert done.stdout == "(1, 10)\n", done.stderr
+    tables = []
+    for model in (exported, str(run_dir / "model.keras")):
+        command = [f"--model={model}", "--dataset=digits", "--max_examples=50"]
+        assert evaluate.main([*command, "--attacks=PGD(eps=.05, step_size=.02, steps=3)"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        tables.append([line.split("%")[0] for line in lines])
+    assert tables[0] == tables[1]
+
+
+def test_export_replaces_only_what_it_may(run_dir, tmp_path, capsys):
+    command = [f"--run_dir={run_dir}", f"--export_dir={tmp_path / 'exported'}"]
+    assert export.main(command) == 0
+    assert export.main(command) == 2
+    assert "--overwrite replaces it" in capsys.readouterr().err
+    assert export.main([*command, "--overwrite"]) == 0
+    assert export.main([f"--run_dir={run_dir}", f"--export_dir={run_dir}", "--overwrite"]) == 2
+    assert files.exists(run_dir / "model.keras")
+
+
+def test_another_copy_of_the_data_is_warned_of(run_dir, tmp_path, capsys):
+    summary = json.loads((run_dir / "summary.json").read_text())
+    summary["data"]["fingerprint"] = "0123456789abcdef"
+    other = tmp_path / "run"
+    other.mkdir()
+    (other / "model.keras").write_bytes((run_dir / "model.keras").read_bytes())
+    files.write_json(other / "summary.json", summary)
+    assert evaluate.main([f"--run_dir={other}", "--attacks=FGSM(.1)", "--max_examples=10"]) == 0
+    assert "warning: this copy of digits is not the one" in capsys.readouterr().err
+
+
+FGSM = "--attacks=FGSM(eps=0.1)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "one of the arguments --run_dir --model is required"),
+        (["--run_dir={run}", "--atacks=x"], "unrecognized arguments: --atacks=x"),
+        (["--run_dir={run}", "--max_examples=0"], "'0' must be a whole number >= 1"),
+        (["--run_dir={run}", "--split=tset"], "invalid choice: 'tset'"),
+        (["--run_dir={tmp}/none"], "there is no run folder"),
+        (["--run_dir={tmp}/none", FGSM], "there is no run folder"),
+        (["--run_dir={tmp}", FGSM], "holds no model.keras"),
+        (["--model={tmp}/none.keras", FGSM, "--dataset=digits"], "there is no model"),
+        (["--model={tmp}/bad.keras", FGSM, "--dataset=digits"], "cannot be read as a Keras model"),
+        (["--model={tmp}/text.txt", FGSM, "--dataset=digits"], "expected a .keras file"),
+        (["--model={run}", FGSM, "--dataset=digits"], "give it as --run_dir"),
+        (["--model={tmp}", FGSM, "--dataset=digits"], "is not a SavedModel"),
+        (["--model={tmp}/broken", FGSM, "--dataset=digits"], "cannot read .*broken"),
+        (["--model={run}/model.keras", FGSM], "no dataset: give --dataset, one of digits"),
+        (["--model={run}/model.keras", "--dataset=digits"], "no attacks: give --attacks"),
+        (["--run_dir={run}", "--attacks=PGDD(eps=0.1)"], r"Did you mean PGD\?"),
+        (["--run_dir={run}", "--attacks=FGSM(eps=-1)"], "eps=-1"),
+        (["--run_dir={run}", "--dataset=digit"], "Did you mean 'digits'"),
+        (["--run_dir={run}", "--dataset=moons"], r"takes images of shape \(28, 28, 1\)"),
+        (["--run_dir={run}", "--dataset=mnist", "--data_dir={tmp}/text.txt"], "mnist"),
+        (["--run_dir={run}", "--output={tmp}/text.txt/result.json"], "cannot write"),
+        (["--run_dir={run}", "--output={tmp}"], "is a folder"),
+    ],
+)
+def test_mistakes_are_one_clear_line(arguments, message, run_dir, tmp_path, capsys):
+    (tmp_path / "bad.keras").write_text("nothing of the kind")
+    (tmp_path / "text.txt").write_text("text")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "saved_model.pb").write_text("x")
+    arguments = [argument.format(run=run_dir, tmp=tmp_path) for argument in arguments]
+    assert evaluate.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and "In call to" not in captured.err
+    assert re.search(f"^error: .*{message}", captured.err, re.MULTILINE), captured.err
+
+
+def test_other_errors_keep_their_traceback(monkeypatch, run_dir):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(evaluation, "evaluate", broken)
+    with pytest.raises(ZeroDivisionError):
+        evaluate.main([f"--run_dir={run_dir}"])
+
+
+@pytest.mark.parametrize("command", [evaluate, export])
+def test_help(command, capsys):
+    with pytest.raises(SystemExit) as exit:
+        command.main(["--help"])
+    assert exit.value.code == 0
+    text = capsys.readouterr().out
+    assert "--run_dir" in text and "example" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_help_does_not_wait_for_tensorflow():
+    code = "import sys; import robust_tf.cli.evaluate as c\ntry: c.main(['--help'])\nfinally: "
+    code += "assert 'tensorflow' not in sys.modules"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_saved_models_of_others(tmp_path, rng):
+    def save(name, outputs, inputs=1):
+        module = tf.Module()
+        spec = [tf.TensorSpec([None, 2, 2, 1], tf.float32, f"x{i}") for i in range(inputs)]
+        module.serve = tf.function(lambda *x: outputs(x[0]), input_signature=spec)
+        path = str(tmp_path / name)
+        tf.saved_model.save(module, path, signatures={"serving_default": module.serve})
+        return path
+
+    def flat(x):
+        return tf.reshape(x, [-1, 4])
+
+    images = rng.random((3, 2, 2, 1), np.float32)
+    model = loading.load_model(save("one", lambda x: {"scores": flat(x)}))
+    np.testing.assert_array_equal(model(images), images.reshape(3, 4))
+    examples = images, images.reshape(3, 4).argmax(1)
+    result = evaluation.evaluate(model, examples, [attacks.PGD(0.9, 0.2, 5)])
+    assert (result.natural_accuracy, result.worst_case_accuracy) == (1, 0)
+    with pytest.raises(ValueError, match="expected an output 'logits', or only one"):
+        loading.load_model(save("two", lambda x: {"a": flat(x), "b": flat(x)}))
+    with pytest.raises(ValueError, match="expected one input"):
+        loading.load_model(save("inputs", lambda x: {"a": flat(x)}, inputs=2))
+    tf.saved_model.save(tf.Module(), str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="no signature 'serving_default'"):
+        loading.load_model(tmp_path / "none")

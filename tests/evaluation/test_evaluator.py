@@ -1,0 +1,257 @@
+"""The evaluator, on models whose verdicts are known beforehand."""
+
+import dataclasses
+import json
+
+import gin
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from robust_tf import attacks, data, evaluation
+from robust_tf.evaluation import evaluate
+
+PGD = attacks.PGD(eps=0.1, step_size=0.05, steps=5)
+
+
+def threshold(x):
+    """Class 1 where the one pixel is above one half."""
+    pixel = tf.reshape(x, [-1, 1]) - 0.5
+    return 10 * tf.concat([-pixel, pixel], 1)
+
+
+def one_pixel(*values):
+    return np.array(values, np.float32).reshape(-1, 1, 1, 1)
+
+
+def nearest_of_three(x):
+    """Three classes on one line: below 1/3, between, above 2/3."""
+    centers = tf.constant([[0.0, 0.5, 1.0]])
+    return -10 * tf.square(tf.reshape(x, [-1, 1]) - centers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorder(attacks.Attack):
+    """Two stages: the first breaks class 0, the second class 2. Writes down its calls."""
+
+    calls: list = dataclasses.field(default_factory=list, hash=False, compare=False)
+    stage: int = 0
+
+    def stages(self, num_classes):
+        for stage in (1, 2):
+            yield dataclasses.replace(self, stage=stage), stage
+
+    def __call__(self, model, x, y, *, seed=0, scale=1.0):
+        self.calls.append((y.numpy().tolist(), tuple(seed.numpy().tolist())))
+        truth = (y - self.stage) % 3
+        breaks = tf.equal(truth, 2 * (self.stage - 1))[:, None, None, None]
+        return tf.where(breaks, 1 - x, x)
+
+    def get_config(self):
+        return {}
+
+
+def test_the_verdicts_are_those_of_a_ruler():
+    images = one_pixel(0.05, 0.45, 0.55, 0.65, 0.3, 0.41, 0.39)
+    labels = np.array([0, 0, 1, 1, 1, 0, 0])
+    result = evaluate(threshold, (images, labels), {"pgd": PGD}, batch_size=3)
+    assert result.natural.tolist() == [True, True, True, True, False, True, True]
+    assert result.robust["pgd"].tolist() == [True, False, False, True, False, False, True]
+    assert result.natural_accuracy == 6 / 7
+    assert result.accuracy("pgd") == result.worst_case_accuracy == 3 / 7
+
+
+def test_worst_case_is_per_example():
+    @dataclasses.dataclass(frozen=True)
+    class Shift(attacks.Attack):
+        by: float
+
+        def run(self, network, x, y, seed, scale):
+            return tf.clip_by_value(x + self.by, 0.0, 1.0)
+
+    images, labels = one_pixel(0.4, 0.6, 0.9), np.array([0, 1, 1])
+    result = evaluate(threshold, (images, labels), {"up": Shift(0.2), "down": Shift(-0.2)})
+    assert result.robust["up"].tolist() == [False, True, True]
+    assert result.robust["down"].tolist() == [True, False, True]
+    assert result.worst_case.tolist() == [False, False, True]
+    assert "worst case over all   33.33 %" in result.table()
+
+
+def test_without_attacks_the_worst_case_is_the_natural_accuracy():
+    result = evaluate(threshold, (one_pixel(0.1, 0.2), np.array([0, 1])), {})
+    assert result.worst_case_accuracy == result.natural_accuracy == 0.5
+
+
+def test_stages_see_only_the_images_still_standing():
+    attack = Recorder()
+    images = one_pixel(0.1, 0.5, 0.9, 0.1, 0.9)
+    labels = np.array([0, 1, 2, 0, 1])  # the last one is misclassified
+    result = evaluate(nearest_of_three, (images, labels), {"recorder": attack}, batch_size=3)
+    aims = [aim for aim, _ in attack.calls]
+    # Stage 1 in chunks of 3 and 1; it breaks both images of class 0. Stage 2 runs on the other two.
+    assert aims == [[1, 2, 0], [1], [0, 1]]
+    assert result.robust["recorder"].tolist() == [False, True, False, False, False]
+    assert len({seed for _, seed in attack.calls}) == 3
+
+
+def test_an_attack_does_not_depend_on_the_others(rng):
+    images, labels = one_pixel(*rng.random(64)), rng.integers(0, 2, 64)
+    weak = attacks.PGD(eps=0.2, step_size=0.001, steps=1)  # where it lands is mostly chance
+    stronger = attacks.PGD(eps=0.2, step_size=0.1, steps=5)
+    both = evaluate(threshold, (images, labels), {"a": stronger, "b": weak}, batch_size=10)
+    alone = evaluate(threshold, (images, labels), {"b": weak}, batch_size=10)
+    again = evaluate(threshold, (images, labels), {"b": weak, "a": stronger}, batch_size=10)
+    other = evaluate(threshold, (images, labels), {"b": weak}, batch_size=10, seed=1)
+    assert (both.robust["b"] == alone.robust["b"]).all()
+    assert (both.robust["b"] == again.robust["b"]).all()
+    assert (alone.robust["b"] != other.robust["b"]).any()
+    assert both.worst_case_accuracy <= min(both.accuracy("a"), both.accuracy("b"))
+
+
+def test_multi_targeted_finds_what_the_steepest_way_misses():
+    # From 0.45 the nearest other class of three is below; a model that hides it from the gradient
+    # of the cross-entropy leaves it to the targeted attacks.
+    images, labels = one_pixel(0.5, 0.42, 0.58), np.array([1, 1, 1])
+    bim = attacks.BIM(eps=0.2, step_size=0.05, steps=8)
+    result = evaluate(
+        nearest_of_three, (images, labels), {"multi": attacks.MultiTargeted(bim), "one": bim}
+    )
+    assert result.accuracy("multi") <= result.accuracy("one")
+    assert not result.robust["multi"][1:].any()
+
+
+def test_a_keras_model_and_a_split_of_bytes(rng):
+    network = keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)]
+    )
+    split = data.Split(
+        rng.integers(0, 256, (7, 4, 4, 1), dtype=np.uint8), rng.integers(0, 3, 7, dtype=np.int32)
+    )
+    result = evaluate(network, split, [PGD], batch_size=3, max_examples=5)
+    expected = network.predict(split.images / 255.0, verbose=0).argmax(1) == split.labels
+    assert result.natural.tolist() == expected[:5].tolist()
+    assert len(result) == 5
+    assert list(result.robust) == ["PGD-5 eps=0.1"]
+    assert evaluate(network, split, [PGD], max_examples=99).natural.tolist() == expected.tolist()
+
+
+def test_not_a_number_is_not_a_correct_prediction():
+    def nan_above_half(x):
+        return threshold(x) + tf.where(tf.reshape(x, [-1, 1]) > 0.5, float("nan"), 0.0)
+
+    result = evaluate(nan_above_half, (one_pixel(0.2, 0.8, 0.45), np.array([0, 0, 0])), [PGD])
+    assert result.natural.tolist() == [True, False, True]
+    assert result.worst_case.tolist() == [True, False, False]
+
+
+def test_one_trace_for_every_stage_and_ragged_chunk(rng):
+    traces = []
+
+    def model(x):
+        traces.append(x.shape[0])
+        return nearest_of_three(x)
+
+    images, labels = one_pixel(*rng.random(23)), rng.integers(0, 3, 23)
+    evaluate(model, (images, labels), [attacks.MultiTargeted(PGD), PGD], batch_size=5)
+    # One eager call to count the classes, by the evaluator and by each attack; the other calls are
+    # traces with a batch of any size: the prediction, and each attack's loop.
+    assert sum(size is not None for size in traces) <= 3
+    assert sum(size is None for size in traces) <= 3
+
+
+def test_json_round_trip_rebuilds_verdicts_and_attacks(rng):
+    images, labels = one_pixel(*rng.random(40)), rng.integers(0, 2, 40)
+    wanted = {
+        "pgd": PGD,
+        "multi": attacks.MultiTargeted(attacks.CW(eps=0.1, step_size=0.05, steps=3, restarts=2)),
+        "mim": attacks.MIM(eps=0.3, step_size=0.1, steps=3, norm="L2"),
+        "trades": attacks.TRADESAttack(eps=0.1, step_size=0.05, steps=2),
+    }
+    result = evaluate(threshold, (images, labels), wanted, batch_size=16, seed=3)
+    value = json.loads(json.dumps(result.to_json()))
+    back = evaluation.Evaluation.from_json(value)
+    assert (back.natural == result.natural).all()
+    assert all((back.robust[name] == result.robust[name]).all() for name in wanted)
+    assert back.to_json() == value
+    assert evaluation.attacks_from_json(value) == wanted
+    assert (value["seed"], value["batch_size"], value["examples"]) == (3, 16, 40)
+    assert value["versions"]["tensorflow"] == tf.__version__
+
+
+def test_json_of_another_kind_is_refused():
+    for value in ({}, {"examples": 3}, [], {"attacks": {"a": 1}}):
+        with pytest.raises(ValueError, match="not an evaluation"):
+            evaluation.Evaluation.from_json(value)
+        if value != {}:
+            with pytest.raises(ValueError):
+                evaluation.attacks_from_json(value)
+    good = evaluate(threshold, (one_pixel(0.1), np.array([0])), [PGD]).to_json()
+    with pytest.raises(ValueError, match="'5-7' is not a range of indices below 1"):
+        evaluation.Evaluation.from_json({**good, "misclassified": "5-7"})
+    broken = {"attacks": {"a": {"attack": {"class_name": "Unknown", "config": {}}}}}
+    with pytest.raises(ValueError, match="cannot rebuild the attack 'a'"):
+        evaluation.attacks_from_json(broken)
+
+
+def test_gin_binds_attacks_and_batch_size():
+    gin.parse_config("""
+        evaluate.attacks = 'FGSM(eps=0.1)'
+        evaluate.batch_size = 7
+    """)
+    result = evaluation.evaluate(threshold, (one_pixel(0.45, 0.1), np.array([0, 0])))
+    assert list(result.robust) == ["FGSM eps=0.1"]
+    assert result.settings["batch_size"] == 7
+    assert result.worst_case.tolist() == [False, True]
+
+
+def test_progress_on_stderr(capsys):
+    examples = one_pixel(0.1, 0.45, 0.9), np.array([0, 0, 1])
+    evaluate(threshold, examples, {"pgd": PGD}, progress=False)
+    assert capsys.readouterr().err == ""
+    evaluate(threshold, examples, {"pgd": PGD})
+    assert capsys.readouterr().err.startswith("pgd: robust 66.67 %, ")
+    evaluate(threshold, examples, {"pgd": PGD}, progress=True)
+    captured = capsys.readouterr()
+    assert captured.out == "" and "3/3" in captured.err and "robust 66.67 %" in captured.err
+
+
+GOOD = one_pixel(0.1, 0.9), np.array([0, 1])
+REFUSED = [
+    (GOOD, {"attacks": "PGD(eps=-1, step_size=1, steps=1)"}, ValueError, "eps=-1"),
+    (GOOD, {"attacks": {"x": "PGD"}}, TypeError, "expected an Attack"),
+    (GOOD, {"batch_size": 0}, ValueError, "batch_size=0"),
+    (GOOD, {"max_examples": 0}, ValueError, "max_examples=0"),
+    (GOOD, {"attacks": [attacks.PGD(0.1, 0.1, 1, targeted=True)]}, ValueError, "MultiTargeted"),
+    ((GOOD[0] * 255, GOOD[1]), {}, ValueError, r"uint8"),
+    ((GOOD[0] - 0.5, GOOD[1]), {}, ValueError, r"\[0, 1\]"),
+    ((GOOD[0] * np.nan, GOOD[1]), {}, ValueError, r"\[0, 1\]"),
+    ((GOOD[0].astype(np.float64), GOOD[1]), {}, ValueError, "float64"),
+    ((GOOD[0], np.array([0, 2])), {}, ValueError, "labels range over .0, 2."),
+    ((GOOD[0], np.array([-1, 1])), {}, ValueError, "labels range over .-1, 1."),
+    ((GOOD[0], np.eye(2)), {}, ValueError, "one-hot"),
+    ((GOOD[0], GOOD[1].astype(np.float32)), {}, TypeError, "float32"),
+    ((GOOD[0], GOOD[1][:1]), {}, ValueError, "do not fit"),
+    ((GOOD[0][:0], GOOD[1][:0]), {}, ValueError, "no examples"),
+    (GOOD[0], {}, TypeError, "expected data.Split or"),
+]
+
+
+@pytest.mark.parametrize(("examples", "arguments", "kind", "message"), REFUSED)
+def test_wrong_input_is_refused(examples, arguments, kind, message):
+    with pytest.raises(kind, match=message):
+        evaluate(threshold, examples, **{"attacks": {"pgd": PGD}, **arguments})
+
+
+def test_models_that_do_not_fit_are_refused():
+    with pytest.raises(
+        ValueError, match=r"takes images of shape \(4, 4, 1\), these are \(1, 1, 1\)"
+    ):
+        model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten()])
+        evaluate(model, GOOD, [PGD])
+    with pytest.raises(ValueError, match="one logit"):
+        evaluate(lambda x: tf.reshape(x, [-1, 1]), (GOOD[0], GOOD[1] * 0), [PGD])
+    with pytest.raises(ValueError, match="expected logits"):
+        evaluate(lambda x: x, GOOD, [PGD])
+    with pytest.warns(UserWarning, match="probabilities"):
+        evaluate(lambda x: tf.nn.softmax(threshold(x)), GOOD, [PGD])
