@@ -97,7 +97,7 @@ class ADR(RobustModel):
         smoothness: float | None = None,
         virtual: float = 0.0,
         compactness: Compactness | None = None,
-        **kwargs: Any,
+        name: str | None = None,
     ):
         if preset not in PRESETS:
             raise ValueError(f"ADR(preset={preset!r}): must be one of {tuple(PRESETS)}.")
@@ -106,7 +106,7 @@ class ADR(RobustModel):
         self.compactness = compactness or Compactness()
         self.adr_weights = {**chosen, "virtual": virtual}
         weights = {"clean": 0.5, "adversarial": 0.5, **self.adr_weights}
-        super().__init__(network, attack, weights, **kwargs)
+        super().__init__(network, attack, weights, name)
 
     def terms(self, batch: Batch) -> Terms:
         clean, adv, y, pairs = batch.clean, batch.adv, batch.y, self.compactness

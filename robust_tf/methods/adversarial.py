@@ -27,7 +27,11 @@ class AdversarialTraining(RobustModel):
     """
 
     def __init__(
-        self, network: SplitClassifier, attack: Attack, clean_weight: float = 0.0, **kwargs: Any
+        self,
+        network: SplitClassifier,
+        attack: Attack,
+        clean_weight: float = 0.0,
+        name: str | None = None,
     ):
         if not 0 <= clean_weight < 1:
             raise ValueError(
@@ -36,7 +40,7 @@ class AdversarialTraining(RobustModel):
         self.clean_weight = float(clean_weight)
         self.needs_clean = clean_weight > 0
         weights = {"clean": clean_weight, "adversarial": 1 - clean_weight}
-        super().__init__(network, attack, weights, **kwargs)
+        super().__init__(network, attack, weights, name)
 
     def terms(self, batch: Batch) -> Terms:
         return {

@@ -42,6 +42,7 @@ class RobustModel(keras.Model):
       network: `SplitClassifier`.
       attack: training adversary, or None for a method that trains on clean images only.
       weights: weight of each term by name; weights of 0 are dropped.
+      name: of the Keras model. Constructors take no `**kwargs`, so that gin knows a wrong name.
     """
 
     # Which forwards the terms need.
@@ -52,18 +53,18 @@ class RobustModel(keras.Model):
         network: SplitClassifier,
         attack: Attack | None,
         weights: dict[str, float],
-        **kwargs: Any,
+        name: str | None = None,
     ):
-        super().__init__(**kwargs)
+        super().__init__(name=name)
         if not isinstance(network, SplitClassifier):
             raise TypeError(
                 f"{type(self).__name__}: network is {type(network).__name__}; expected a "
                 "SplitClassifier, e.g. models.CNN(...), or SplitClassifier(generator, classifier)."
             )
-        for name, weight in weights.items():
+        for term, weight in weights.items():
             if not 0 <= weight < float("inf"):
                 raise ValueError(
-                    f"{type(self).__name__}({name}={weight!r}): weights must be finite and >= 0."
+                    f"{type(self).__name__}({term}={weight!r}): weights must be finite and >= 0."
                 )
         self.network = network
         self.attack = attack
@@ -253,9 +254,16 @@ class RobustModel(keras.Model):
 
 
 def _unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    if len(data) == 3 and data[2] is None:  # sample weights, as Keras 3's train_on_batch has them
+        data = data[:2]
     if len(data) != 2:
         raise ValueError(f"a batch has {len(data)} parts; expected (images, labels).")
     x, y = data
+    if not x.dtype.is_floating:
+        raise TypeError(
+            f"images are {x.dtype.name}; methods take float32 in [0, 1]: "
+            "tf.cast(x, tf.float32), divided by 255 if the pixels are 0..255."
+        )
     check_labels(y)
     return tf.cast(x, tf.float32), tf.cast(y, tf.int32)
 

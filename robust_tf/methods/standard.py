@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gin
 
 from robust_tf import compat, losses
@@ -18,10 +16,10 @@ class Standard(RobustModel):
 
     needs_adv = False
 
-    def __init__(self, network: SplitClassifier, attack: None = None, **kwargs: Any):
+    def __init__(self, network: SplitClassifier, attack: None = None, name: str | None = None):
         if attack is not None:
             raise ValueError("Standard trains on clean images; it takes no attack.")
-        super().__init__(network, None, {"cross_entropy": 1.0}, **kwargs)
+        super().__init__(network, None, {"cross_entropy": 1.0}, name)
 
     def terms(self, batch: Batch) -> Terms:
         return {"cross_entropy": lambda: losses.cross_entropy(batch.clean.logits, batch.y)}

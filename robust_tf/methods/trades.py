@@ -28,9 +28,11 @@ class TRADES(RobustModel):
     Source: Zhang et al. (2019) and its `trades.py`.
     """
 
-    def __init__(self, network: SplitClassifier, attack: Attack, beta: float = 6.0, **kwargs: Any):
+    def __init__(
+        self, network: SplitClassifier, attack: Attack, beta: float = 6.0, name: str | None = None
+    ):
         self.beta = float(beta)
-        super().__init__(network, attack, {"clean": 1.0, "divergence": beta}, **kwargs)
+        super().__init__(network, attack, {"clean": 1.0, "divergence": beta}, name)
 
     def terms(self, batch: Batch) -> Terms:
         return {
