@@ -19,7 +19,7 @@ Network = Callable[[tf.Tensor], tf.Tensor]
 
 
 class Attack:
-    """Base of all attacks; a subclass is a frozen dataclass with `batch_norm` that defines `run`."""
+    """Base of all attacks; a subclass is a frozen dataclass that defines `run`."""
 
     batch_norm: str = "running"
 

@@ -56,7 +56,7 @@ class CrossEntropy(Objective):
 @compat.serializable
 @dataclasses.dataclass(frozen=True)
 class Margin(Objective):
-    """-max(z_y - max_{j != y} z_j, -confidence); targeted: -max(max_{j != t} z_j - z_t, -confidence).
+    """-max(z_y - max_{j != y} z_j, -confidence), or with t for y and the inner sign turned.
 
     Args:
       confidence: kappa >= 0; the hinge stops pushing where the wrong class leads by kappa. The 50

@@ -51,7 +51,7 @@ class Threat:
         raise NotImplementedError
 
     def steepest(self, direction: tf.Tensor) -> tf.Tensor:
-        """The unit step of this norm along which a linear function of gradient `direction` grows most."""
+        """The unit step, in this norm, along which a function of this gradient grows most."""
         raise NotImplementedError
 
     def random(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
