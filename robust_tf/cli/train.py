@@ -5,30 +5,37 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
-import gin
-import tensorflow as tf
+from robust_tf.cli import Parser, command
 
-from robust_tf import data, files
-from robust_tf.cli import configuration
-from robust_tf.training import NonFiniteLossError, Recipe, RunFolderError, Trainer, make_strategy
+DEFAULT_RECIPE = "gin/adr_digits.gin"
+EPILOG = """\
+examples:
+  train --gin_file=gin/adr_digits.gin --gin_param=train.epochs=5
+  train --gin_file=gin/adr_mnist.gin --data_dir=FOLDER --run_dir=runs/adr_mnist
+  train --gin_file=gin/adr_mnist.gin --gin_file=gin/parts/mnist_short.gin --gin_param=eps=0.2
+
+exit status: 0 when all is done, 2 when something given was wrong (before any training), 3 when
+training failed, 130 when interrupted.
+"""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
-    parse = argparse.ArgumentParser(
-        prog="bin/train",
+    parse = Parser(
+        prog="train",
         description="Trains a robust classifier by a gin recipe. A run that was stopped continues "
-        "when the same command is given again.",
-        epilog="example: bin/train --gin_file=gin/adr_digits.gin --gin_param=train.epochs=5",
+        "when the same\ncommand is given again.",
+        epilog=EPILOG,
     )
     parse.add_argument(
         "--gin_file",
         action="append",
         default=[],
         metavar="FILE",
-        help="recipe; may be repeated, later ones win",
+        help=f"recipe; may be repeated, later ones win (default: {DEFAULT_RECIPE})",
     )
     parse.add_argument(
         "--gin_param",
@@ -37,9 +44,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="one binding, e.g. PGD.eps=0.2; may be repeated",
     )
-    parse.add_argument("--run_dir", help="folder of the run (default: runs/NAME_OF_RECIPE)")
     parse.add_argument(
-        "--data_dir", help="folder of prepared tfds datasets (default: TFDS_DATA_DIR)"
+        "--run_dir", metavar="DIR", help="folder of the run (default: runs/NAME_OF_RECIPE)"
+    )
+    parse.add_argument(
+        "--data_dir",
+        metavar="DIR",
+        help="folder of prepared tfds datasets (default: TFDS_DATA_DIR)",
     )
     parse.add_argument(
         "--restart", action="store_true", help="delete what an earlier run left in the folder"
@@ -48,80 +59,162 @@ def parser() -> argparse.ArgumentParser:
         "--dry_run", action="store_true", help="check everything, train nothing, write nothing"
     )
     parse.add_argument(
-        "--strategy", default="auto", help="auto, none, mirrored, multi_worker, tpu or tpu:NAME"
+        "--strategy",
+        default="auto",
+        metavar="NAME",
+        help="auto (default), none, mirrored, multi_worker, tpu or tpu:NAME",
     )
     return parse
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; 0 on success, 2 where the input was wrong, 3 where training failed."""
-    arguments = parser().parse_args(argv)
-    try:
-        _train(arguments)
-    except (ValueError, TypeError, RunFolderError, data.DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except tf.errors.ResourceExhaustedError as error:
-        print(f"error: out of memory or disk: {error.message}", file=sys.stderr)
-        return 3
-    except NonFiniteLossError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 3
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    options = parser().parse_args(argv)
+    # TensorFlow takes seconds to import: not before the arguments are known to be right.
+    from robust_tf.training import make_strategy
+
+    # Collective operations must be set up before anything else touches TensorFlow.
+    strategy = make_strategy(options.strategy)
+    bindings = [options.gin_param]
+    bindings += _compared(options)
+    if options.dry_run:
+        for params in bindings:
+            print(_describe(options, params, strategy))
+        print("dry run: nothing was trained or written.")
+        return 0
+    name = os.path.splitext(os.path.basename((options.gin_file or [DEFAULT_RECIPE])[0]))[0]
+    run_dir = options.run_dir or os.path.join("runs", name)
+    folders = [run_dir, os.path.join(run_dir, "comparison")]
+    # Both are made ready before one is trained: what is wrong with the second is told at once.
+    trainers = [
+        _prepare(options, params, folder, strategy)
+        for params, folder in zip(bindings, folders, strict=False)
+    ]
+    return _train(trainers, run_dir)
+
+
+def _load(options: argparse.Namespace, params: Sequence[str]) -> tuple[Any, str]:
+    """The recipe, and all bindings as text."""
+    from robust_tf.cli import configuration
+    from robust_tf.training import Recipe
+
+    text = configuration.load(options.gin_file or [DEFAULT_RECIPE], params)
+    with configuration.readable():
+        return Recipe(), text
+
+
+def _compared(options: argparse.Namespace) -> list[list[str]]:
+    """The parameters of the run that the recipe is to be compared with, if there is one."""
+    import gin
+
+    recipe, _ = _load(options, options.gin_param)
+    if recipe.compare_with is None:
+        return []
+    method = gin.query_parameter("train.compare_with")
+    return [[*options.gin_param, f"train.method = {method!r}", "train.compare_with = None"]]
+
+
+def _dataset(options: argparse.Namespace) -> Any:
+    from robust_tf import data
+    from robust_tf.cli import configuration
+
+    arguments = {"data_dir": options.data_dir} if options.data_dir else {}
+    with configuration.readable():
+        return data.load(**arguments)
+
+
+def _prepare(options: argparse.Namespace, params: Sequence[str], folder: str, strategy: Any) -> Any:
+    """A trainer in its folder, ready to train."""
+    from robust_tf.cli import configuration
+    from robust_tf.training import Trainer
+
+    recipe, text = _load(options, params)
+    dataset = _dataset(options)
+    with configuration.readable():
+        trainer = Trainer(recipe, dataset, folder, strategy, text, options.restart)
+    _note_idle(options)
+    return trainer
+
+
+def _note_idle(options: argparse.Namespace) -> None:
+    from robust_tf.cli import configuration
+
+    for binding in configuration.without_effect(options.gin_param):
+        owner = binding.split("=")[0].rpartition(".")[0].strip()
+        print(f"note: {binding} has no effect, this run has no {owner}.", file=sys.stderr)
+
+
+def _train(trainers: Sequence[Any], run_dir: str) -> int:
+    """Trains one after the other and prints a table of all."""
+    import tensorflow as tf
+
+    from robust_tf.training import NonFiniteLossError
+
+    rows = {}
+    chief = trainers[0].chief
+    for trainer in trainers:
+        title = type(trainer.model).__name__
+        if chief:
+            print(f"{title}: {_state(trainer)}", flush=True)
+        try:
+            rows[title] = trainer.train()
+        except (NonFiniteLossError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 3
+        except tf.errors.ResourceExhaustedError as error:
+            print(f"error: out of memory or disk: {_line(error)}", file=sys.stderr)
+            return 3
+        except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+            print(
+                f"error: another worker is gone ({_line(error)}). Start all workers again: the run "
+                f"continues from its last checkpoint in {trainer.run_dir}.",
+                file=sys.stderr,
+            )
+            return 3
+    if chief:
+        print(comparison(rows))
+        print(f"results: {os.path.join(run_dir, 'summary.json')}")
     return 0
 
 
-def _train(arguments: argparse.Namespace) -> None:
-    # Collective operations must be set up before anything else touches TensorFlow.
-    strategy = make_strategy(arguments.strategy)
-    recipes = arguments.gin_file or ["gin/adr_digits.gin"]
-    text = configuration.load(recipes, arguments.gin_param)
-    gin.finalize()
-    recipe = Recipe()
-    dataset = data.load(data_dir=arguments.data_dir)
-    name = os.path.splitext(os.path.basename(recipes[0]))[0]
-    run_dir = arguments.run_dir or os.path.join("runs", name)
-    if arguments.dry_run:
-        print(describe(recipe, dataset, strategy, text))
-        return
-    rows = {}
-    for method, folder in methods_of(recipe, run_dir):
-        trainer = Trainer(method, dataset, folder, strategy, text, arguments.restart)
-        files.write_text(os.path.join(folder, "config.gin"), gin.operative_config_str())
-        title = type(trainer.model).__name__
-        if trainer.resumed:
-            print(f"{title}: continuing at epoch {trainer.progress.epoch.numpy() + 1} in {folder}")
-        else:
-            print(f"{title}: {len(dataset.train)} images of {dataset.name}, run folder {folder}")
-        rows[title] = trainer.train()
-    print(comparison(rows))
-    print(f"results: {os.path.join(run_dir, 'summary.json')}")
+def _state(trainer: Any) -> str:
+    """Where a run stands before it goes on."""
+    epoch, epochs = int(trainer.progress.epoch.numpy()), trainer.recipe.epochs
+    if trainer.finished:
+        return f"finished earlier in {trainer.run_dir}"
+    if trainer.resumed and epoch >= epochs:
+        return f"trained earlier in {trainer.run_dir}; evaluating"
+    if trainer.resumed:
+        return f"continuing in epoch {epoch + 1} of {epochs} in {trainer.run_dir}"
+    images = f"{len(trainer.dataset.train)} images of {trainer.dataset.name}"
+    return f"{images}, {epochs} epochs, run folder {trainer.run_dir}"
 
 
-def methods_of(recipe: Recipe, run_dir: str) -> list[tuple[Recipe, str]]:
-    """The recipe, and the same with the method that it is compared with, each with its folder."""
-    import dataclasses
-
-    runs = [(recipe, run_dir)]
-    if recipe.compare_with is not None:
-        other = dataclasses.replace(recipe, method=recipe.compare_with, compare_with=None)
-        runs.append((other, os.path.join(run_dir, "comparison")))
-    return runs
-
-
-def describe(recipe: Recipe, dataset: data.Data, strategy: Any, text: str) -> str:
+def _describe(options: argparse.Namespace, params: Sequence[str], strategy: Any) -> str:
     """What a run would do."""
-    model = recipe.build(dataset, strategy)
-    steps = data.steps_per_epoch(dataset.train, recipe.batch_size)
+    from robust_tf import data
+    from robust_tf.cli import configuration
+    from robust_tf.training.recipe import check_dataset
+
+    recipe, text = _load(options, params)
+    dataset = _dataset(options)
+    with configuration.readable():
+        check_dataset(dataset)
+        steps = data.steps_per_epoch(dataset.train, recipe.batch_size)
+        model = recipe.build(dataset, strategy)
+    _note_idle(options)
+    weights = ", ".join(f"{name} {weight:g}" for name, weight in model.term_weights.items())
     return "\n".join(
         [
             text,
-            f"method      {type(model).__name__}, terms {model.term_weights}",
+            f"method      {type(model).__name__}: {weights}",
             f"network     {model.network.name}, {model.network.count_params():,} parameters",
             f"data        {dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} "
             f"validation, {len(dataset.test)} test",
             f"schedule    {recipe.epochs} epochs of {steps} steps of {recipe.batch_size} images",
             f"strategy    {type(strategy).__name__}, {strategy.num_replicas_in_sync} replica(s)",
-            "dry run: nothing was trained or written.",
+            "",
         ]
     )
 
@@ -141,6 +234,10 @@ def comparison(rows: dict[str, dict[str, Any]]) -> str:
         )
         lines.append(f"{title:24}{cells}")
     return "\n".join(lines)
+
+
+def _line(error: Any) -> str:
+    return (str(getattr(error, "message", error)).strip().splitlines() or [type(error).__name__])[0]
 
 
 def run() -> None:

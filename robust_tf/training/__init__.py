@@ -1,20 +1,23 @@
 """Training in a run folder, under any strategy, resumable to the bit."""
 
-from robust_tf.training.distribution import make_strategy
-from robust_tf.training.optimizers import SGD, Adam, EpochSchedule, constant, cosine, piecewise
+from robust_tf.training.checkpoints import CheckpointError
+from robust_tf.training.distribution import is_chief, make_strategy
+from robust_tf.training.optimizers import SGD, Adam, EpochSchedule, cosine, piecewise
 from robust_tf.training.recipe import Recipe
-from robust_tf.training.trainer import NonFiniteLossError, RunFolderError, Trainer
+from robust_tf.training.run_folder import RunFolderError
+from robust_tf.training.trainer import NonFiniteLossError, Trainer
 
 __all__ = [
     "SGD",
     "Adam",
+    "CheckpointError",
     "EpochSchedule",
     "NonFiniteLossError",
     "Recipe",
     "RunFolderError",
     "Trainer",
-    "constant",
     "cosine",
+    "is_chief",
     "make_strategy",
     "piecewise",
 ]

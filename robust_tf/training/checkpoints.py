@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from typing import Any
 
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import compat, files
 from robust_tf.methods import RobustModel
+
+
+class CheckpointError(OSError):
+    """A checkpoint that cannot be written or read; the message says what to do."""
 
 
 class Progress(tf.Module):
@@ -32,8 +39,9 @@ class Checkpoints:
     Args:
       folder: may be a bucket.
       model: built and compiled.
-      chief: whether this process writes where others read; the others write beside it, as
-        `MultiWorkerMirroredStrategy` wants every worker to take part in a save.
+      chief: whether this process writes to `folder`. The others read there, but write to a place of
+        their own that goes with them: every worker takes part in a save, because it reads variables
+        that are spread over the workers.
     """
 
     def __init__(self, folder: str, model: RobustModel, chief: bool = True):
@@ -49,37 +57,86 @@ class Checkpoints:
             progress=self.progress,
         )
         self._best = tf.train.Checkpoint(network=_plain(model.network.variables))
+        self._folder = folder
         if not chief:
-            folder = os.path.join(folder, "workers", str(os.getpid()))
+            folder = tempfile.mkdtemp(prefix="robust_tf_worker_")
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
         self._last_manager = tf.train.CheckpointManager(self._last, os.path.join(folder, "last"), 2)
         self._best_manager = tf.train.CheckpointManager(self._best, os.path.join(folder, "best"), 1)
 
     def save_last(self) -> None:
-        """Saves everything; the one before is kept until this one is complete."""
-        self._last_manager.save(self._step())
+        """Saves everything; the one before is kept until this one is complete.
+
+        Raises:
+          CheckpointError: full disk, or whatever else the file system says.
+        """
+        self._save(self._last_manager)
 
     def save_best(self) -> None:
-        """Saves the network as the best so far."""
-        self._best_manager.save(self._step())
+        """Saves the network as the best so far.
+
+        Raises:
+          CheckpointError: see `save_last`.
+        """
+        self._save(self._best_manager)
 
     def restore_last(self) -> bool:
-        """Restores the newest complete checkpoint; False where there is none."""
-        path = self._last_manager.latest_checkpoint
+        """Restores the newest complete checkpoint; False where there is none.
+
+        Raises:
+          CheckpointError: it is damaged, or another version of this library wrote it.
+        """
+        path = self._latest("last")
         if path:
-            self._last.restore(path).assert_consumed()
+            self._restore(path, lambda: self._last.restore(path).assert_consumed())
         return bool(path)
 
     def restore_best(self) -> bool:
-        """Loads the best network into the model; False where there is none."""
-        path = self._best_manager.latest_checkpoint
+        """Loads the best network into the model; False where there is none.
+
+        Raises:
+          CheckpointError: see `restore_last`.
+        """
+        path = self._latest("best")
         if path:
-            self._best.restore(path).assert_existing_objects_matched().expect_partial()
+            self._restore(path, lambda: self._best.restore(path).assert_existing_objects_matched())
         return bool(path)
 
     @property
     def last_path(self) -> str:
         """Of the newest checkpoint, or 'none'."""
-        return self._last_manager.latest_checkpoint or "none"
+        return self._latest("last") or "none"
+
+    def finite(self) -> bool:
+        """Whether all that a checkpoint would hold is made of numbers."""
+        saved = [*self._last.network, *self._last.optimizer]
+        values = [tf.convert_to_tensor(v) for v in saved if v.dtype.is_floating]
+        return all(bool(tf.reduce_all(tf.math.is_finite(value))) for value in values)
+
+    def _latest(self, name: str) -> str | None:
+        return tf.train.latest_checkpoint(os.path.join(self._folder, name))
+
+    def _save(self, manager: tf.train.CheckpointManager) -> None:
+        try:
+            manager.save(self._step())
+        except (tf.errors.OpError, OSError) as error:
+            if isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError)):
+                raise  # another worker is gone
+            raise CheckpointError(
+                f"cannot write a checkpoint to {manager.directory}: {files.reason(error)}. Mend "
+                "that, then give the same command again: the run continues from "
+                f"{self.last_path}."
+            ) from error
+
+    @staticmethod
+    def _restore(path: str, restore: Any) -> None:
+        try:
+            restore()
+        except (tf.errors.OpError, OSError, AssertionError, ValueError) as error:
+            raise CheckpointError(
+                f"the checkpoint {path} cannot be read: {files.reason(error)}. It is damaged, or "
+                "was written by another version; start the run anew with --restart."
+            ) from error
 
     def _step(self) -> int:
         progress = self.progress

@@ -63,6 +63,24 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     )
 
 
+def spans_replicas(strategy: tf.distribute.Strategy) -> bool:
+    """Whether variables made under this strategy are more than plain variables."""
+    return strategy.num_replicas_in_sync > 1 or isinstance(
+        strategy, (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
+    )
+
+
+def barrier(strategy: tf.distribute.Strategy) -> None:
+    """Returns when every worker has come here; at once where there is only one.
+
+    Raises:
+      tf.errors.UnavailableError: another worker is gone.
+    """
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        ones = strategy.run(lambda: tf.constant(1.0))
+        strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None).numpy()
+
+
 def distribute(
     strategy: tf.distribute.Strategy, make: Callable[..., tf.data.Dataset], batch_size: int
 ) -> Any:
@@ -91,11 +109,12 @@ def distribute(
         shares = replicas // context.num_input_pipelines
         if shares == 1:
             return rows
+        size = batch_size // replicas
         # unbatch and batch copy example by example; a reshape does not.
         return rows.map(
             lambda x, y: (
-                tf.reshape(x, tf.concat([[shares, -1], tf.shape(x)[1:]], 0)),
-                tf.reshape(y, [shares, -1]),
+                tf.reshape(x, [shares, size, *x.shape[1:]]),
+                tf.reshape(y, [shares, size]),
             )
         ).unbatch()
 

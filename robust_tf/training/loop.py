@@ -15,20 +15,37 @@ class Loop:
 
     One graph serves every call: the number of steps is a tensor. Losses are averaged over the
     global batch; pairs of global compactness are formed within each replica's share.
+
+    Attributes:
+      watched: the loss and its terms, by name.
     """
 
     def __init__(self, model: RobustModel, strategy: tf.distribute.Strategy):
         self.model, self.strategy = model, strategy
+        self.watched = ["loss", *model.term_weights]
 
     @tf.function(reduce_retracing=True)
-    def train(self, iterator: Any, steps: tf.Tensor) -> tf.Tensor:
-        """Takes `steps` steps; the number of good ones before the first non-finite loss."""
+    def train(self, iterator: Any, steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Takes `steps` steps.
+
+        Returns:
+          The number of steps before the first non-finite loss or term, and for each of `watched`
+          whether it was finite in that step.
+        """
         good = tf.constant(0)
+        finite = tf.ones([len(self.watched)], tf.bool)
         for _ in tf.range(steps):
-            logs = self.strategy.run(self.model.train_step, args=(next(iterator),))
-            total = self.strategy.reduce(tf.distribute.ReduceOp.SUM, logs["loss"], axis=None)
-            good += tf.cast(tf.math.is_finite(total), tf.int32)
-        return good
+            values = self.strategy.run(self._step, args=(next(iterator),))
+            total = self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
+            # Only the first bad step tells the culprit: after it, everything is bad.
+            finite = tf.where(tf.reduce_all(finite), tf.math.is_finite(total), finite)
+            good += tf.cast(tf.reduce_all(finite), tf.int32)
+        return good, finite
+
+    def _step(self, batch: Any) -> tf.Tensor:
+        """One replica's step; the running means of what is watched."""
+        logs = self.model.train_step(batch)
+        return tf.stack([tf.cast(logs[name], tf.float32) for name in self.watched])
 
     @tf.function(reduce_retracing=True)
     def _test(self, batch: Any) -> None:

@@ -58,8 +58,15 @@ class EpochSchedule(Schedule):
     ):
         if not 0 < learning_rate < math.inf:
             raise ValueError(f"learning_rate={learning_rate!r}: must be finite and > 0.")
-        if list(boundaries) != sorted(boundaries) or min(boundaries, default=1) <= 0:
-            raise ValueError(f"boundaries={boundaries!r}: must be ascending epochs > 0.")
+        numbers = isinstance(boundaries, (tuple, list)) and all(
+            isinstance(b, (int, float)) for b in boundaries
+        )
+        if not numbers or list(boundaries) != sorted(boundaries) or min(boundaries, default=1) <= 0:
+            raise ValueError(
+                f"boundaries={boundaries!r}: must be ascending epochs > 0, e.g. (55, 75, 90)."
+            )
+        if not 0 < factor < math.inf:
+            raise ValueError(f"factor={factor!r}: must be finite and > 0.")
         self.learning_rate, self.steps_per_epoch = float(learning_rate), int(steps_per_epoch)
         self.boundaries, self.factor = tuple(boundaries), float(factor)
         self.cosine_epochs = float(cosine_epochs)
@@ -85,12 +92,6 @@ class EpochSchedule(Schedule):
 
 
 @gin.configurable
-def constant(learning_rate: float, steps_per_epoch: int, epochs: int) -> Schedule:
-    """The same rate throughout."""
-    return EpochSchedule(learning_rate, steps_per_epoch)
-
-
-@gin.configurable
 def piecewise(
     learning_rate: float,
     steps_per_epoch: int,
@@ -98,7 +99,7 @@ def piecewise(
     boundaries: Sequence[float] = (),
     factor: float = 0.1,
 ) -> Schedule:
-    """Multiplies the rate by `factor` at each epoch of `boundaries`."""
+    """Multiplies the rate by `factor` at each epoch of `boundaries`; with none it is constant."""
     return EpochSchedule(learning_rate, steps_per_epoch, boundaries, factor)
 
 

@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from robust_tf import data
 from robust_tf.attacks import Attack
+from robust_tf.attacks.base import check_values
 from robust_tf.methods import RobustModel, Standard
 from robust_tf.models import CNN
-from robust_tf.training.optimizers import SGD, constant
+from robust_tf.training.optimizers import SGD, piecewise
 
 
 @gin.configurable("train")
@@ -50,7 +51,7 @@ class Recipe:
     method: Callable[..., RobustModel] = Standard
     compare_with: Callable[..., RobustModel] | None = None
     optimizer: Callable[..., Any] = SGD
-    schedule: Callable[..., Any] = constant
+    schedule: Callable[..., Any] = piecewise
     learning_rate: float = 0.01
     epochs: int = 10
     batch_size: int = 128
@@ -67,25 +68,37 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "validate_every", "steps_per_call"):
+            _check_whole(name, getattr(self, name), 1)
+        _check_whole("seed", self.seed, 0)
+        if self.evaluation_examples is not None:
+            _check_whole("evaluation_examples", self.evaluation_examples, 1)
+        for name in ("weight_decay", "eps_warmup_epochs", "checkpoint_minutes", "learning_rate"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"train.{name}={value!r}: must be an integer >= 1.")
-        for name in ("weight_decay", "eps_warmup_epochs", "checkpoint_minutes"):
-            value = getattr(self, name)
-            if not (isinstance(value, (int, float)) and 0 <= value < float("inf")):
+            if not (_is_number(value) and 0 <= value < float("inf")):
                 raise ValueError(f"train.{name}={value!r}: must be a finite number >= 0.")
-        if not (isinstance(self.learning_rate, (int, float)) and self.learning_rate > 0):
+        if not self.learning_rate > 0:
             raise ValueError(f"train.learning_rate={self.learning_rate!r}: must be > 0.")
         if self.dtype_policy not in ("float32", "mixed_bfloat16"):
             raise ValueError(
                 f"train.dtype_policy={self.dtype_policy!r}: must be 'float32' or 'mixed_bfloat16'."
             )
-        for name in ("network", "method", "optimizer", "schedule"):
-            if not callable(getattr(self, name)):
+        for name in ("network", "method", "compare_with", "optimizer", "schedule"):
+            value = getattr(self, name)
+            if not callable(value) and not (name == "compare_with" and value is None):
+                example = getattr(type(self), name) or Standard
                 raise ValueError(
-                    f"train.{name}={getattr(self, name)!r}: must be a builder, such as "
-                    f"@{getattr(type(self), name).__name__} (no brackets)."
+                    f"train.{name}={value!r}: must be a builder, such as @{example.__name__} (no "
+                    "quotes, no brackets)."
                 )
+        if not isinstance(self.evaluation_attacks, dict):
+            raise ValueError(
+                f"train.evaluation_attacks={self.evaluation_attacks!r}: must be a dict, such as "
+                "{'PGD': @evaluation/PGD()}."
+            )
+        if self.validation_attack is not None:
+            _check_attack("train.validation_attack", self.validation_attack)
+        for name, attack in self.evaluation_attacks.items():
+            _check_attack(f"train.evaluation_attacks[{name!r}]", attack)
 
     def build(self, dataset: data.Data, strategy: tf.distribute.Strategy) -> RobustModel:
         """The compiled model, its weights drawn from `seed`."""
@@ -95,6 +108,14 @@ class Recipe:
         with strategy.scope():
             network = self.network(input_shape=dataset.image_shape, num_classes=dataset.num_classes)
             model = self.method(network=network)
+            if not isinstance(model, RobustModel):
+                raise ValueError(
+                    f"train.method built a {type(model).__name__}: must be a training method, such "
+                    "as @ADR."
+                )
+            own_way = type(model).craft is not RobustModel.craft
+            if model.needs_adv and not (own_way and model.attack is None):
+                _check_attack(f"{type(model).__name__}.attack", model.attack, aims=True)
             rate = self.schedule(
                 learning_rate=self.learning_rate, steps_per_epoch=steps, epochs=self.epochs
             )
@@ -106,3 +127,39 @@ class Recipe:
                 seed=self.seed,
             )
         return model
+
+
+def check_dataset(dataset: data.Data) -> None:
+    """Raises ValueError for data on which training would make no sense."""
+    for name in ("train", "validation", "test"):
+        split = getattr(dataset, name)
+        if len(split):
+            images = split.images[:1] / 255.0 if split.images.dtype == "uint8" else split.images
+            check_values(images, split.labels, dataset.num_classes)
+    if not len(dataset.test):
+        raise ValueError(f"{dataset.name} has no test images to evaluate on at the end.")
+    if len(set(dataset.train.labels.tolist())) < 2:
+        raise ValueError(
+            f"the training images of {dataset.name} are all of class {dataset.train.labels[0]}; "
+            "a classifier needs two classes or more."
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check_whole(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"train.{name}={value!r}: must be an integer >= {least}.")
+
+
+def _check_attack(name: str, value: Any, aims: bool = False) -> None:
+    """Raises unless `value` is an attack, and untargeted where nobody names targets."""
+    if not isinstance(value, Attack):
+        raise ValueError(
+            f"{name}={value!r}: must be an attack, such as @PGD() (with brackets: it is made here)."
+        )
+    if getattr(getattr(value, "objective", None), "targeted", False):
+        way = "use an untargeted one" if aims else "wrap it, MultiTargeted.attack = @PGD()"
+        raise ValueError(f"{name}: a targeted attack has no target here; {way}.")

@@ -27,6 +27,7 @@ class Reporter:
     def __init__(self, run_dir: str, epochs: int, start_epoch: int, chief: bool):
         self.epochs, self.chief = epochs, chief
         self.bar: Any = None
+        self._later = 0  # images of the epochs after this one
         self._path = os.path.join(run_dir, "metrics.jsonl")
         self._rows: list[dict[str, Any]] = []
         if not chief:
@@ -39,24 +40,34 @@ class Reporter:
     def open_epoch(self, epoch: int, steps: int, done: int, batch_size: int) -> None:
         """Starts the bar of an epoch, `done` of its `steps` already behind."""
         if self.chief:
+            self._later = (self.epochs - epoch - 1) * steps * batch_size
             self.bar = tqdm.tqdm(
                 total=steps * batch_size,
                 initial=done * batch_size,
                 desc=f"epoch {epoch + 1}/{self.epochs}",
                 unit="img",
                 unit_scale=True,
+                bar_format="{desc} {percentage:3.0f}% {bar:8} {rate_fmt} {postfix}",
                 dynamic_ncols=True,
                 leave=False,
                 disable=not sys.stderr.isatty(),
             )
 
     def advance(self, images: int, metrics: dict[str, float]) -> None:
-        """Moves the bar on and shows the running means."""
-        if self.chief:
-            self.bar.set_postfix_str(
-                " ".join(_short(k, v) for k, v in metrics.items()), refresh=False
-            )
-            self.bar.update(images)
+        """Moves the bar on; shows the time left, of the epoch and of the run, and running means."""
+        if not self.chief or self.bar.disable:
+            return
+        rate = self.bar.format_dict["rate"]
+        left = ""
+        if rate:
+            epoch = max(self.bar.total - self.bar.n - images, 0) / rate
+            spans = [tqdm.tqdm.format_interval(t) for t in (epoch, epoch + self._later / rate)]
+            left = f"{spans[0]} left, run {spans[1]} | "
+        # Accuracies first: a narrow terminal cuts the end off.
+        names = sorted(metrics, key=lambda name: not name.endswith("accuracy"))
+        shown = " ".join(_short(name, metrics[name]) for name in names)
+        self.bar.set_postfix_str(left + shown, refresh=False)
+        self.bar.update(images)
 
     def close_epoch(self, row: dict[str, Any]) -> None:
         """Ends the bar; prints and records the epoch."""

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import time
 from typing import Any
 
-import keras
+import gin
 import tensorflow as tf
 
 from robust_tf import compat, data, evaluation, files
-from robust_tf.attacks.base import check_values
+from robust_tf.models import SplitClassifier
+from robust_tf.training import run_folder
 from robust_tf.training.checkpoints import Checkpoints
-from robust_tf.training.distribution import distribute, is_chief
+from robust_tf.training.distribution import barrier, distribute, is_chief, spans_replicas
 from robust_tf.training.loop import Loop
-from robust_tf.training.recipe import Recipe
+from robust_tf.training.recipe import Recipe, check_dataset
 from robust_tf.training.reporting import Reporter
-from robust_tf.version import __version__
 
 
 class NonFiniteLossError(ArithmeticError):
-    """Training met a loss that is not a number."""
-
-
-class RunFolderError(OSError):
-    """A run folder that cannot be used."""
+    """Training met a loss or a weight that is not a number."""
 
 
 class Trainer:
     """One run of a recipe.
+
+    Under `MultiWorkerMirroredStrategy` every worker makes one, with the same arguments and a folder
+    that all can read; the chief alone writes and evaluates.
 
     Args:
       recipe: what to train.
@@ -40,9 +37,16 @@ class Trainer:
       configuration: text that must be equal for a run to be continued (the recipe's gin bindings).
       restart: deletes what an earlier run left in the folder.
 
+    Attributes:
+      model: compiled; as it was where the run stopped, if it is continued.
+      resumed: whether it is.
+      finished: whether nothing is left to do but to read the summary.
+      progress: epoch, step and best accuracy so far.
+
     Raises:
       RunFolderError: the folder cannot be written, or holds a run of another configuration.
-      ValueError: data that the model cannot be trained on.
+      CheckpointError: the run's checkpoint cannot be read.
+      ValueError: data that the model cannot be trained on, a batch that cannot be shared equally.
     """
 
     def __init__(
@@ -58,23 +62,38 @@ class Trainer:
         self.chief = is_chief(strategy)
         self.steps = data.steps_per_epoch(dataset.train, recipe.batch_size)
         check_dataset(dataset)
-        identity = f"# data {dataset.name} {dataset.fingerprint()}\n{configuration}"
-        prepare_folder(run_dir, identity, restart)
+        self._training_batches(0, 0)  # what cannot be batched is refused before there is a folder
+        identity = run_folder.identity(dataset, configuration)
         self.model = recipe.build(dataset, strategy)
+        if self.chief:
+            run_folder.prepare(run_dir, identity, restart)
+        barrier(strategy)
+        run_folder.check(run_dir, identity)
         self.loop = Loop(self.model, strategy)
         self.checkpoints = Checkpoints(os.path.join(run_dir, "checkpoints"), self.model, self.chief)
         self.progress = self.checkpoints.progress
         self.resumed = self.checkpoints.restore_last()
+        self.configuration = gin.operative_config_str() or configuration
+        if self.chief:
+            files.write_text(os.path.join(run_dir, "config.gin"), self.configuration)
+        self._summary = os.path.join(run_dir, "summary.json")
+        done = int(self.progress.epoch.numpy()) >= recipe.epochs
+        self.finished = done and files.exists(self._summary)
+        self._copy: SplitClassifier | None = None
+        barrier(strategy)  # all have looked before the chief writes
 
     def train(self) -> dict[str, Any]:
         """Trains to the last epoch, evaluates, writes `model.keras` and `summary.json`.
 
         Returns:
-          The summary.
+          The summary; that of the run as it was, where it had been finished.
 
         Raises:
           NonFiniteLossError: names the term, the step and the last good checkpoint.
+          CheckpointError, FileError: full disk, or whatever else the file system says.
         """
+        if self.finished:
+            return files.read_json(self._summary)
         if not self.resumed:
             self.checkpoints.save_last()
         start = int(self.progress.epoch.numpy())
@@ -84,7 +103,11 @@ class Trainer:
                 self._epoch(epoch, reporter)
         finally:
             reporter.close()
-        return self._finish()
+        network = self._plain_network()
+        if self.chief:
+            self._finish(network)
+        barrier(self.strategy)
+        return files.read_json(self._summary)
 
     def _epoch(self, epoch: int, reporter: Reporter) -> None:
         recipe, progress = self.recipe, self.progress
@@ -97,10 +120,10 @@ class Trainer:
         first = done
         while done < self.steps:
             count = min(recipe.steps_per_call, self.steps - done)
-            good = int(self.loop.train(iterator, tf.constant(count)))
+            good, finite = self.loop.train(iterator, tf.constant(count))
+            if int(good) < count:
+                self._stop_at_loss(finite, epoch * self.steps + done + int(good) + 1)
             metrics = self.loop.train_metrics()
-            if good < count:
-                self._stop_non_finite(metrics, epoch * self.steps + done + good)
             done += count
             progress.step_in_epoch.assign(done)
             reporter.advance(count * recipe.batch_size, metrics)
@@ -108,18 +131,23 @@ class Trainer:
             if done < self.steps and now - saved > 60 * recipe.checkpoint_minutes:
                 progress.seconds.assign_add(now - saved)
                 saved = now
-                self.checkpoints.save_last()
-        seconds = time.monotonic() - began
+                self._save_last(epoch * self.steps + done)
+        seconds = max(time.monotonic() - began, 1e-9)
         progress.seconds.assign_add(time.monotonic() - saved)
         row = {"epoch": epoch + 1, "step": (epoch + 1) * self.steps, **metrics}
         row["images_per_second"] = (done - first) * recipe.batch_size / seconds
         row["learning_rate"] = self._learning_rate()
+        self._check_weights(row["step"])
         if (epoch + 1) % recipe.validate_every == 0 or epoch + 1 == recipe.epochs:
             row.update(self._validate(epoch))
         progress.epoch.assign(epoch + 1)
         progress.step_in_epoch.assign(0)
         reporter.close_epoch(row)
         self._show_images(reporter, epoch, row["step"])
+        self._save_last(row["step"])
+
+    def _save_last(self, step: int) -> None:
+        self._check_weights(step)
         self.checkpoints.save_last()
 
     def _training_batches(self, epoch: int, skip: int) -> Any:
@@ -152,33 +180,62 @@ class Trainer:
         return {f"val_{name}": value for name, value in values.items()}
 
     def _show_images(self, reporter: Reporter, epoch: int, step: int) -> None:
-        if len(self.dataset.validation) and self.recipe.validation_attack is not None:
+        if epoch == 0:
+            reporter.text("configuration", self.configuration)
+        if not len(self.dataset.validation) or self.recipe.validation_attack is None:
+            return
+        network = self._plain_network()
+        if self.chief:
             for x, y in data.batches(self.dataset.validation.take(8), 8):
                 reporter.images("clean", x, step)
-                attacked = self.recipe.validation_attack(self.model.network, x, y)
+                attacked = self.recipe.validation_attack(network, x, y)
                 reporter.images("adversarial", attacked, step)
-        if epoch == 0:
-            reporter.text(
-                "configuration", files.read_text(os.path.join(self.run_dir, "config.gin"))
-            )
+
+    def _plain_network(self) -> SplitClassifier:
+        """The network as it is now, for use by this process alone; called by every worker.
+
+        Under a strategy it is a copy: there a forward of the network itself reads statistics that
+        are spread over all workers, which would have to take part.
+        """
+        network = self.model.network
+        if not spans_replicas(self.strategy):
+            return network
+        if self._copy is None:
+            self._copy = compat.deserialize(compat.serialize(network))
+        for mine, theirs in zip(self._copy.variables, network.variables, strict=True):
+            compat.raw(mine).assign(tf.convert_to_tensor(compat.raw(theirs)))
+        return self._copy
 
     def _learning_rate(self) -> float:
         rate = self.model.optimizer.learning_rate
         rate = rate(self.loop.steps_done()) if callable(rate) else rate
         return float(tf.convert_to_tensor(rate))
 
-    def _stop_non_finite(self, metrics: dict[str, float], step: int) -> None:
-        bad = [name for name, value in metrics.items() if not tf.math.is_finite(value)]
-        terms = [name for name in bad if name != "loss"] or bad
+    def _stop_at_loss(self, finite: tf.Tensor, step: int) -> None:
+        bad = [n for n, fine in zip(self.loop.watched, finite.numpy(), strict=True) if not fine]
+        terms = [name for name in bad if name != "loss"]
+        what = f"term {', '.join(terms)}" if terms else "its terms are finite, their sum is not"
+        self._stop(f"non-finite loss at step {step}, {what}")
+
+    def _check_weights(self, step: int) -> None:
+        if not self.checkpoints.finite():
+            terms = ", ".join(name for name in self.loop.watched if name != "loss")
+            self._stop(
+                f"non-finite weights after step {step}, whose loss was finite: the gradient of one "
+                f"of its terms ({terms}) overflowed"
+            )
+
+    def _stop(self, what: str) -> None:
         raise NonFiniteLossError(
-            f"non-finite loss at step {step}, term {', '.join(terms)}. The last good checkpoint is "
-            f"{self.checkpoints.last_path}. Lower train.learning_rate or the term's weight, or "
-            "lengthen train.eps_warmup_epochs; then start with --restart or in another folder."
+            f"{what}. The last good checkpoint is {self.checkpoints.last_path}. Lower "
+            "train.learning_rate or the term's weight, or lengthen train.eps_warmup_epochs; then "
+            "start with --restart or in another folder."
         )
 
-    def _finish(self) -> dict[str, Any]:
+    def _finish(self, network: SplitClassifier) -> None:
         """Evaluates on the test images and writes what outlives the run."""
-        recipe, network = self.recipe, self.model.network
+        recipe = self.recipe
+        run_folder.save_model(network, os.path.join(self.run_dir, "model.keras"))
         result = evaluation.evaluate(
             network,
             self.dataset.test,
@@ -199,90 +256,13 @@ class Trainer:
                 "validation": len(self.dataset.validation),
                 "test": len(self.dataset.test),
             },
+            "configuration": self.configuration,
             "parameters": network.count_params(),
             "best_epoch": int(self.progress.best_epoch.numpy()),
             "best_validation_accuracy": float(self.progress.best_accuracy.numpy()),
             "training_seconds": float(self.progress.seconds.numpy()),
-            "versions": versions(),
+            "versions": run_folder.versions(),
             "evaluation": result.to_json(),
         }
-        if self.chief:
-            save_model(network, os.path.join(self.run_dir, "model.keras"))
-            files.write_json(os.path.join(self.run_dir, "summary.json"), summary)
-        return summary
-
-
-def check_dataset(dataset: data.Data) -> None:
-    """Raises ValueError for data on which training would make no sense."""
-    for name in ("train", "validation", "test"):
-        split = getattr(dataset, name)
-        if len(split):
-            images = split.images[:1] if split.images.dtype == "uint8" else split.images
-            unit = images / 255.0 if images.dtype == "uint8" else images
-            check_values(unit, split.labels, dataset.num_classes)
-    if len(set(dataset.train.labels.tolist())) < 2:
-        raise ValueError(
-            f"the training images of {dataset.name} are all of class {dataset.train.labels[0]}; "
-            "a classifier needs two classes or more."
-        )
-
-
-def prepare_folder(run_dir: str, identity: str, restart: bool) -> None:
-    """Makes the folder, tries to write in it, and refuses another run's.
-
-    Raises:
-      RunFolderError: see `Trainer`.
-    """
-    path = os.path.join(run_dir, "identity.json")
-    try:
-        tf.io.gfile.makedirs(run_dir)
-        if restart:
-            for name in tf.io.gfile.listdir(run_dir):
-                if name.rstrip("/") in OUTPUTS:
-                    entry = os.path.join(run_dir, name.rstrip("/"))
-                    remove = tf.io.gfile.rmtree if tf.io.gfile.isdir(entry) else tf.io.gfile.remove
-                    remove(entry)
-        if tf.io.gfile.exists(path):
-            before = json.loads(files.read_text(path))["identity"]
-            if before != identity:
-                changed = sorted(set(before.splitlines()) ^ set(identity.splitlines()))
-                raise RunFolderError(
-                    f"run folder {run_dir} holds a run of another configuration; it differs in: "
-                    f"{'; '.join(changed[:6]) or 'order'}. Give --restart to delete that run, or "
-                    "another --run_dir."
-                )
-        files.write_json(path, {"identity": identity})
-    except tf.errors.OpError as error:
-        raise RunFolderError(
-            f"run folder {run_dir} cannot be written: {error.message}. Free space or choose another "
-            "--run_dir."
-        ) from error
-
-
-OUTPUTS = (
-    "identity.json",
-    "config.gin",
-    "metrics.jsonl",
-    "checkpoints",
-    "tensorboard",
-    "model.keras",
-    "summary.json",
-)
-
-
-def save_model(network: keras.Model, path: str) -> None:
-    """Writes a `.keras` file whole or not at all."""
-    temporary = os.path.join(os.path.dirname(path), ".writing.keras")
-    network.save(temporary)
-    tf.io.gfile.rename(temporary, path, overwrite=True)
-
-
-def versions() -> dict[str, str]:
-    """Of what a result depends on."""
-    return {
-        "robust_tf": __version__,
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "python": platform.python_version(),
-        "stack": "keras3" if compat.KERAS_3 else "addons",
-    }
+        # Last: a run with a summary is finished.
+        files.write_json(self._summary, summary)
