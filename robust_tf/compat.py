@@ -11,7 +11,7 @@ KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
 
 
 def serializable(cls: type) -> type:
-    """Registers `cls` with Keras under `robust_tf>Name`, so that files load without `custom_objects`."""
+    """Registers `cls` with Keras as `robust_tf>Name`: files load without `custom_objects`."""
     return keras.saving.register_keras_serializable(package="robust_tf")(cls)
 
 
@@ -27,9 +27,7 @@ def deserialize(config: Any) -> Any:
     return config
 
 
-def float32_weight(
-    layer: keras.layers.Layer, name: str, size: int, initializer: str
-) -> Any:
+def float32_weight(layer: keras.layers.Layer, name: str, size: int, initializer: str) -> Any:
     """A trainable float32 vector of `layer` that mixed precision does not cast down."""
     no_cast = {"autocast": False} if KERAS_3 else {"experimental_autocast": False}
     return layer.add_weight(
@@ -37,9 +35,7 @@ def float32_weight(
     )
 
 
-def moving_average(
-    layer: keras.layers.Layer, name: str, size: int, initializer: str
-) -> Any:
+def moving_average(layer: keras.layers.Layer, name: str, size: int, initializer: str) -> Any:
     """A float32 statistic of `layer`, updated by each replica alone and averaged when read.
 
     Only a variable that synchronises on reading can be assigned inside a loop of a replica, which
@@ -78,9 +74,7 @@ def raw(variable: Any) -> tf.Variable:
     return variable.value if KERAS_3 else variable
 
 
-def build_optimizer(
-    optimizer: keras.optimizers.Optimizer, variables: list[Any]
-) -> None:
+def build_optimizer(optimizer: keras.optimizers.Optimizer, variables: list[Any]) -> None:
     """Creates the optimiser's slots, once, before a replica context or a restore needs them."""
     if not optimizer.built if KERAS_3 else not getattr(optimizer, "_built", False):
         optimizer.build(variables)

@@ -1,4 +1,4 @@
-"""ADR: adversary divergence reduction, by local and global compactness and the clustering assumption."""
+"""ADR: adversary divergence reduction, by compactness and the clustering assumption."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import gin
 from robust_tf import compat, losses
 from robust_tf.attacks import Attack
 from robust_tf.attacks.base import fold, logits_of
+from robust_tf.losses.compactness import Pairs
 from robust_tf.methods.base import Batch, RobustModel, Terms
 from robust_tf.models import SplitClassifier
 
-# Table 3 has 1, 1, 1, 0 for MNIST and CIFAR-10 ResNet and 1, 1, 1, 1 for the CIFAR-10 CNN; its column
-# heads are lost and read in the order of Equations 5 and 6. `code` is the command of the program.
+# Table 3 has 1, 1, 1, 0 for MNIST and CIFAR-10 ResNet and 1, 1, 1, 1 for the CIFAR-10 CNN; its
+# column heads are lost and read in the order of Equations 5 and 6. `code` is the command of the
+# program.
 PRESETS = {
     "table3": {"local": 1.0, "global_": 1.0, "entropy": 1.0, "smoothness": 0.0},
     "table3_cifar10_cnn": {"local": 1.0, "global_": 1.0, "entropy": 1.0, "smoothness": 1.0},
@@ -39,7 +41,7 @@ class Compactness:
     """
 
     alpha: float = 0.99
-    pairs: str = "clean_adv"
+    pairs: Pairs = "clean_adv"
     norm: float = 1
     detach_clean: bool = False
 

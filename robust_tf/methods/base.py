@@ -20,19 +20,20 @@ class Batch(NamedTuple):
     """What a method's terms are made of, for one replica.
 
     x, x_adv: float32 images (B, H, W, C); y: int32 (B,); clean, adv: logits and features of both
-    in training mode; seed: int32 (2,), of this step and replica.
+    in training mode, None where the method says that it does not need them (`needs_clean`,
+    `needs_adv`); seed: int32 (2,), of this step and replica.
     """
 
     x: tf.Tensor
     y: tf.Tensor
     x_adv: tf.Tensor
-    clean: Outputs | None
-    adv: Outputs | None
+    clean: Any
+    adv: Any
     seed: tf.Tensor
 
 
 class RobustModel(keras.Model):
-    """A network together with the way to train it: plain Keras to `compile`, `fit`, `evaluate`, save.
+    """A network together with the way to train it: plain Keras to compile, fit, evaluate and save.
 
     A subclass says how it crafts (`attack`, or its own `craft`) and which terms it has (`terms`,
     each a function of no arguments that gives one value per example, with its weight in `weights`).
@@ -235,11 +236,8 @@ class RobustModel(keras.Model):
             if self.needs_clean and self.needs_adv and not self.network.has_batch_norm:
                 both = self.network.forward(tf.concat([x, x_adv], 0), training=True)
                 halves = [tf.split(part, 2) for part in both]
-                clean, adv = (
-                    Outputs(*[half[0] for half in halves]),
-                    Outputs(*[h[1] for h in halves]),
-                )
-                return Batch(x, y, x_adv, clean, adv, seed)
+                first, second = (Outputs(*[half[k] for half in halves]) for k in (0, 1))
+                return Batch(x, y, x_adv, first, second, seed)
             clean = self.network.forward(x, training=True) if self.needs_clean else None
         with forward_mode(seed=fold(seed, 1)):
             adv = self.network.forward(x_adv, training=True) if self.needs_adv else None

@@ -15,8 +15,6 @@ import tensorflow as tf
 
 from robust_tf import compat
 
-Schedule = keras.optimizers.schedules.LearningRateSchedule
-
 
 @gin.configurable
 def SGD(learning_rate: Any, momentum: float = 0.9, nesterov: bool = False) -> Any:
@@ -36,7 +34,7 @@ def Adam(
 
 
 @compat.serializable
-class EpochSchedule(Schedule):
+class EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """`learning_rate` times a factor that depends on the epoch.
 
     Args:
@@ -98,12 +96,12 @@ def piecewise(
     epochs: int,
     boundaries: Sequence[float] = (),
     factor: float = 0.1,
-) -> Schedule:
+) -> EpochSchedule:
     """Multiplies the rate by `factor` at each epoch of `boundaries`; with none it is constant."""
     return EpochSchedule(learning_rate, steps_per_epoch, boundaries, factor)
 
 
 @gin.configurable
-def cosine(learning_rate: float, steps_per_epoch: int, epochs: int) -> Schedule:
+def cosine(learning_rate: float, steps_per_epoch: int, epochs: int) -> EpochSchedule:
     """Half a cosine from the rate to 0 over all epochs."""
     return EpochSchedule(learning_rate, steps_per_epoch, cosine_epochs=epochs)

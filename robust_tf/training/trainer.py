@@ -134,17 +134,18 @@ class Trainer:
                 self._save_last(epoch * self.steps + done)
         seconds = max(time.monotonic() - began, 1e-9)
         progress.seconds.assign_add(time.monotonic() - saved)
-        row = {"epoch": epoch + 1, "step": (epoch + 1) * self.steps, **metrics}
+        step = (epoch + 1) * self.steps
+        row = {"epoch": epoch + 1, "step": step, **metrics}
         row["images_per_second"] = (done - first) * recipe.batch_size / seconds
         row["learning_rate"] = self._learning_rate()
-        self._check_weights(row["step"])
+        self._check_weights(step)
         if (epoch + 1) % recipe.validate_every == 0 or epoch + 1 == recipe.epochs:
             row.update(self._validate(epoch))
         progress.epoch.assign(epoch + 1)
         progress.step_in_epoch.assign(0)
         reporter.close_epoch(row)
-        self._show_images(reporter, epoch, row["step"])
-        self._save_last(row["step"])
+        self._show_images(reporter, epoch, step)
+        self._save_last(step)
 
     def _save_last(self, step: int) -> None:
         self._check_weights(step)
