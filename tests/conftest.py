@@ -12,7 +12,6 @@ import tensorflow as tf  # noqa: E402
 
 tf.get_logger().setLevel("ERROR")
 
-TWO_CPUS = ["CPU:0", "CPU:1"]
 # Before anything makes a tensor: the devices of a started TensorFlow cannot be changed.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
@@ -32,12 +31,6 @@ def global_settings():
 def mixed_bfloat16():
     """The dtype policy of trainings on recent processors."""
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
-
-
-@pytest.fixture
-def two_replicas():
-    """Synchronous training on two devices."""
-    return tf.distribute.MirroredStrategy(TWO_CPUS)
 
 
 @pytest.fixture

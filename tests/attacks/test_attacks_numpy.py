@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from robust_tf import attacks
 from robust_tf.attacks.base import as_seed, fold
-from tests.harness import CLASSES, SHAPE, Smooth, cross_entropies, images
+from tests.tiny import CLASSES, SHAPE, Smooth, cross_entropies, images
 
 RNG = np.random.default_rng(1)
 W = RNG.normal(0, 0.3, (64, CLASSES))

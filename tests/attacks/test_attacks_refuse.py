@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import attacks
-from tests.harness import Smooth, images
+from tests.tiny import Smooth, images
 
 X, Y = images(3), np.array([0, 1, 2], "int32")
 PGD = {"eps": 0.3, "step_size": 0.1, "steps": 2}

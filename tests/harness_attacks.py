@@ -1,0 +1,245 @@
+"""What every attack promises (design.md section 3, *Attack*), one function for each promise."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from robust_tf import compat
+from tests.tiny import (
+    CLASSES,
+    SHAPE,
+    Smooth,
+    cross_entropies,
+    images,
+    same_bits,
+    tiny_network,
+    weights_of,
+)
+
+
+@dataclasses.dataclass
+class AttackCase:
+    """An attack and what is expected of it.
+
+    make: (eps, batch_norm) -> attack, of at least 2 eps in steps if `exact`. norm: of its ball.
+    random: other seeds give other images. targeted: labels are aims. follows_labels: raises a
+    loss of the labels. exact: reaches the worst point of a linear model's Linf ball.
+    """
+
+    make: Callable[..., Any]
+    norm: str = "Linf"
+    random: bool = True
+    targeted: bool = False
+    follows_labels: bool = True
+    exact: bool = True
+
+    def __post_init__(self):
+        self.model, self.x = Smooth(), images()
+        self.y = np.argmax(self.model(self.x), axis=1).astype("int32")
+        self.aim = (self.y + 1) % CLASSES if self.targeted else self.y
+        self.eps = 0.3 if self.norm == "Linf" else 1.5
+
+
+def assert_inside(case: AttackCase, x: np.ndarray, x_adv: Any, eps: float) -> None:
+    """To the last bit, in float64."""
+    assert x_adv.dtype == tf.float32 and x_adv.shape == x.shape
+    after, before = np.asarray(x_adv, "float64"), np.asarray(x, "float64")
+    assert np.isfinite(after).all() and (after >= 0).all() and (after <= 1).all()
+    step = np.abs(after - before).reshape(len(x), int(np.prod(x.shape[1:])))
+    length = step.max(1, initial=0) if case.norm == "Linf" else np.sqrt((step**2).sum(1))
+    assert (length <= eps).all(), length - eps
+
+
+def check_ball(case: AttackCase) -> None:
+    """Inside the ball and the box to the last bit; moved."""
+    for eps in (0.3, 8 / 255, 0.1 if case.norm == "Linf" else 1.5):
+        x_adv = case.make(eps)(case.model, case.x, case.aim)
+        assert_inside(case, case.x, x_adv, eps)
+        assert (np.abs(x_adv - case.x).reshape(len(case.x), -1).max(1) > 0).all()
+
+
+def check_graph(case: AttackCase) -> None:
+    """The eager call, with a graph of its own, is the call inside a tf.function bit for bit.
+
+    For batches of any size in both; where a size is fixed, TensorFlow may fold and round otherwise.
+    """
+    attack = case.make(case.eps)
+    any_size = [tf.TensorSpec([None, *SHAPE], tf.float32), tf.TensorSpec([None], tf.int32)]
+
+    @tf.function(input_signature=any_size)
+    def inside(x, y):
+        return attack(case.model, x, y, seed=7)
+
+    x, y = tf.constant(case.x), tf.constant(case.aim)
+    same_bits(attack(case.model, x, y, seed=7), inside(x, y))
+
+
+def check_traces(case: AttackCase) -> None:
+    """One trace for batches of every size, every seed and every scale."""
+    model, attack = Smooth(), case.make(case.eps)
+    attack(model, case.x[:5], case.aim[:5])
+    calls = model.calls
+    for batch, seed, scale in ((3, 1, 1.0), (1, 2, 0.5), (5, 3, tf.constant(0.1))):
+        x_adv = attack(model, case.x[:batch], case.aim[:batch], seed=seed, scale=scale)
+        assert_inside(case, case.x[:batch], x_adv, case.eps * float(scale))
+    case.make(case.eps)(model, case.x, case.aim)  # an equal attack is the same attack
+    assert model.calls == calls
+
+
+def check_seeds(case: AttackCase) -> None:
+    """Same seed, same bits; other seed, other bits if the attack is random."""
+    attack = case.make(case.eps)
+    first, again, other = (attack(case.model, case.x, case.aim, seed=s) for s in (1, 1, 2))
+    same_bits(first, again)
+    assert bool((first.numpy() != other.numpy()).any()) == case.random
+
+
+def check_eps_zero(case: AttackCase) -> None:
+    """eps 0, and scale 0, are the identity."""
+    same_bits(case.make(0.0)(case.model, case.x, case.aim), case.x)
+    same_bits(case.make(case.eps)(case.model, case.x, case.aim, scale=0.0), case.x)
+
+
+def check_raises_loss(case: AttackCase) -> None:
+    """Cross-entropy rises in every example, falls towards an aim; a model known to break breaks."""
+    x_adv = case.make(case.eps)(case.model, case.x, case.aim)
+    gain = cross_entropies(case.model, x_adv, case.aim) - cross_entropies(
+        case.model, case.x, case.aim
+    )
+    if case.follows_labels:
+        assert ((-gain if case.targeted else gain) > 0).all(), gain
+    accuracy = np.mean(np.argmax(case.model(x_adv), axis=1) == case.y)
+    assert accuracy <= 0.5, accuracy
+
+
+def check_linear(case: AttackCase) -> None:
+    """On a linear model the worst point is known: x - eps * sign(w), or x - eps * w / ||w||."""
+    w = np.random.default_rng(3).normal(0, 0.1, (*SHAPE, 1)).astype("float32")
+
+    def model(x):
+        lead = tf.reshape(x - 0.5, [-1, 64]) @ w.reshape(64, 1)
+        return tf.concat([lead, -lead], axis=1)  # class 0 while w (x - 0.5) > 0
+
+    x = case.x if case.norm == "Linf" else np.full_like(case.x, 0.5)
+    y = np.arange(len(x), dtype="int32") % 2
+    x_adv = case.make(case.eps)(model, x, 1 - y if case.targeted else y).numpy()
+    side = (2.0 * y - 1)[:, None, None, None]  # class 1 is left by raising w x
+    if not case.follows_labels:
+        side = np.sign(((x_adv - x) * w[..., 0]).sum((1, 2, 3), keepdims=True))
+    unit = np.sign(w[..., 0]) if case.norm == "Linf" else w[..., 0] / np.linalg.norm(w)
+    worst = np.clip(x + case.eps * side * unit, 0, 1)
+    if case.exact and case.norm == "Linf":
+        np.testing.assert_allclose(x_adv, worst, rtol=0, atol=1e-7)
+    elif case.exact:
+        distance = np.linalg.norm((x_adv - worst).reshape(len(x), -1), axis=1)
+        assert (distance < 0.25 * case.eps).all(), distance
+
+
+def check_batches(case: AttackCase) -> None:
+    """Batches of one, and of none; examples do not see each other."""
+    attack = case.make(case.eps)
+    whole = attack(case.model, case.x, case.aim)
+    one = attack(case.model, case.x[:1], case.aim[:1])
+    assert_inside(case, case.x[:1], one, case.eps)
+    if not case.random:  # a matrix product of another size may be rounded otherwise
+        np.testing.assert_allclose(one, whole[:1], rtol=0, atol=1e-5)
+    assert attack(case.model, case.x[:0], case.aim[:0]).shape == (0, *SHAPE)
+
+
+def check_bfloat16(case: AttackCase) -> None:
+    """A model that computes in bfloat16 is attacked in float32."""
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    network = tiny_network()
+    attack = case.make(case.eps)
+    y = np.argmax(network(case.x), axis=1).astype("int32")
+    aim = (y + 1) % CLASSES if case.targeted else y
+    x_adv = attack(network, case.x, aim)
+    assert_inside(case, case.x, x_adv, case.eps)
+    gain = np.mean(cross_entropies(network, x_adv, aim) - cross_entropies(network, case.x, aim))
+    assert (gain < 0) if case.targeted else (gain > 0)
+
+
+def check_gradient(case: AttackCase) -> None:
+    """Nothing flows back through an attack, neither to the images nor to the network."""
+    network, attack = tiny_network(), case.make(case.eps)
+    x, y = tf.constant(case.x), tf.constant(case.aim)
+    variables = [compat.raw(v) for v in network.trainable_variables]
+    for call in (attack, tf.function(attack.__call__)):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(call(network, x, y))
+        gradients = tape.gradient(total, [x, *variables])
+        assert all(g is None or not np.any(g) for g in gradients)
+
+
+def check_config(case: AttackCase) -> None:
+    """Through JSON and back it is an equal attack."""
+    attack = case.make(case.eps)
+    config = json.loads(json.dumps(compat.serialize(attack)))
+    assert compat.deserialize(config) == attack
+    assert type(attack).from_config(attack.get_config()) == attack
+
+
+def check_callables(case: AttackCase) -> None:
+    """Function, lambda, bound method and a foreign Keras model, whose averages stay as they are."""
+    attack, smooth = case.make(case.eps), case.model
+    expected = attack(smooth, case.x, case.aim)
+    same_bits(attack(lambda x: smooth(x), case.x, case.aim), expected)
+    same_bits(attack(smooth.__call__, case.x, case.aim), expected)
+    foreign = keras.Sequential(
+        [
+            keras.Input(SHAPE),
+            keras.layers.Conv2D(2, 3),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Flatten(),
+            keras.layers.Dense(CLASSES),
+        ]
+    )
+    before = weights_of(foreign)
+    x_adv = attack(foreign, case.x, case.aim)
+    assert_inside(case, case.x, x_adv, case.eps)
+    same_bits(attack(foreign, case.x, case.aim), x_adv)
+    for old, new in zip(before, weights_of(foreign), strict=True):
+        same_bits(old, new)
+
+
+def check_batch_norm(case: AttackCase) -> None:
+    """Only mode 'training' moves our moving averages; 'running' keeps examples apart."""
+    network = tiny_network(batch_norm=True)
+    for mode in ("running", "batch", "training"):
+        before = weights_of(network)
+        case.make(case.eps, batch_norm=mode)(network, case.x, case.aim)
+        pairs = zip(before, weights_of(network), strict=True)
+        changed = sum((old != new).any() for old, new in pairs)
+        assert changed == (2 if mode == "training" else 0), mode
+
+
+ATTACK_CHECKS = [
+    check_ball,
+    check_graph,
+    check_traces,
+    check_seeds,
+    check_eps_zero,
+    check_raises_loss,
+    check_linear,
+    check_batches,
+    check_bfloat16,
+    check_gradient,
+    check_config,
+    check_callables,
+    check_batch_norm,
+]
+
+
+def run_attack_test(case: AttackCase, checks: Sequence[Callable] = ATTACK_CHECKS) -> None:
+    """Every promise of design.md section 3, *Attack*."""
+    for check in checks:
+        check(case)

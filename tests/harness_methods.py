@@ -1,0 +1,185 @@
+"""What every training method promises (design.md section 3, *Method*), a function for each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from robust_tf import compat
+from robust_tf.attacks import BIM, PGD
+from tests.tiny import labelled, same_bits, tiny_network, two_replicas, weights_of
+
+
+@dataclasses.dataclass
+class MethodCase:
+    """A training method and what is expected of it.
+
+    method: class. arguments: of its constructor, the network aside. network: of `tiny_network`.
+    without_chance: arguments that leave nothing random but dropout and the attack. independent:
+    whether the examples of a batch do not see each other.
+    """
+
+    method: type
+    arguments: dict[str, Any]
+    network: dict[str, Any] = dataclasses.field(default_factory=dict)
+    without_chance: dict[str, Any] = dataclasses.field(default_factory=dict)
+    independent: bool = True
+
+    def build(self, dropout: float = 0.3, compiled: Any = (), **arguments: Any) -> Any:
+        """A new model, always of the same weights, compiled with momentum SGD."""
+        network = tiny_network(dropout=dropout, **self.network)
+        model = self.method(network, **{**self.arguments, **arguments})
+        optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+        model.compile(**{"optimizer": optimizer, "seed": 3, **dict(compiled)})
+        return model
+
+
+def fit(model: Any, steps: int, batch: int = 12, **kwargs: Any) -> dict[str, list[float]]:
+    """`model.fit` for so many steps on one batch, an epoch each; the logs by epoch."""
+    x, y = labelled(batch)
+    kwargs = {"epochs": steps, "batch_size": batch, "shuffle": False, "verbose": 0, **kwargs}
+    return model.fit(x, y, **kwargs).history
+
+
+def same_weights(a: Any, b: Any, atol: float | None = None) -> None:
+    """Bit for bit, or to a tolerance."""
+    for one, other in zip(weights_of(a), weights_of(b), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=atol or 0)
+
+
+def check_learns(case: MethodCase) -> None:
+    """Every trainable variable moves; the loss is the sum of its terms, and falls; all finite."""
+    model = case.build(dropout=0.0)
+    before = [compat.raw(v).numpy() for v in model.trainable_variables]
+    history = fit(model, 1)
+    assert before
+    for old, variable in zip(before, model.trainable_variables, strict=True):
+        new = compat.raw(variable).numpy()
+        assert np.isfinite(new).all() and (new != old).any(), variable.name
+    history = {name: [*history[name], *values] for name, values in fit(model, 7).items()}
+    assert history["loss"][-1] < history["loss"][0], history["loss"]
+    assert set(history) == set(model.train_names)
+    assert all(np.isfinite(values).all() for values in history.values())
+    total = sum(w * np.array(history[name]) for name, w in model.term_weights.items())
+    np.testing.assert_allclose(history["loss"], total, rtol=1e-5, atol=1e-6)
+
+
+def check_same_bits(case: MethodCase) -> None:
+    """Same seed, same bits, by `fit` and by a loop over `train_step`; other seed, other bits."""
+    by_fit, by_loop, other = case.build(), case.build(), case.build(compiled={"seed": 4})
+    history = fit(by_fit, 3)
+    step = tf.function(lambda x, y: by_loop.train_step((x, y)))
+    logs: list[dict[str, float]] = []
+    for _ in range(3):
+        for metric in by_loop.metrics:
+            metric.reset_state()
+        logs.append({name: float(v) for name, v in step(*map(tf.constant, labelled())).items()})
+    same_weights(by_fit, by_loop)
+    for name, values in history.items():
+        same_bits(np.float32(values), np.float32([log[name] for log in logs]))
+    fit(other, 3)
+    assert any((a != b).any() for a, b in zip(weights_of(by_fit), weights_of(other), strict=True))
+
+
+def check_replicas(case: MethodCase) -> None:
+    """Two replicas with half the batch each take the step of one with the whole.
+
+    Where examples see each other it is those of a replica that do: there both get the same batch,
+    and take the step of one.
+    """
+    arguments = dict(case.without_chance)
+    if "attack" in case.arguments:
+        arguments["attack"] = BIM(0.1, 0.05, 2)
+    compiled = {"weight_decay": 0.01}
+    alone = case.build(dropout=0.0, compiled=compiled, **arguments)
+    fit(alone, 3)
+    x, y = labelled()
+    if not case.independent:
+        x, y = np.concatenate([x, x]), np.concatenate([y, y])
+    strategy = two_replicas()
+    with strategy.scope():
+        shared = case.build(dropout=0.0, compiled=compiled, **arguments)
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(len(x)).repeat(3)
+    run = tf.function(lambda batch: strategy.run(shared.train_step, (batch,)))
+    for batch in strategy.experimental_distribute_dataset(data):
+        run(batch)
+    same_weights(alone, shared, atol=2e-5)
+
+
+def check_saved_midway(case: MethodCase, folder: Any) -> None:
+    """Saved to .keras and loaded without custom objects, it is what it was, and trains on alike."""
+    evaluation = PGD(0.1, 0.05, 2)
+    compiled = {"evaluation_attack": evaluation, "weight_decay": 0.01, "eps_warmup_steps": 3}
+    first = case.build(compiled=compiled)
+    fit(first, 2)
+    path = str(folder / "model.keras")
+    first.save(path)
+    second = keras.models.load_model(path)
+    assert type(second) is case.method
+    assert (second.attack, second.evaluation_attack) == (first.attack, evaluation)
+    assert int(second.optimizer.iterations) == 2
+    settings = ("seed", "weight_decay", "eps_warmup_steps", "term_weights", "name")
+    assert all(getattr(second, name) == getattr(first, name) for name in settings)
+    was, now = first.get_config(), second.get_config()
+    assert all(now[key] == value for key, value in was.items() if key != "network")
+    x, y = labelled()
+    same_bits(second(x), first(x))
+    same_weights(second, first)
+    fit(first, 2)
+    fit(second, 2)
+    same_weights(second, first)
+    same_bits(second.evaluate(x, y, verbose=0), first.evaluate(x, y, verbose=0))
+
+
+def check_keras(case: MethodCase, folder: Any) -> None:
+    """`fit` with validation and a checkpoint of the best, `evaluate`, `predict`."""
+    model = case.build(compiled={"evaluation_attack": BIM(0.1, 0.05, 2)})
+    x, y = labelled()
+    path = str(folder / "best.keras")
+    best = keras.callbacks.ModelCheckpoint(
+        path, monitor="val_robust_accuracy", mode="max", save_best_only=True
+    )
+    history = fit(model, 2, validation_data=(x, y), validation_batch_size=8, callbacks=[best])
+    assert {"val_loss", "val_natural_accuracy", "val_robust_accuracy"} <= set(history)
+    logits = model.predict(x, batch_size=5, verbose=0)
+    np.testing.assert_allclose(logits, model.network(x), rtol=0, atol=1e-5)
+    results = model.evaluate(x, y, batch_size=12, verbose=0, return_dict=True)
+    assert results["natural_accuracy"] == np.float32(np.mean(logits.argmax(1) == y))
+    assert results["robust_accuracy"] == np.float32(history["val_robust_accuracy"][-1])
+    assert results["robust_accuracy"] <= results["natural_accuracy"]
+    kept = keras.models.load_model(path).evaluate(x, y, verbose=0, return_dict=True)
+    np.testing.assert_allclose(kept["robust_accuracy"], max(history["val_robust_accuracy"]))
+
+
+def check_odd_batches(case: MethodCase) -> None:
+    """One class alone, and one example alone: everything stays finite."""
+    model = case.build()
+    x, y = labelled()
+    step = tf.function(lambda x, y: model.train_step((x, y)), reduce_retracing=True)
+    for batch in ((x[y == 1], y[y == 1]), (x[:1], y[:1])):
+        logs = step(*map(tf.constant, batch))
+        assert all(np.isfinite(v) for v in logs.values()), logs
+        assert all(np.isfinite(w).all() for w in weights_of(model))
+
+
+METHOD_CHECKS = [
+    check_learns,
+    check_same_bits,
+    check_replicas,
+    check_saved_midway,
+    check_keras,
+    check_odd_batches,
+]
+
+
+def run_method_test(
+    case: MethodCase, folder: Any, checks: Sequence[Callable] = METHOD_CHECKS
+) -> None:
+    """Every promise of design.md section 3, *Method*; `folder` is for files."""
+    for check in checks:
+        check(case, *([folder] if "folder" in check.__annotations__ else []))

@@ -1,0 +1,41 @@
+"""Every training method through the harness. A new method is one more line of CASES."""
+
+import pytest
+
+from robust_tf import attacks, methods
+from tests.harness import METHOD_CHECKS, MethodCase, run_method_test
+
+PGD = attacks.PGD(eps=0.1, step_size=0.05, steps=2)
+KL = attacks.TRADESAttack(0.1, 0.05, 2)
+ADR_KL = attacks.TRADESAttack(0.1, 0.05, 2, "adv_clean", "uniform", batch_norm="batch")
+
+CASES = {
+    "Standard": lambda: MethodCase(methods.Standard, {}),
+    "AdversarialTraining": lambda: MethodCase(methods.AdversarialTraining, {"attack": PGD}),
+    "AdversarialTraining half": lambda: MethodCase(
+        methods.AdversarialTraining, {"attack": PGD, "clean_weight": 0.5}
+    ),
+    "TRADES": lambda: MethodCase(methods.TRADES, {"attack": KL, "beta": 3.0}),
+    "ADR": lambda: MethodCase(methods.ADR, {"attack": PGD, "preset": "code"}, independent=False),
+    "ADR virtual": lambda: MethodCase(
+        methods.ADR,
+        {"attack": KL, "preset": "none", "local": 0.5, "smoothness": 2.0, "virtual": 1.0},
+        without_chance={"virtual": 0.0},
+    ),
+    "ADR TRADES batch norm": lambda: MethodCase(
+        methods.ADR,
+        {
+            "attack": ADR_KL,
+            "preset": "code",
+            "compactness": methods.Compactness(pairs="all", detach_clean=True),
+        },
+        network={"batch_norm": True},
+        independent=False,
+    ),
+}
+
+
+@pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__[6:])
+@pytest.mark.parametrize("name", CASES)
+def test_method(name, check, tmp_path):
+    run_method_test(CASES[name](), tmp_path, [check])

@@ -1,0 +1,120 @@
+"""Settings of methods: presets, gin names, and what is refused with which words."""
+
+import gin
+import keras
+import numpy as np
+import pytest
+
+from robust_tf import attacks, methods
+from tests.tiny import CLASSES, labelled, tiny_network
+
+BIM = attacks.BIM(0.1, 0.05, 2)
+X, Y = labelled()
+
+
+@pytest.mark.parametrize(
+    "preset, weights",
+    [
+        ("table3", {"local": 1.0, "global_": 1.0, "entropy": 1.0}),
+        ("table3_cifar10_cnn", {"local": 1.0, "global_": 1.0, "entropy": 1.0, "smoothness": 1.0}),
+        ("code", {"local": 1.0, "global_": 1.0, "entropy": 1.0, "smoothness": 1.0}),
+        ("none", {}),
+    ],
+)
+def test_presets(preset, weights):
+    model = methods.ADR(tiny_network(), BIM, preset)
+    assert model.term_weights == {"clean": 0.5, "adversarial": 0.5, **weights}
+    model = methods.ADR(tiny_network(), BIM, preset, local=0.0, smoothness=0.25)
+    weights = {**weights, "smoothness": 0.25}
+    weights.pop("local", None)
+    assert model.term_weights == {"clean": 0.5, "adversarial": 0.5, **weights}
+
+
+def test_gin_binds_constructors():
+    gin.parse_config("""
+        PGD.eps = 0.2
+        PGD.step_size = 0.05
+        PGD.steps = 3
+        ADR.attack = @PGD()
+        ADR.preset = 'code'
+        ADR.local = 0.25
+        ADR.compactness = @Compactness()
+        Compactness.alpha = 0.95
+        Compactness.pairs = 'all'
+        TRADES.attack = @TRADESAttack()
+        TRADES.beta = 1.5
+        TRADESAttack.eps = 0.2
+        TRADESAttack.step_size = 0.05
+        TRADESAttack.steps = 3
+        AdversarialTraining.attack = @PGD()
+        AdversarialTraining.clean_weight = 0.5
+    """)
+    model = methods.ADR(tiny_network())
+    assert model.attack == attacks.PGD(0.2, 0.05, 3)
+    assert (model.term_weights["local"], model.term_weights["smoothness"]) == (0.25, 1.0)
+    assert model.compactness == methods.Compactness(0.95, "all")
+    trades = methods.TRADES(tiny_network())
+    assert (trades.beta, trades.attack) == (1.5, attacks.TRADESAttack(0.2, 0.05, 3))
+    assert methods.AdversarialTraining(tiny_network()).clean_weight == 0.5
+    again = methods.ADR.from_config(model.get_config())
+    assert (again.compactness, again.term_weights) == (model.compactness, model.term_weights)
+    with pytest.raises(ValueError, match="'ADR' doesn't have a parameter named 'lokal'"):
+        gin.parse_config("ADR.lokal = 1.0")
+
+
+@pytest.mark.parametrize(
+    "make, error, message",
+    [
+        (lambda n: methods.ADR(n, BIM, "table4"), ValueError, r"preset='table4'\): must be one of"),
+        (lambda n: methods.ADR(n, BIM, local=-1.0), ValueError, r"ADR\(local=-1.0\): weights must"),
+        (lambda n: methods.ADR(n, BIM, virtual=float("nan")), ValueError, r"ADR\(virtual=nan\)"),
+        (lambda n: methods.TRADES(n, BIM, beta=-6), ValueError, "weights must be finite and >= 0"),
+        (lambda n: methods.AdversarialTraining(n, BIM, 1.0), ValueError, r"must be in \[0, 1\)"),
+        (lambda n: methods.Standard(n, BIM), ValueError, "it takes no attack"),
+        (
+            lambda n: methods.Standard(n.generator),
+            TypeError,
+            "expected a SplitClassifier, e.g. mod",
+        ),
+        (lambda n: methods.Compactness(alpha=1.0), ValueError, r"alpha=1.0\): must be in \(0, 1\)"),
+        (
+            lambda n: methods.Compactness(pairs="some"),
+            ValueError,
+            r"pairs='some'\): must be one of",
+        ),
+        (lambda n: methods.Compactness(norm=0.5), ValueError, r"norm=0.5\): must be >= 1"),
+    ],
+)
+def test_constructors_refuse(make, error, message):
+    with pytest.raises(error, match=message):
+        make(tiny_network())
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"loss": "mse"}, r"compile\(loss=...\): Standard has its own loss and metrics"),
+        ({"metrics": ["accuracy"]}, r"compile\(metrics=...\)"),
+        ({"weight_decay": -0.1}, "weight_decay=-0.1: must be >= 0"),
+        ({"eps_warmup_steps": -1}, "eps_warmup_steps=-1: must be >= 0"),
+    ],
+)
+def test_compile_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        methods.Standard(tiny_network()).compile("sgd", **arguments)
+
+
+@pytest.mark.parametrize(
+    "data, error, message",
+    [
+        ((X, np.eye(CLASSES, dtype="int32")[Y]), ValueError, "looks one-hot; give class ids"),
+        ((X, Y.astype("float32")), TypeError, "labels are float32; expected integer class ids"),
+        (((X * 255).astype("uint8"), Y), TypeError, "images are uint8; .* divided by 255"),
+        ((X, Y, np.ones(len(X), "float32")), ValueError, "a batch has 3 parts; expected"),
+    ],
+)
+def test_fit_refuses(data, error, message):
+    model = methods.AdversarialTraining(tiny_network(), BIM)
+    model.compile(keras.optimizers.SGD(0.1), run_eagerly=False)
+    with pytest.raises(error, match=message):
+        model.fit(*data[:2], sample_weight=data[2] if data[2:] else None, verbose=0)
