@@ -201,3 +201,8 @@ def test_robust_accuracy_counts_examples_that_stand_both_times():
     assert "robust_accuracy" not in frozen(methods.Standard).evaluate(
         X, Y, verbose=0, return_dict=True
     )
+
+
+def test_each_step_draws_anew():
+    model = frozen(methods.AdversarialTraining, attacks.PGD(0.1, 0.01, 1))
+    assert len({logs_of(model)["loss"] for _ in range(3)}) == 3
