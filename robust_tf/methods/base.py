@@ -62,6 +62,11 @@ class RobustModel(keras.Model):
                 f"{type(self).__name__}: network is {type(network).__name__}; expected a "
                 "SplitClassifier, e.g. models.CNN(...), or SplitClassifier(generator, classifier)."
             )
+        if self.needs_adv and attack is None and type(self).craft is RobustModel.craft:
+            raise ValueError(
+                f"{type(self).__name__}(attack=None): give the training adversary, e.g. "
+                "attacks.PGD(eps=0.3, step_size=0.01, steps=40), or train with Standard."
+            )
         for term, weight in weights.items():
             if not 0 <= weight < float("inf"):
                 raise ValueError(
@@ -88,7 +93,8 @@ class RobustModel(keras.Model):
 
     def craft(self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
         """Adversarial images to train on; by default `attack` on the network."""
-        return self.attack(self.network, x, y, seed=seed, scale=scale) if self.attack else x
+        assert self.attack is not None  # the constructor saw to it
+        return self.attack(self.network, x, y, seed=seed, scale=scale)
 
     def terms(self, batch: Batch) -> Terms:
         """Each term by name, as a function that gives (B,) values."""

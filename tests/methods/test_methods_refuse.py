@@ -12,6 +12,12 @@ BIM = attacks.BIM(0.1, 0.05, 2)
 X, Y = labelled()
 
 
+@pytest.mark.parametrize("method", [methods.AdversarialTraining, methods.TRADES, methods.ADR])
+def test_an_adversary_is_needed(method):
+    with pytest.raises(ValueError, match="give the training adversary"):
+        method(tiny_network(), None)
+
+
 @pytest.mark.parametrize(
     "preset, weights",
     [
