@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 Main = Callable[..., int]
@@ -53,6 +55,30 @@ def command(main: Main) -> Main:
             return 2
 
     return wrapped
+
+
+@contextlib.contextmanager
+def quiet_start() -> Iterator[None]:
+    """Without the lines that TensorFlow's C++ writes as it starts, whatever the settings.
+
+    They go straight to file descriptor 2, so that is where they are caught; if the start fails they
+    are shown.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        except ValueError:  # of the user: its message is enough
+            raise
+        except BaseException:
+            caught.seek(0)
+            os.write(terminal, caught.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
 
 
 def _of_the_user(error: Exception) -> bool:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from robust_tf.cli import Parser, UserError, command, whole
+from robust_tf.cli import Parser, UserError, command, quiet_start, whole
 
 EPILOG = """\
 attacks, divided by semicolons; eps and step_size in pixel units of images in [0, 1]:
@@ -71,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     options = parser().parse_args(argv)
     # TensorFlow takes seconds to import: not before the arguments are known to be right.
-    from robust_tf import evaluation, files
+    with quiet_start():
+        from robust_tf import evaluation, files
 
     summary = _summary(options.run_dir)
     attacks, settings = _attacks(options.attacks, summary)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from robust_tf.cli import Parser, command
+from robust_tf.cli import Parser, command, quiet_start
 
 EPILOG = """\
 The SavedModel takes images, float32 (batch, height, width, channels) in [0, 1], and has two
@@ -42,8 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     options = parser().parse_args(argv)
     # TensorFlow takes seconds to import: not before the arguments are known to be right.
-    from robust_tf import export
-    from robust_tf.evaluation import loading
+    with quiet_start():
+        from robust_tf import export
+        from robust_tf.evaluation import loading
 
     export.check_free(options.export_dir, options.overwrite)
     model: Any = loading.load_run(options.run_dir)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from robust_tf.cli import Parser, command
+from robust_tf.cli import Parser, command, quiet_start
 
 DEFAULT_RECIPE = "gin/adr_digits.gin"
 EPILOG = """\
@@ -72,10 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     options = parser().parse_args(argv)
     # TensorFlow takes seconds to import: not before the arguments are known to be right.
-    from robust_tf.training import make_strategy
+    with quiet_start():
+        from robust_tf.training import make_strategy
 
-    # Collective operations must be set up before anything else touches TensorFlow.
-    strategy = make_strategy(options.strategy)
+        # Collective operations must be set up before anything else touches TensorFlow.
+        strategy = make_strategy(options.strategy)
     bindings = [options.gin_param]
     bindings += _compared(options)
     if options.dry_run:
