@@ -132,7 +132,7 @@ class Checkpoints:
     def _restore(path: str, restore: Any) -> None:
         try:
             restore()
-        except (tf.errors.OpError, OSError, AssertionError, ValueError) as error:
+        except (tf.errors.OpError, OSError, AssertionError, ValueError, IndexError) as error:
             raise CheckpointError(
                 f"the checkpoint {path} cannot be read: {files.reason(error)}. It is damaged, or "
                 "was written by another version; start the run anew with --restart."

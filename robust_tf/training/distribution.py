@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -21,34 +22,46 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
     Raises:
       ValueError: unknown name, or 'multi_worker' without TF_CONFIG.
     """
+    # Looking at devices starts TensorFlow, after which no workers can be connected: those first.
+    if name == "multi_worker" or (name == "auto" and os.environ.get("TF_CONFIG")):
+        return _multi_worker()
     gpus = tf.config.list_logical_devices("GPU")
     if name == "auto":
-        name = (
-            "multi_worker"
-            if os.environ.get("TF_CONFIG")
-            else "mirrored"
-            if len(gpus) > 1
-            else "none"
-        )
+        name = "mirrored" if len(gpus) > 1 else "none"
     if name == "none":
         return tf.distribute.get_strategy()
     if name == "mirrored":
-        devices = gpus or tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
-    if name == "multi_worker":
-        if not os.environ.get("TF_CONFIG"):
-            raise ValueError(
-                "strategy 'multi_worker' needs the environment variable TF_CONFIG, e.g. "
-                '\'{"cluster": {"worker": ["host1:1234", "host2:1234"]}, '
-                '"task": {"type": "worker", "index": 0}}\' (index 1 on the second machine).'
-            )
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        if gpus:
+            return tf.distribute.MirroredStrategy([device.name for device in gpus])
+        # Sums on one device: collective operations number their instances from the same start in
+        # every strategy, so that two strategies of one process would take each other's for theirs.
+        return tf.distribute.MirroredStrategy(
+            [device.name for device in tf.config.list_logical_devices("CPU")],
+            cross_device_ops=tf.distribute.ReductionToOneDevice(),
+        )
     if name == "tpu" or name.startswith("tpu:"):
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name[4:])
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
     raise ValueError(f"strategy {name!r}: must be one of {NAMES}.")
+
+
+def _multi_worker() -> tf.distribute.Strategy:
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}")["cluster"]
+        cluster["worker"][0]
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise ValueError(
+            "strategy 'multi_worker' needs the environment variable TF_CONFIG, e.g. "
+            '\'{"cluster": {"worker": ["host1:1234", "host2:1234"]}, '
+            '"task": {"type": "worker", "index": 0}}\' (index 1 on the second machine); it is '
+            f"{os.environ.get('TF_CONFIG')!r}."
+        ) from error
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:  # TensorFlow was used before in this process
+        raise ValueError(f"strategy 'multi_worker': {error}.") from error
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

@@ -1,0 +1,239 @@
+"""A run that was stopped continues as if it never had been: all its metrics and weights."""
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from robust_tf.attacks import TRADESAttack
+from robust_tf.methods import TRADES
+from robust_tf.training import CheckpointError, RunFolderError
+from robust_tf.training.optimizers import SGD
+from robust_tf.training.reporting import Reporter
+from tests.tiny import tiny_network
+from tests.training.runs import (
+    assert_same_run,
+    digits,
+    events,
+    moons,
+    points_recipe,
+    recipe,
+    rows,
+    thirds,
+    trainer,
+)
+
+
+class Stopped(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Makes the trainer stop at its nth call of a method of the reporter."""
+
+    def arrange(method: str, call: int) -> None:
+        original, count = getattr(Reporter, method), iter(range(1, 10**6))
+
+        def stopping(self, *args, **kwargs):
+            original(self, *args, **kwargs)
+            if next(count) == call:
+                monkeypatch.setattr(Reporter, method, original)
+                raise Stopped
+
+        monkeypatch.setattr(Reporter, method, stopping)
+
+    return arrange
+
+
+# What was going on, and how often before, when the run stopped: 3 calls of the loop make an epoch.
+MOMENTS = {
+    "first epoch, before any checkpoint of it": ("advance", 1),
+    "first epoch": ("advance", 3),
+    "second epoch": ("advance", 5),
+    "metrics written, not the checkpoint": ("close_epoch", 1),
+    "best written, not the last": ("close_epoch", 2),
+}
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A run that was never stopped."""
+    folder = tmp_path_factory.mktemp("straight")
+    trainer(folder, recipe(), digits()).train()
+    return folder
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_continues_to_the_bit(moment, straight, stop_after, tmp_path):
+    stop_after(*MOMENTS[moment])
+    with pytest.raises(Stopped):
+        trainer(tmp_path, recipe(), digits()).train()
+    again = trainer(tmp_path, recipe(), digits())
+    assert again.resumed and not again.finished
+    summary = again.train()
+    assert_same_run(straight, tmp_path)
+    assert (
+        summary["robust_accuracy"] == json.load(open(straight / "summary.json"))["robust_accuracy"]
+    )
+    epochs = [row["epoch"] for row in rows(tmp_path)]
+    assert epochs == [1, 2]
+
+
+def test_batch_norm_nesterov_and_weight_decay_continue_too(stop_after, tmp_path):
+    settings = {
+        "network": lambda input_shape, num_classes: tiny_network(batch_norm=True, dropout=0.3),
+        "method": functools.partial(TRADES, attack=TRADESAttack(0.1, 0.05, 1)),
+        "optimizer": functools.partial(SGD, nesterov=True),
+        "weight_decay": 1e-3,
+        "epochs": 1,
+    }
+    trainer(tmp_path / "straight", recipe(**settings), thirds()).train()
+    stop_after("advance", 2)
+    with pytest.raises(Stopped):
+        trainer(tmp_path / "stopped", recipe(**settings), thirds()).train()
+    trainer(tmp_path / "stopped", recipe(**settings), thirds()).train()
+    assert_same_run(tmp_path / "straight", tmp_path / "stopped")
+
+
+KILLED = """
+import os, signal, sys
+from robust_tf.training.reporting import Reporter
+original, left = Reporter.advance, [int(sys.argv.pop(1))]
+def advance(self, *args):
+    original(self, *args)
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+Reporter.advance = advance
+from robust_tf.cli import train
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+TINY = [
+    "CNN.filters=2",
+    "CNN.hidden=8",
+    "steps=1",
+    "evaluation_steps=1",
+    "validation/PGD.steps=1",
+    "train.epochs=2",
+    "train.batch_size=320",
+    "train.eps_warmup_epochs=1.5",
+    "train.steps_per_call=1",
+    "train.checkpoint_minutes=0",
+    "train.evaluation_examples=20",
+    "train.compare_with=None",
+    "Augmentation.pad=2",
+]
+
+
+def command(folder, advances=0, restart=False):
+    """`train` in a process of its own; killed after so many calls of the loop."""
+    arguments = [str(advances), f"--run_dir={folder}", "--gin_file=gin/adr_digits.gin"]
+    arguments += [f"--gin_param={binding}" for binding in TINY] + ["--restart"] * restart
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+    return subprocess.run(
+        [sys.executable, "-c", KILLED, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_killed_process_continues_to_the_bit(tmp_path):
+    whole = command(tmp_path / "straight")
+    assert whole.returncode == 0, whole.stderr
+    killed = command(tmp_path / "killed", advances=6)  # in the second epoch of four steps
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed/summary.json").exists()
+    rest = command(tmp_path / "killed")
+    assert rest.returncode == 0, rest.stderr
+    assert "continuing in epoch 2 of 2" in rest.stdout
+    assert_same_run(tmp_path / "straight", tmp_path / "killed")
+    assert whole.stdout.splitlines()[-3:-1] == rest.stdout.splitlines()[-3:-1]  # the table
+
+
+def test_a_finished_run_only_reports(tmp_path):
+    first = trainer(tmp_path, points_recipe(), moons())
+    summary = first.train()
+    before = {
+        name: os.stat(tmp_path / name).st_mtime_ns for name in ("model.keras", "summary.json")
+    }
+    again = trainer(tmp_path, points_recipe(), moons())
+    assert again.finished
+    assert again.train() == summary
+    assert before == {name: os.stat(tmp_path / name).st_mtime_ns for name in before}
+
+
+def test_stopped_in_the_evaluation_evaluates(monkeypatch, tmp_path):
+    from robust_tf import evaluation
+
+    def stopped(*args, **kwargs):
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "evaluate", stopped)
+        with pytest.raises(Stopped):
+            trainer(tmp_path, points_recipe(), moons()).train()
+    again = trainer(tmp_path, points_recipe(), moons())
+    assert again.resumed and not again.finished
+    trained = rows(tmp_path)
+    again.train()
+    assert rows(tmp_path) == trained
+    assert (tmp_path / "summary.json").exists()
+
+
+def test_another_configuration_needs_restart(tmp_path):
+    trainer(tmp_path, points_recipe(), moons(), configuration="PGD.eps = 0.2\nsteps = 1").train()
+    (tmp_path / "notes.txt").write_text("mine")
+    other = {"configuration": "PGD.eps = 0.1\nsteps = 1"}
+    with pytest.raises(RunFolderError, match=r"PGD.eps = 0.1.*PGD.eps = 0.2.*--restart") as error:
+        trainer(tmp_path, points_recipe(), moons(), **other)
+    assert "steps" not in str(error.value)
+    with pytest.raises(RunFolderError, match="data moons"):
+        trainer(
+            tmp_path, points_recipe(), moons(train=95), configuration="PGD.eps = 0.2\nsteps = 1"
+        )
+    new = trainer(tmp_path, points_recipe(epochs=1), moons(), restart=True, **other)
+    assert not new.resumed
+    assert not (tmp_path / "summary.json").exists()
+    new.train()
+    assert len(rows(tmp_path)) == 1
+    assert max(event.step for event in events(tmp_path)) == 6
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_folder_that_is_no_run_is_left_alone(restart, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/precious").write_text("mine")
+    with pytest.raises(RunFolderError, match="not the folder of a run"):
+        trainer(tmp_path, points_recipe(), moons(), restart=restart)
+    assert (tmp_path / "checkpoints/precious").read_text() == "mine"
+
+
+def test_a_damaged_checkpoint_says_so(stop_after, tmp_path):
+    stop_after("close_epoch", 1)
+    with pytest.raises(Stopped):
+        trainer(tmp_path, points_recipe(), moons()).train()
+    for file in (tmp_path / "checkpoints/last").glob("*.data*"):
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="--restart"):
+        trainer(tmp_path, points_recipe(), moons())
+
+
+def test_random_state_is_a_function_of_seed_and_step(tmp_path):
+    one, two = (trainer(tmp_path / str(seed), points_recipe(seed=seed), moons()) for seed in (1, 2))
+    one.train(), two.train()
+    a, b = (run.model.network.get_weights() for run in (one, two))
+    assert any(np.any(x != y) for x, y in zip(a, b, strict=True))
