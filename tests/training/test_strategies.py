@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from robust_tf import data
+from robust_tf import compat, data
 from robust_tf.attacks import BIM, TRADESAttack
 from robust_tf.methods import TRADES, AdversarialTraining
 from robust_tf.training import SGD, make_strategy
@@ -88,7 +88,7 @@ def test_batch_norm_and_dropout_on_two_replicas(two_replicas, tmp_path):
     assert 0 <= summary["worst_case"] <= summary["natural_accuracy"] <= 1
     # What was evaluated and saved is what was trained, statistics averaged over replicas.
     for a, b in zip(model_weights(tmp_path), run.model.network.variables, strict=True):
-        np.testing.assert_array_equal(a, np.asarray(tf.convert_to_tensor(getattr(b, "value", b))))
+        np.testing.assert_array_equal(a, tf.convert_to_tensor(compat.raw(b)))
 
 
 def test_adr_on_two_replicas_continues(two_replicas, tmp_path):
