@@ -88,6 +88,8 @@ class ADR(RobustModel):
     paper's formulas leave a choice (entropy of adversarial examples only, CE 0.5 and 0.5).
     """
 
+    warmed_terms = ("local", "global_", "entropy", "smoothness", "virtual")
+
     def __init__(
         self,
         network: SplitClassifier,

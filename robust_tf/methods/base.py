@@ -48,6 +48,8 @@ class RobustModel(keras.Model):
 
     # Which forwards the terms need.
     needs_clean, needs_adv = True, True
+    # Terms beside the cross-entropies, which `term_warmup_steps` lets in slowly.
+    warmed_terms: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -75,7 +77,8 @@ class RobustModel(keras.Model):
         self.network = network
         self.attack = attack
         self.evaluation_attack: Attack | None = None
-        self.weight_decay, self.eps_warmup_steps, self.seed = 0.0, 0, 0
+        self.weight_decay, self.seed = 0.0, 0
+        self.eps_warmup_steps, self.term_warmup_steps = 0, 0
         self.term_weights = {name: float(value) for name, value in weights.items() if value}
         self.train_names = ["loss", *self.term_weights]
         self.train_names += ["natural_accuracy"] if self.needs_clean else []
@@ -108,6 +111,7 @@ class RobustModel(keras.Model):
         evaluation_attack: Attack | None = None,
         weight_decay: float = 0.0,
         eps_warmup_steps: int = 0,
+        term_warmup_steps: int = 0,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -120,6 +124,8 @@ class RobustModel(keras.Model):
             parameters), >= 0.
           eps_warmup_steps: number of steps over which eps and step size of the training attack rise
             linearly to their values, >= 0.
+          term_warmup_steps: number of steps over which the weights of the terms beside the
+            cross-entropies rise linearly to their values, >= 0.
           seed: of everything random in the step.
           **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile` of Keras.
 
@@ -133,13 +139,19 @@ class RobustModel(keras.Model):
                 )
         if not weight_decay >= 0:
             raise ValueError(f"weight_decay={weight_decay!r}: must be >= 0.")
-        if not eps_warmup_steps >= 0:
-            raise ValueError(f"eps_warmup_steps={eps_warmup_steps!r}: must be >= 0.")
+        warmups = {"eps_warmup_steps": eps_warmup_steps, "term_warmup_steps": term_warmup_steps}
+        for name, steps in warmups.items():
+            if not steps >= 0:
+                raise ValueError(f"{name}={steps!r}: must be >= 0.")
         kwargs.setdefault("jit_compile", False)  # XLA's convolutions are slow on a CPU
         super().compile(optimizer=optimizer, **kwargs)
         self.evaluation_attack = evaluation_attack
         self.weight_decay = float(weight_decay)
-        self.eps_warmup_steps, self.seed = int(eps_warmup_steps), int(seed)
+        self.eps_warmup_steps, self.term_warmup_steps = (
+            int(eps_warmup_steps),
+            int(term_warmup_steps),
+        )
+        self.seed = int(seed)
         compat.build_optimizer(self.optimizer, self.trainable_variables)
 
     def get_compile_config(self) -> dict[str, Any]:
@@ -151,6 +163,7 @@ class RobustModel(keras.Model):
             "evaluation_attack": compat.serialize(self.evaluation_attack),
             "weight_decay": self.weight_decay,
             "eps_warmup_steps": self.eps_warmup_steps,
+            "term_warmup_steps": self.term_warmup_steps,
             "seed": self.seed,
         }
 
@@ -185,7 +198,7 @@ class RobustModel(keras.Model):
         """Crafts, scores, reduces, applies, reports; for one replica's share of the batch."""
         x, y = _unpack(data)
         seed = self._step_seed()
-        x_adv = self.craft(x, y, fold(seed, 0), self._eps_scale()) if self.needs_adv else x
+        x_adv = self._adversarial(x, y, fold(seed, 0)) if self.needs_adv else x
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         variables = self.trainable_variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -195,7 +208,8 @@ class RobustModel(keras.Model):
             terms = self.terms(batch)
             values = {name: terms[name]() for name in self.term_weights}
             # The mean over the global batch: replicas hold equal shares, gradients are summed.
-            loss = sum(self.term_weights[name] * tf.reduce_mean(values[name]) for name in values)
+            weights = self._weights_now()
+            loss = sum(weights[name] * tf.reduce_mean(values[name]) for name in values)
             loss += self._penalty()
             replica_loss = loss / replicas
         gradients = tape.gradient(replica_loss, [compat.raw(v) for v in variables])
@@ -230,11 +244,22 @@ class RobustModel(keras.Model):
         context = tf.distribute.get_replica_context()
         return fold(seed, context.replica_id_in_sync_group if context else 0)
 
-    def _eps_scale(self) -> tf.Tensor:
-        if not self.eps_warmup_steps:
-            return tf.constant(1.0)
-        step = tf.cast(self.optimizer.iterations, tf.float32)
-        return tf.minimum((step + 1) / self.eps_warmup_steps, 1.0)
+    def _adversarial(self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        return self.craft(x, y, seed, tf.convert_to_tensor(self._warmth(self.eps_warmup_steps)))
+
+    def _weights_now(self) -> dict[str, Any]:
+        """Weight of each term at this step."""
+        warmth = self._warmth(self.term_warmup_steps)
+        return {
+            name: weight * warmth if name in self.warmed_terms else weight
+            for name, weight in self.term_weights.items()
+        }
+
+    def _warmth(self, steps: int) -> tf.Tensor | float:
+        """How far a warm-up over so many steps has come, in (0, 1]."""
+        if not steps:
+            return 1.0
+        return tf.minimum((tf.cast(self.optimizer.iterations, tf.float32) + 1) / steps, 1.0)
 
     def _forward(self, x: tf.Tensor, y: tf.Tensor, x_adv: tf.Tensor, seed: tf.Tensor) -> Batch:
         """Clean and adversarial outputs: one forward pass, two where batches have statistics."""

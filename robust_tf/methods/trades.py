@@ -28,6 +28,8 @@ class TRADES(RobustModel):
     Source: Zhang et al. (2019) and its `trades.py`.
     """
 
+    warmed_terms = ("divergence",)
+
     def __init__(
         self, network: SplitClassifier, attack: Attack, beta: float = 6.0, name: str | None = None
     ):

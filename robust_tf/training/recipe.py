@@ -34,6 +34,7 @@ class Recipe:
       batch_size: of the whole, over all replicas, >= 1.
       weight_decay: w of w/2 ||W||^2 over kernels, >= 0.
       eps_warmup_epochs: over which the training attack grows to its eps, >= 0, fractions allowed.
+      term_warmup_epochs: over which the weights of the terms beside the cross-entropies grow, >= 0.
       validation_attack: of the robust accuracy by which the best checkpoint is chosen.
       validate_every: epochs between validations, >= 1.
       evaluation_attacks: name -> attack, run on the test images at the end.
@@ -57,6 +58,7 @@ class Recipe:
     batch_size: int = 128
     weight_decay: float = 0.0
     eps_warmup_epochs: float = 0.0
+    term_warmup_epochs: float = 0.0
     validation_attack: Attack | None = None
     validate_every: int = 1
     evaluation_attacks: dict[str, Attack] = dataclasses.field(default_factory=dict)
@@ -72,7 +74,8 @@ class Recipe:
         _check_whole("seed", self.seed, 0)
         if self.evaluation_examples is not None:
             _check_whole("evaluation_examples", self.evaluation_examples, 1)
-        for name in ("weight_decay", "eps_warmup_epochs", "checkpoint_minutes", "learning_rate"):
+        warmups = ("eps_warmup_epochs", "term_warmup_epochs")
+        for name in ("weight_decay", *warmups, "checkpoint_minutes", "learning_rate"):
             value = getattr(self, name)
             if not (_is_number(value) and 0 <= value < float("inf")):
                 raise ValueError(f"train.{name}={value!r}: must be a finite number >= 0.")
@@ -124,6 +127,7 @@ class Recipe:
                 evaluation_attack=self.validation_attack,
                 weight_decay=self.weight_decay,
                 eps_warmup_steps=round(self.eps_warmup_epochs * steps),
+                term_warmup_steps=round(self.term_warmup_epochs * steps),
                 seed=self.seed,
             )
         return model
