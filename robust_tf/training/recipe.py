@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gin
@@ -37,7 +37,7 @@ class Recipe:
       term_warmup_epochs: over which the weights of the terms beside the cross-entropies grow, >= 0.
       validation_attack: of the robust accuracy by which the best checkpoint is chosen.
       validate_every: epochs between validations, >= 1.
-      evaluation_attacks: name -> attack, run on the test images at the end.
+      evaluation_attacks: run on the test images at the end; a list, or a dict with their names.
       evaluation_examples: test images for that, or None for all.
       steps_per_call: steps in one call of the compiled loop, >= 1.
       checkpoint_minutes: between checkpoints inside an epoch; each epoch's end has one anyway.
@@ -61,7 +61,7 @@ class Recipe:
     term_warmup_epochs: float = 0.0
     validation_attack: Attack | None = None
     validate_every: int = 1
-    evaluation_attacks: dict[str, Attack] = dataclasses.field(default_factory=dict)
+    evaluation_attacks: Mapping[str, Attack] | Sequence[Attack] = ()
     evaluation_examples: int | None = None
     steps_per_call: int = 10
     checkpoint_minutes: float = 2.0
@@ -93,14 +93,16 @@ class Recipe:
                     f"train.{name}={value!r}: must be a builder, such as @{example.__name__} (no "
                     "quotes, no brackets)."
                 )
-        if not isinstance(self.evaluation_attacks, dict):
+        if not isinstance(self.evaluation_attacks, (dict, list, tuple)):
             raise ValueError(
-                f"train.evaluation_attacks={self.evaluation_attacks!r}: must be a dict, such as "
-                "{'PGD': @evaluation/PGD()}."
+                f"train.evaluation_attacks={self.evaluation_attacks!r}: must be a list, such as "
+                "[@evaluation/PGD()], or a dict with a name for each."
             )
         if self.validation_attack is not None:
             _check_attack("train.validation_attack", self.validation_attack)
-        for name, attack in self.evaluation_attacks.items():
+        attacks = self.evaluation_attacks
+        named = attacks.items() if isinstance(attacks, dict) else enumerate(attacks)
+        for name, attack in named:
             _check_attack(f"train.evaluation_attacks[{name!r}]", attack)
 
     def build(self, dataset: data.Data, strategy: tf.distribute.Strategy) -> RobustModel:

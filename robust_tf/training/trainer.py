@@ -248,7 +248,7 @@ class Trainer:
             "method": type(self.model).__name__,
             "weights": self.model.term_weights,
             "natural_accuracy": result.natural_accuracy,
-            "robust_accuracy": {name: result.accuracy(name) for name in recipe.evaluation_attacks},
+            "robust_accuracy": {name: result.accuracy(name) for name in result.robust},
             "worst_case": result.worst_case_accuracy,
             "data": {
                 "name": self.dataset.name,
