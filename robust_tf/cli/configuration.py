@@ -187,6 +187,7 @@ def _check_macros(text: str, gin_params: Sequence[str]) -> None:
     given = {binding.split("=")[0].strip() for binding in gin_params}
     for name in sorted((bound - used) & given):
         known = [f"{owner}.{name}" for owner in sorted(_owners()) if name in _parameters(owner)]
+        known = [full for full in known if full.startswith("train.")] or known
         near = difflib.get_close_matches(name, sorted(used), 1)
         hint = f"did you mean {' or '.join(known + near)}?"
         if not near and not known:

@@ -77,8 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         # Collective operations must be set up before anything else touches TensorFlow.
         strategy = make_strategy(options.strategy)
-    bindings = [options.gin_param]
-    bindings += _compared(options)
+    bindings = _runs(options)
     if options.dry_run:
         for params in bindings:
             print(_describe(options, params, strategy))
@@ -105,15 +104,16 @@ def _load(options: argparse.Namespace, params: Sequence[str]) -> tuple[Any, str]
         return Recipe(), text
 
 
-def _compared(options: argparse.Namespace) -> list[list[str]]:
-    """The parameters of the run that the recipe is to be compared with, if there is one."""
+def _runs(options: argparse.Namespace) -> list[list[str]]:
+    """The parameters of each run: the recipe's own, and the one that it is to be compared with."""
     import gin
 
     recipe, _ = _load(options, options.gin_param)
     if recipe.compare_with is None:
-        return []
+        return [options.gin_param]
+    alone = [*options.gin_param, "train.compare_with = None"]
     method = gin.query_parameter("train.compare_with")
-    return [[*options.gin_param, f"train.method = {method!r}", "train.compare_with = None"]]
+    return [alone, [*alone, f"train.method = {method!r}"]]
 
 
 def _dataset(options: argparse.Namespace) -> Any:

@@ -275,7 +275,7 @@ def test_best_is_the_best_by_robust_validation_accuracy(tmp_path):
 
 
 def test_no_validation_split_and_no_attacks(tmp_path):
-    settings = {"validation_attack": None, "evaluation_attacks": {}, "method": Standard}
+    settings = {"validation_attack": None, "evaluation_attacks": (), "method": Standard}
     summary = trainer(tmp_path, points_recipe(**settings), moons(validation=0)).train()
     assert summary["robust_accuracy"] == {} and summary["best_epoch"] == -1
     assert summary["worst_case"] == summary["natural_accuracy"]
@@ -298,10 +298,12 @@ WRONG = {
     "compare_with": ["ADR"],
     "validation_attack": ["PGD", PGD, PGD(0.1, 0.1, 1, targeted=True)],
     "evaluation_attacks": [
-        [PGD(0.1, 0.1, 1)],
+        "PGD",
+        [PGD],
         {"PGD": PGD},
         {"PGD": PGD(0.1, 0.1, 1, targeted=True)},
     ],
+    "term_warmup_epochs": [-1],
 }
 
 

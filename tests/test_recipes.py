@@ -1,0 +1,180 @@
+"""Every recipe parses and builds, and holds the numbers of the papers and their programs."""
+
+import functools
+import glob
+import os
+
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from robust_tf import data
+from robust_tf.attacks import MultiTargeted
+from robust_tf.attacks.objectives import CrossEntropy, KLDivergence
+from robust_tf.attacks.steps import GaussianStart, UniformStart
+from robust_tf.cli import configuration
+from robust_tf.methods import ADR, TRADES, AdversarialTraining, Standard
+from robust_tf.training import Recipe
+
+FOLDER = configuration.recipes_folder()
+RECIPES = sorted(os.path.basename(path) for path in glob.glob(os.path.join(FOLDER, "*.gin")))
+SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "digits": (28, 28, 1)}
+TRAINING = {"mnist": 55000, "cifar10": 45000, "digits": 1287}
+
+
+class Counted:
+    """As many training examples as the real set, without the images."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+
+@functools.cache
+def built(name):
+    """The recipe, its augmentation and its model on a dataset of the right shape."""
+    configuration.load([f"gin/{name}"], [])
+    recipe = Recipe()
+    dataset = gin.query_parameter("data.name")
+    shape, some = SHAPES[dataset], np.arange(10, dtype="int32")
+    split = data.Split(np.zeros((10, *shape), "uint8"), some)
+    fake = data.Data(dataset, split, split, split, 10, data.Augmentation())
+    object.__setattr__(fake, "train", Counted(TRAINING[dataset]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data.Data, "image_shape", shape)
+        model = recipe.build(fake, tf.distribute.get_strategy())
+    return dataset, recipe, fake.augmentation, model
+
+
+def test_all_recipes_are_there():
+    named = {name.removesuffix(".gin") for name in RECIPES}
+    methods = ("adr", "adr_trades", "adversarial", "trades", "standard")
+    places = ("digits", "mnist", "cifar10_cnn", "cifar10_resnet")
+    assert {f"{method}_{place}" for method in methods for place in places} <= named
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_builds(name):
+    dataset, recipe, augmentation, model = built(name)
+    kind = {"adr": ADR, "adr_trades": ADR, "adversarial": AdversarialTraining, "trades": TRADES}
+    method = name.removesuffix(".gin").removesuffix("_cnn").removesuffix("_resnet")
+    method = method.removesuffix(f"_{dataset}")
+    assert type(model) is kind.get(method, Standard)
+    # Section 6 of the paper: PGD, non-targeted and multi-targeted, from a random start.
+    plain, targeted = recipe.evaluation_attacks
+    assert isinstance(targeted, MultiTargeted)
+    assert plain.start == UniformStart() and plain.objective == CrossEntropy()
+    assert plain.restarts == 1 and plain.batch_norm == "running"
+    assert recipe.validation_attack.batch_norm == "running"
+    if model.attack is not None:
+        assert model.attack.threat == plain.threat == recipe.validation_attack.threat
+
+
+def attack_numbers(attack):
+    return attack.threat.eps, attack.step.step_size, attack.steps
+
+
+@pytest.mark.parametrize("method", ["adr", "adversarial", "trades", "adr_trades", "standard"])
+@pytest.mark.parametrize("place", ["mnist", "cifar10_cnn", "cifar10_resnet"])
+def test_papers_numbers(method, place):
+    """Attacks (reference section 4) and optimisation (section 5)."""
+    dataset, recipe, augmentation, model = built(f"{method}_{place}.gin")
+    rate, steps = model.optimizer.learning_rate, TRAINING[dataset] // 128
+    schedule = getattr(model.optimizer, "_learning_rate", rate)
+    assert recipe.batch_size == 128
+    assert schedule.factor == pytest.approx(0.1) and schedule.steps_per_epoch == steps
+    optimizer = type(model.optimizer).__name__
+    if dataset == "mnist":
+        train_numbers, test_numbers = (0.3, 0.01, 40), (0.3, 0.01, 40)
+        assert optimizer == "SGD" and model.optimizer.momentum == 0.9
+        assert schedule.boundaries == (55, 75, 90) and recipe.epochs == 100
+        assert schedule.learning_rate == 0.01 and recipe.weight_decay == 0
+        assert augmentation == data.Augmentation()
+        assert model.network.generator.output_shape[1:] == (512,)
+        assert model.network.classifier.layers[0].units == 200
+    else:
+        train_numbers, test_numbers = (8 / 255, 2 / 255, 10), (8 / 255, 2 / 255, 20)
+        assert schedule.boundaries == (100, 150)
+        assert recipe.weight_decay == 2e-4
+    if place == "cifar10_cnn":
+        assert optimizer == "Adam" and schedule.learning_rate == 1e-3 and recipe.epochs == 200
+        assert augmentation == data.Augmentation(pad=4, flip=True)
+        assert model.network.generator.output_shape[1:] == (1600,)
+        assert model.network.classifier.layers[0].units == 256
+    if place == "cifar10_resnet":
+        assert optimizer == "SGD" and model.optimizer.momentum == 0.9
+        assert schedule.learning_rate == 0.1
+        assert abs(recipe.epochs * 50000 // 128 - 90000) < 500  # the program's 90,000 steps
+        assert augmentation == data.Augmentation(pad=2, flip=True)
+        assert model.network.generator.output_shape[1:] == (64,)
+    assert attack_numbers(recipe.evaluation_attacks[0]) == pytest.approx(test_numbers)
+    if model.attack is not None:
+        assert attack_numbers(model.attack) == pytest.approx(train_numbers)
+
+
+def test_weights_of_the_terms():
+    """Table 3 (reference section 3.7) and the baselines' losses."""
+    half = {"clean": 0.5, "adversarial": 0.5}
+    table3 = {**half, "local": 1, "global_": 1, "entropy": 1}
+    for method in ("adr", "adr_trades"):
+        assert built(f"{method}_mnist.gin")[3].term_weights == table3
+        assert built(f"{method}_cifar10_resnet.gin")[3].term_weights == table3
+        assert built(f"{method}_cifar10_cnn.gin")[3].term_weights == {**table3, "smoothness": 1}
+    for place in ("mnist", "cifar10_cnn", "cifar10_resnet"):
+        assert built(f"adversarial_{place}.gin")[3].term_weights == half
+        beta = 1 if place == "mnist" else 6
+        weights = {"clean": 1, "divergence": beta}
+        assert built(f"trades_{place}.gin")[3].term_weights == weights
+
+
+def test_adversaries():
+    """PGD; the program's TRADES adversary for ADR-TRADES, the official one for TRADES."""
+    for place in ("mnist", "cifar10_cnn", "cifar10_resnet", "digits"):
+        for method in ("adr", "adversarial"):
+            attack = built(f"{method}_{place}.gin")[3].attack
+            assert attack.objective == CrossEntropy() and attack.start == UniformStart()
+        ours, official = (built(f"{m}_{place}.gin")[3].attack for m in ("adr_trades", "trades"))
+        assert ours.objective == KLDivergence(direction="adv_clean")
+        assert ours.start == UniformStart()
+        assert official.objective == KLDivergence(direction="clean_adv")
+        assert official.start == GaussianStart()
+
+
+def test_features_and_statistics():
+    """Clean features fixed, attacks in training mode: for the released program's ResNet only."""
+    for place, fixed, mode in (("mnist", False, "running"), ("cifar10_resnet", True, "training")):
+        for method in ("adr", "adr_trades"):
+            model = built(f"{method}_{place}.gin")[3]
+            assert model.compactness.detach_clean is fixed
+            assert model.compactness.alpha == 0.99
+            assert model.compactness.pairs == "clean_adv" and model.compactness.norm == 1
+            assert model.attack.batch_norm == mode
+    assert built("trades_cifar10_resnet.gin")[3].attack.batch_norm == "running"
+
+
+def test_short_schedule_keeps_the_threat():
+    configuration.load(["gin/adr_mnist.gin", "gin/parts/mnist_short.gin"], [])
+    recipe = Recipe()
+    assert recipe.epochs >= 10 and recipe.dtype_policy == "mixed_bfloat16"
+    assert attack_numbers(recipe.evaluation_attacks[0]) == (0.3, 0.01, 40)
+    assert gin.query_parameter("steps/gin.macro.value") >= 10
+
+
+def test_recipes_are_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("gin/adr_digits.gin", "adr_digits.gin"):
+        assert "train.method = @ADR" in configuration.load([name], [])
+    mine = tmp_path / "mine.gin"
+    mine.write_text("include 'adr_digits.gin'\neps = 0.1\n")
+    assert "eps = 0.1" in configuration.load(["mine.gin"], [])
+
+
+def test_nothing_is_repeated():
+    """A recipe only puts parts together; two recipes of one place differ in one part."""
+    for name in RECIPES:
+        lines = open(os.path.join(FOLDER, name)).read().splitlines()
+        bindings = [line for line in lines if "=" in line and not line.startswith("#")]
+        assert len(bindings) <= 1, name
