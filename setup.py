@@ -30,6 +30,8 @@ setup(
         "tensorflow>=2.15,<2.22",
         "keras>=2.15,<4",
         "tensorflow-datasets>=4.9.4",
+        "tensorboard>=2.15",  # tf.summary writes through it; TensorFlow 2.21 no longer brings it
+        "importlib_resources>=6",  # tensorflow-datasets imports it, and does not always ask for it
         "absl-py>=2.0",
         "gin-config>=0.5",
         "scikit-learn>=1.3",

@@ -39,6 +39,8 @@ MODULES = (
     "sklearn",
     "numpy",
     "tqdm",
+    "tensorboard",
+    "importlib_resources",
 )
 TEST_TOOLS = ("pytest", "ruff", "mypy")
 

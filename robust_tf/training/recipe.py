@@ -101,9 +101,10 @@ class Recipe:
         if self.validation_attack is not None:
             _check_attack("train.validation_attack", self.validation_attack)
         attacks = self.evaluation_attacks
-        named = attacks.items() if isinstance(attacks, dict) else enumerate(attacks)
-        for name, attack in named:
-            _check_attack(f"train.evaluation_attacks[{name!r}]", attack)
+        if not isinstance(attacks, Mapping):
+            attacks = {str(number): attack for number, attack in enumerate(attacks)}
+        for name, attack in attacks.items():
+            _check_attack(f"train.evaluation_attacks[{name}]", attack)
 
     def build(self, dataset: data.Data, strategy: tf.distribute.Strategy) -> RobustModel:
         """The compiled model, its weights drawn from `seed`."""
