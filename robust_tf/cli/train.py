@@ -83,15 +83,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(_describe(options, params, strategy))
         print("dry run: nothing was trained or written.")
         return 0
+    import tensorflow as tf
+
     name = os.path.splitext(os.path.basename((options.gin_file or [DEFAULT_RECIPE])[0]))[0]
     run_dir = options.run_dir or os.path.join("runs", name)
     folders = [run_dir, os.path.join(run_dir, "comparison")]
-    # Both are made ready before one is trained: what is wrong with the second is told at once.
-    trainers = [
-        _prepare(options, params, folder, strategy)
-        for params, folder in zip(bindings, folders, strict=False)
-    ]
-    return _train(trainers, run_dir)
+    try:
+        # Both are made ready before one is trained: what is wrong with the second is told at once.
+        trainers = [
+            _prepare(options, params, folder, strategy)
+            for params, folder in zip(bindings, folders, strict=False)
+        ]
+        return _train(trainers, run_dir)
+    except (tf.errors.UnavailableError, tf.errors.AbortedError):
+        print(
+            "error: another worker is gone; its own output says why. Start all workers again: the "
+            f"run continues from the last checkpoint in {run_dir}.",
+            file=sys.stderr,
+        )
+        return 3
 
 
 def _load(options: argparse.Namespace, params: Sequence[str]) -> tuple[Any, str]:
@@ -165,13 +175,6 @@ def _train(trainers: Sequence[Any], run_dir: str) -> int:
             return 3
         except tf.errors.ResourceExhaustedError as error:
             print(f"error: out of memory or disk: {_line(error)}", file=sys.stderr)
-            return 3
-        except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
-            print(
-                f"error: another worker is gone ({_line(error)}). Start all workers again: the run "
-                f"continues from its last checkpoint in {trainer.run_dir}.",
-                file=sys.stderr,
-            )
             return 3
     if chief:
         print(comparison(rows))

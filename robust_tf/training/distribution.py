@@ -90,7 +90,12 @@ def barrier(strategy: tf.distribute.Strategy) -> None:
       tf.errors.UnavailableError: another worker is gone.
     """
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        ones = strategy.run(lambda: tf.constant(1.0))
+
+        @tf.function(autograph=False)  # eagerly it works too, but warns of its overhead
+        def meet() -> tf.Tensor:
+            return strategy.run(lambda: tf.constant(1.0))
+
+        ones = meet()
         strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None).numpy()
 
 

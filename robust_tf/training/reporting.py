@@ -47,7 +47,7 @@ class Reporter:
                 desc=f"epoch {epoch + 1}/{self.epochs}",
                 unit="img",
                 unit_scale=True,
-                bar_format="{desc} {percentage:3.0f}% {bar:8} {rate_fmt} {postfix}",
+                bar_format="{desc} {percentage:3.0f}% {bar:8} {rate_fmt}{postfix}",
                 dynamic_ncols=True,
                 leave=False,
                 disable=not sys.stderr.isatty(),
