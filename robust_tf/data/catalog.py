@@ -87,6 +87,7 @@ class Data:
       test: Test split, whole and in its original order.
       num_classes: Number of classes C; labels are 0 .. C - 1.
       augmentation: What training does to the images of this dataset.
+      seed: By which the validation examples were chosen.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Data:
     test: Split
     num_classes: int
     augmentation: Augmentation = Augmentation()
+    seed: int = 0
 
     def __post_init__(self) -> None:
         """Checks the fields."""
@@ -230,6 +232,7 @@ def load(
         test=Split(*test),
         num_classes=entry.num_classes,
         augmentation=Augmentation() if augmentation is None else augmentation,
+        seed=seed,
     )
 
 

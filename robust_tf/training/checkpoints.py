@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from robust_tf import compat, files
 from robust_tf.methods import RobustModel
+from robust_tf.models import SplitClassifier
 
 
 class CheckpointError(OSError):
@@ -91,15 +92,16 @@ class Checkpoints:
             self._restore(path, lambda: self._last.restore(path).assert_consumed())
         return bool(path)
 
-    def restore_best(self) -> bool:
-        """Loads the best network into the model; False where there is none.
+    def load_best(self, network: SplitClassifier) -> bool:
+        """Loads the weights of the best checkpoint into `network`; False where there is none.
 
         Raises:
           CheckpointError: see `restore_last`.
         """
         path = self._latest("best")
         if path:
-            self._restore(path, lambda: self._best.restore(path).assert_existing_objects_matched())
+            best = tf.train.Checkpoint(network=_plain(network.variables))
+            self._restore(path, lambda: best.restore(path).assert_existing_objects_matched())
         return bool(path)
 
     @property

@@ -20,6 +20,7 @@ OUTPUTS = (
     "checkpoints",
     "tensorboard",
     "model.keras",
+    "best.keras",
     "summary.json",
     "comparison",
     "identity.json",

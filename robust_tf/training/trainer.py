@@ -233,6 +233,13 @@ class Trainer:
             "start with --restart or in another folder."
         )
 
+    def _save_best(self, network: SplitClassifier) -> None:
+        """Writes `best.keras`, the network of the best validation accuracy, where there was one."""
+        last = network.get_weights()
+        if self.checkpoints.load_best(network):
+            run_folder.save_model(network, os.path.join(self.run_dir, "best.keras"))
+        network.set_weights(last)
+
     def _finish(self, network: SplitClassifier) -> None:
         """Evaluates on the test images and writes what outlives the run."""
         recipe = self.recipe
@@ -256,6 +263,7 @@ class Trainer:
                 "train": len(self.dataset.train),
                 "validation": len(self.dataset.validation),
                 "test": len(self.dataset.test),
+                "seed": self.dataset.seed,
             },
             "configuration": self.configuration,
             "parameters": network.count_params(),
@@ -265,5 +273,6 @@ class Trainer:
             "versions": run_folder.versions(),
             "evaluation": result.to_json(),
         }
+        self._save_best(network)
         # Last: a run with a summary is finished.
         files.write_json(self._summary, summary)

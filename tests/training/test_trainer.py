@@ -269,7 +269,16 @@ def test_best_is_the_best_by_robust_validation_accuracy(tmp_path):
     best = max(scores.values())
     assert summary["best_validation_accuracy"] == best
     assert summary["best_epoch"] == next(e for e, score in scores.items() if score == best)
-    assert run.checkpoints.restore_best()
+    saved = keras.models.load_model(tmp_path / "best.keras")
+    last = run.model.network.get_weights()
+    assert run.checkpoints.load_best(run.model.network)
+    for best_weight, weight in zip(
+        saved.get_weights(), run.model.network.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(best_weight, weight)
+    in_file = keras.models.load_model(tmp_path / "model.keras").get_weights()
+    for last_weight, weight in zip(last, in_file, strict=True):
+        np.testing.assert_array_equal(last_weight, weight)
     values = run.loop.test(data.batches(run.dataset.validation, 25))
     assert values["robust_accuracy"] == best
 
