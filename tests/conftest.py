@@ -10,6 +10,8 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from tests import tiny  # noqa: E402
+
 tf.get_logger().setLevel("ERROR")
 
 # Before anything makes a tensor: the devices of a started TensorFlow cannot be changed.
@@ -31,6 +33,12 @@ def global_settings():
 def mixed_bfloat16():
     """The dtype policy of trainings on recent processors."""
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
+
+
+@pytest.fixture
+def two_replicas():
+    """A strategy of two logical CPUs."""
+    return tiny.two_replicas()
 
 
 @pytest.fixture
