@@ -20,8 +20,9 @@ from robust_tf.attacks.projected_gradient import ProjectedGradient
 class MultiTargeted(Attack):
     """Runs `attack` at every class t != y; an example stands only if it withstands all of them.
 
-    With cross-entropy this is ADR's multi-targeted attack, with `Margin` that of Gowal et al.
-    (2019). ADR's program also runs t = y, which cannot break an example and is left out.
+    With cross-entropy this is ADR's multi-targeted attack, with `Margin` one on
+    margins, close to that of Gowal et al. (2019), who raise z_t - z_y. ADR's program also runs
+    t = y, which cannot break an example and is left out.
 
     Args:
       attack: a `ProjectedGradient`, made targeted if it is not; one run from a fresh random start

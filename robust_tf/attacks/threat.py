@@ -47,7 +47,10 @@ class Threat:
         raise NotImplementedError
 
     def project(self, x: tf.Tensor, bounds: Bounds) -> tf.Tensor:
-        """The nearest point of the ball and the box, exact to the last bit."""
+        """A point of the ball and the box, to the last bit; the nearest one for L-inf.
+
+        For L2 the ball first, then the box, as is usual: inside both, not always nearest.
+        """
         raise NotImplementedError
 
     def steepest(self, direction: tf.Tensor) -> tf.Tensor:

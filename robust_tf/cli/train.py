@@ -168,8 +168,9 @@ def _train(trainers: Sequence[Any], run_dir: str) -> int:
         title = type(trainer.model).__name__
         if chief:
             print(f"{title}: {_state(trainer)}", flush=True)
+        row = title if title not in rows else f"{title} (comparison)"
         try:
-            rows[title] = trainer.train()
+            rows[row] = trainer.train()
         except (NonFiniteLossError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 3

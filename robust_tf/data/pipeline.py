@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 
 import numpy as np
@@ -126,6 +127,40 @@ def batches(
     policy = tf.data.experimental.AutoShardPolicy
     options.experimental_distribute.auto_shard_policy = policy.DATA if count == 1 else policy.OFF
     return dataset.with_options(options)
+
+
+def epochs(
+    split: Split,
+    batch_size: int,
+    count: int,
+    *,
+    seed: int = 0,
+    augmentation: Augmentation = _NO_AUGMENTATION,
+) -> tf.data.Dataset:
+    """Training batches of `count` epochs, one after the other, each in an order of its own.
+
+    For `model.fit(data.epochs(train, 128, 10), epochs=10, steps_per_epoch=...)`: it gets the same
+    batches as the trainer does; a single `batches(training=True)` would repeat one epoch.
+
+    Args:
+      split: The examples.
+      batch_size: Examples per batch, 1 or more.
+      count: Number of epochs, 1 or more.
+      seed: Seed of the run, 0 or more.
+      augmentation: What is done to the images.
+
+    Returns:
+      (images, labels) as `batches` gives them, `count * steps_per_epoch` batches.
+
+    Raises:
+      ValueError: As `batches`, or `count` below 1.
+    """
+    _whole("count", count, least=1)
+    stages = [
+        batches(split, batch_size, epoch=epoch, seed=seed, training=True, augmentation=augmentation)
+        for epoch in range(count)
+    ]
+    return functools.reduce(lambda all_before, one: all_before.concatenate(one), stages)
 
 
 def to_unit_interval(images: tf.Tensor) -> tf.Tensor:

@@ -40,7 +40,8 @@ class Recipe:
       evaluation_attacks: run on the test images at the end; a list, or a dict with their names.
       evaluation_examples: test images for that, or None for all.
       steps_per_call: steps in one call of the compiled loop, >= 1.
-      checkpoint_minutes: between checkpoints inside an epoch; each epoch's end has one anyway.
+      checkpoint_minutes: between checkpoints inside an epoch; each epoch's end has one anyway, and
+        several workers save only there. 0: after each call of the loop.
       dtype_policy: 'float32', or 'mixed_bfloat16' (faster where the processor has it).
       seed: of weights, data order and everything random in the step.
 

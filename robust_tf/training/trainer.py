@@ -118,6 +118,7 @@ class Trainer:
         reporter.open_epoch(epoch, self.steps, done, recipe.batch_size)
         began = saved = time.monotonic()
         first = done
+        several_workers = isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy)
         while done < self.steps:
             count = min(recipe.steps_per_call, self.steps - done)
             good, finite = self.loop.train(iterator, tf.constant(count))
@@ -128,7 +129,10 @@ class Trainer:
             progress.step_in_epoch.assign(done)
             reporter.advance(count * recipe.batch_size, metrics)
             now = time.monotonic()
-            if done < self.steps and now - saved > 60 * recipe.checkpoint_minutes:
+            due = now - saved > 60 * recipe.checkpoint_minutes
+            if several_workers:  # their clocks differ, and all must save or none
+                due = recipe.checkpoint_minutes == 0
+            if done < self.steps and due:
                 progress.seconds.assign_add(now - saved)
                 saved = now
                 self._save_last(epoch * self.steps + done)
