@@ -143,7 +143,7 @@ def test_trains_compares_and_reports(tmp_path, capfd, monkeypatch):
     assert table[4] == f"results: {folder}/summary.json"
 
     outputs = ["checkpoints", "config.gin", "identity.json", "metrics.jsonl", "model.keras"]
-    outputs += ["summary.json", "tensorboard"]
+    outputs = ["best.keras", *outputs, "summary.json", "tensorboard"]
     assert sorted(os.listdir(folder)) == sorted([*outputs, "comparison"])
     assert sorted(os.listdir(folder / "comparison")) == outputs
     operative = (folder / "config.gin").read_text()
