@@ -55,7 +55,7 @@ def main() -> None:
         ("MIM-20", attacks.MIM(0.3, 0.03, steps), steps, 1.05),
         ("CW-20", attacks.CW(0.3, 0.03, steps), steps, 1.05),
         ("PGD-20 in L2", attacks.PGD(3.0, 0.3, steps, norm="L2"), steps, 1.05),
-        ("TRADES-20 (and its clean forward)", attacks.TRADESAttack(0.3, 0.03, steps), steps, 1.10),
+        ("TRADES-20 (and its clean forward)", attacks.TRADESAttack(0.3, 0.03, steps), steps, 1.05),
     ):
         traces = []
 

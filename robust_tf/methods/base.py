@@ -196,7 +196,7 @@ class RobustModel(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Crafts, scores, reduces, applies, reports; for one replica's share of the batch."""
-        x, y = _unpack(data)
+        x, y = self._unpack(data)
         seed = self._step_seed()
         x_adv = self._adversarial(x, y, fold(seed, 0)) if self.needs_adv else x
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -224,7 +224,7 @@ class RobustModel(keras.Model):
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Natural cross-entropy and accuracy; robust accuracy where an evaluation attack is set."""
-        x, y = _unpack(data)
+        x, y = self._unpack(data)
         logits = self.network(x, training=False)
         self.step_metrics["loss"].update_state(losses.cross_entropy(logits, y))
         natural = _correct(logits, y)
@@ -235,6 +235,37 @@ class RobustModel(keras.Model):
             self.step_metrics["robust_accuracy"].update_state(robust)
         names = ["loss", "natural_accuracy"] + ["robust_accuracy"] * bool(self.evaluation_attack)
         return {name: self.step_metrics[name].result() for name in names}
+
+    def _unpack(self, data: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Images and labels of a batch, checked; the values when the step runs."""
+        if len(data) == 3 and data[2] is None:  # sample weights, as Keras 3's train_on_batch does
+            data = data[:2]
+        if len(data) != 2:
+            raise ValueError(f"a batch has {len(data)} parts; expected (images, labels).")
+        x, y = data
+        if not x.dtype.is_floating:
+            raise TypeError(
+                f"images are {x.dtype.name}; methods take float32 in [0, 1]: "
+                "tf.cast(x, tf.float32), divided by 255 if the pixels are 0..255."
+            )
+        check_labels(y)
+        x, y = tf.cast(x, tf.float32), tf.cast(y, tf.int32)
+        last, low, high = self.network.num_classes - 1, tf.reduce_min(x), tf.reduce_max(x)
+        images_fit = tf.debugging.Assert(
+            tf.logical_and(low >= 0.0, high <= 1.0),
+            [
+                "images must be in [0, 1], divided by 255 if the pixels are 0..255; range:",
+                low,
+                high,
+            ],
+        )
+        low, high = tf.reduce_min(y), tf.reduce_max(y)
+        labels_fit = tf.debugging.Assert(
+            tf.logical_and(low >= 0, high <= last),
+            [f"labels must be class ids in 0..{last}; range:", low, high],
+        )
+        with tf.control_dependencies([images_fit, labels_fit]):  # before a kernel meets them
+            return tf.identity(x), tf.identity(y)
 
     def _step_seed(self) -> tf.Tensor:
         """int32 (2,) of (seed, step), folded with the replica."""
@@ -280,21 +311,6 @@ class RobustModel(keras.Model):
             return 0.0
         kernels = [v for v in self.trainable_variables if v.name.split(":")[0].endswith("kernel")]
         return self.weight_decay * tf.add_n([tf.nn.l2_loss(compat.raw(v)) for v in kernels])
-
-
-def _unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    if len(data) == 3 and data[2] is None:  # sample weights, as Keras 3's train_on_batch has them
-        data = data[:2]
-    if len(data) != 2:
-        raise ValueError(f"a batch has {len(data)} parts; expected (images, labels).")
-    x, y = data
-    if not x.dtype.is_floating:
-        raise TypeError(
-            f"images are {x.dtype.name}; methods take float32 in [0, 1]: "
-            "tf.cast(x, tf.float32), divided by 255 if the pixels are 0..255."
-        )
-    check_labels(y)
-    return tf.cast(x, tf.float32), tf.cast(y, tf.int32)
 
 
 def _correct(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

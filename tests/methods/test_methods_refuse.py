@@ -4,9 +4,10 @@ import gin
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from robust_tf import attacks, methods
-from tests.tiny import CLASSES, labelled, tiny_network
+from tests.tiny import CLASSES, labelled, same_bits, tiny_network, weights_of
 
 BIM = attacks.BIM(0.1, 0.05, 2)
 X, Y = labelled()
@@ -124,3 +125,23 @@ def test_fit_refuses(data, error, message):
     model.compile(keras.optimizers.SGD(0.1), run_eagerly=False)
     with pytest.raises(error, match=message):
         model.fit(*data[:2], sample_weight=data[2] if data[2:] else None, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        ((X * 255, Y), r"images must be in \[0, 1\], divided by 255"),
+        ((np.full_like(X, np.nan), Y), r"images must be in \[0, 1\]"),
+        ((X, Y + CLASSES), f"labels must be class ids in 0..{CLASSES - 1}"),
+        ((X, Y - 1), f"labels must be class ids in 0..{CLASSES - 1}"),
+    ],
+)
+@pytest.mark.parametrize("call", ["fit", "evaluate"])
+def test_values_are_checked_as_the_step_runs(call, data, message):
+    model = methods.AdversarialTraining(tiny_network(), BIM)
+    model.compile(keras.optimizers.SGD(0.1))
+    before = weights_of(model)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        getattr(model, call)(*data, verbose=0)
+    for old, new in zip(before, weights_of(model), strict=True):
+        same_bits(old, new)
