@@ -140,7 +140,7 @@ def test_tensorboard_holds_what_was_reported(tmp_path):
     written = (tmp_path / "config.gin").read_text()
     shown = text.decode().strip("`\n").splitlines()
     assert set(shown) <= set(written.splitlines())  # the file has the evaluation's too, at the end
-    assert "train.seed = 0" in shown and "evaluate.batch_size = 500" in written
+    assert "Adam.beta_1 = 0.9" in shown and "evaluate.batch_size = 500" in written
 
 
 def test_lines_where_there_is_no_terminal(tmp_path, capsys):
