@@ -14,14 +14,9 @@ import tensorflow as tf
 
 from robust_tf import compat
 from robust_tf.attacks import Attack
-from robust_tf.attacks.base import (
-    as_seed,
-    check_labels,
-    check_logits,
-    check_values,
-    fold,
-    logits_of,
-)
+from robust_tf.attacks.arguments import check_labels, check_logits, check_values
+from robust_tf.attacks.network import logits_of
+from robust_tf.attacks.randomness import as_seed, each, fold
 from robust_tf.data import Split
 from robust_tf.evaluation.progress import Progress
 from robust_tf.evaluation.results import Evaluation
@@ -78,7 +73,7 @@ def evaluate(
     if num_classes < 2:
         raise ValueError("the model has one logit; expected one for each class, two or more.")
     check_values(first, labels, num_classes)
-    stages = {name: _stages(name, attack, num_classes) for name, attack in attacks.items()}
+    stages = {name: _stages(name, attack) for name, attack in attacks.items()}
 
     predict = _predictor(model, images.shape[1:])
     natural = np.zeros(len(labels), bool)
@@ -90,13 +85,12 @@ def evaluate(
         began = time.perf_counter()
         standing = np.flatnonzero(natural)
         with Progress(name, len(labels), len(standing), len(steps), progress) as report:
-            for index, (attack, offset) in enumerate(steps):
+            for index, attack in enumerate(steps):
                 survivors = []
                 stage_seed = fold(as_seed(seed), index)
-                for number, part in enumerate(_chunks(standing, batch_size)):
+                for part in _chunks(standing, batch_size):
                     x, y = _to_float(images[part]), tf.constant(labels[part])
-                    aim = (y + offset) % num_classes
-                    x_adv = attack(model, x, aim, seed=fold(stage_seed, number))
+                    x_adv = attack(model, x, y, seed=each(stage_seed, tf.constant(part)))
                     stands = predict(x_adv).numpy() == labels[part]
                     survivors.append(part[stands])
                     report.done(len(part), int((~stands).sum()), len(steps) - index - 1)
@@ -159,10 +153,10 @@ def _check_image_shape(model: Any, shape: tuple[int, ...]) -> None:
         )
 
 
-def _stages(name: str, attack: Attack, num_classes: int) -> list[tuple[Attack, int]]:
-    stages = list(attack.stages(num_classes))
-    for stage, offset in stages:
-        if offset == 0 and getattr(getattr(stage, "objective", None), "targeted", False):
+def _stages(name: str, attack: Attack) -> list[Attack]:
+    stages = [stage for _, stage in attack.stages()]
+    for stage in stages:
+        if getattr(getattr(stage, "objective", None), "targeted", False):
             raise ValueError(
                 f"{name}: a targeted attack has no target here; wrap it, MultiTargeted(attack), to "
                 "run it at every wrong class."

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import attacks
-from robust_tf.attacks.base import as_seed, fold
+from robust_tf.attacks.randomness import as_seed, fold
 from tests.tiny import CLASSES, SHAPE, Smooth, cross_entropies, images
 
 RNG = np.random.default_rng(1)

@@ -19,9 +19,9 @@ def fgsm(random_start):
     return lambda eps, **kwargs: attacks.FGSM(eps, random_start, **kwargs)
 
 
-def multi_targeted(attack):
+def multi_targeted(attack, **arguments):
     inner = make(attack)
-    return lambda eps, **kwargs: attacks.MultiTargeted(inner(eps, **kwargs))
+    return lambda eps, **kwargs: attacks.MultiTargeted(inner(eps, **kwargs), **arguments)
 
 
 CASES = {
@@ -43,6 +43,7 @@ CASES = {
     ),
     "MultiTargeted": lambda: AttackCase(multi_targeted(attacks.PGD)),
     "MultiTargeted margin": lambda: AttackCase(multi_targeted(attacks.CW)),
+    "MultiTargeted logits": lambda: AttackCase(multi_targeted(attacks.PGD, logits=True)),
 }
 
 
