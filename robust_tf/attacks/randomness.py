@@ -28,8 +28,7 @@ def fold(seed: tf.Tensor, data: int | tf.Tensor) -> tf.Tensor:
     """A new seed, of the same shape, from a seed and an integer."""
     if seed.shape.rank == 1:
         return tf.random.experimental.stateless_fold_in(seed, data)
-    step = (tf.cast(data, tf.int32) + 1) * tf.constant(_ODD, tf.int32)  # wraps around, as it may
-    return tf.stack([seed[:, 0] + step, seed[:, 1]], axis=1)
+    return tf.stack([seed[:, 0], seed[:, 1] + _spread(tf.cast(data, tf.int32) + 1)], axis=1)
 
 
 def each(seed: tf.Tensor, examples: int | tf.Tensor) -> tf.Tensor:
@@ -39,8 +38,13 @@ def each(seed: tf.Tensor, examples: int | tf.Tensor) -> tf.Tensor:
     if isinstance(examples, int) or tf.convert_to_tensor(examples).shape.rank == 0:
         examples = tf.range(examples)
     number = tf.cast(examples, tf.int32)
-    # The generators scramble their seed, so that neighbours give unrelated streams.
-    return tf.stack([tf.zeros_like(number) + seed[0], seed[1] + number], axis=1)
+    # In the first entry: TensorFlow's fold_in leaves its own small number in the second.
+    return tf.stack([seed[0] + _spread(number), tf.zeros_like(number) + seed[1]], axis=1)
+
+
+def _spread(number: tf.Tensor) -> tf.Tensor:
+    """Small numbers, far from each other in int32 (it wraps around, as it may)."""
+    return number * tf.constant(_ODD, tf.int32)
 
 
 def uniform(seed: tf.Tensor, shape: tf.Tensor, low: float = 0.0, high: float = 1.0) -> tf.Tensor:

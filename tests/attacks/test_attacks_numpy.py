@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import attacks
-from robust_tf.attacks.randomness import as_seed, fold
+from robust_tf.attacks import randomness
+from robust_tf.attacks.randomness import as_seed, each, fold
 from tests.tiny import CLASSES, SHAPE, Smooth, cross_entropies, images
 
 RNG = np.random.default_rng(1)
@@ -195,3 +196,25 @@ def test_scale_shrinks_ball_and_step():
     half = attack(network, X, Y, scale=0.5)
     expected = ascend(X.astype("float64"), lambda x: ce_gradient(x, Y), 0.15, 0.035, 3)
     np.testing.assert_allclose(half, expected, rtol=0, atol=1e-6)
+
+
+def test_seeds_of_examples_stages_and_restarts_never_meet():
+    seeds = set()
+    for seed in range(3):
+        for stage in range(4):
+            rows = each(fold(as_seed(seed), stage), tf.range(100))
+            for restart in range(10):
+                seeds |= {tuple(row) for row in fold(rows, restart).numpy().tolist()}
+            seeds |= {tuple(row) for row in rows.numpy().tolist()}
+    assert len(seeds) == 3 * 4 * 100 * 11
+
+
+def test_draws_of_an_example_depend_on_its_seed_alone():
+    rows = each(as_seed(3), tf.constant([5, 9, 2]))
+    for draw in (randomness.uniform, randomness.normal):
+        whole = draw(rows, [3, 4, 2]).numpy()
+        np.testing.assert_array_equal(draw(rows[1:2], [1, 4, 2]).numpy()[0], whole[1])
+        assert len(np.unique(whole)) == whole.size
+        assert draw(rows[:0], [0, 4, 2]).shape == (0, 4, 2)
+    values = randomness.uniform(each(as_seed(0), tf.range(2000)), [2000, 3], -1.0, 1.0).numpy()
+    assert abs(values.mean()) < 0.05 and abs(np.corrcoef(values[:-1, 0], values[1:, 0])[0, 1]) < 0.1
