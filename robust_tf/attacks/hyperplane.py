@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 # A step multiplies (way still missing) x (slope) by 1/4 or less, so that float32 is used up well
-# before; images need 3 to 8 steps.
+# before; images need 4 to 12 steps.
 _MAX_STEPS = 64
 
 
