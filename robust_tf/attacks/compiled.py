@@ -19,34 +19,42 @@ if TYPE_CHECKING:
 class Compiled(NamedTuple):
     """An attack as one graph for all batch sizes.
 
-    num_classes: of the model; function: (x, y, seed, scale) -> x_adv; passes: what it has cost.
+    num_classes: of the model; function: (x, y, seed, scale) -> x_adv, or what another method of the
+    attack returns; passes: what it has cost.
     """
 
     num_classes: int
-    function: Callable[..., tf.Tensor]
+    function: Callable[..., Any]
     passes: Passes
 
 
-# model -> {(function of it, attack, image shape, kind of seed): compiled attack}
+# model -> {(function of it, attack, its method, image shape, kind of seed): compiled attack}
 _CACHE: weakref.WeakKeyDictionary[Any, dict[Any, Compiled]] = weakref.WeakKeyDictionary()
 
 
-def compiled(attack: Attack, model: Any, x: tf.Tensor, seed: tf.Tensor) -> Compiled:
-    """The attack on `model`, for images like x and a seed like this one."""
-    method = isinstance(model, types.MethodType)
-    owner, name = (model.__self__, model.__name__) if method else (model, "")
+def compiled(
+    attack: Attack, model: Any, x: tf.Tensor, seed: tf.Tensor, method: str = "run"
+) -> Compiled:
+    """The attack on `model`, for images like x and a seed like this one.
+
+    `method` names what is compiled: `run`, or a method of the attack with the arguments of `run`
+    that returns other tensors.
+    """
+    bound = isinstance(model, types.MethodType)
+    owner, name = (model.__self__, model.__name__) if bound else (model, "")
     traces = _CACHE.setdefault(owner, {})
-    key = name, attack, tuple(x.shape[1:]), seed.shape.rank
+    key = name, attack, method, tuple(x.shape[1:]), seed.shape.rank
     if key not in traces:
         num_classes = check_logits(logits_of(model, "running")(x[:64]))
         # A strong reference from the graph to the model would keep both alive for ever.
-        alive = weakref.WeakMethod(model) if method else weakref.ref(model)
+        alive = weakref.WeakMethod(model) if bound else weakref.ref(model)
         passes = Passes()
 
-        def run(x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+        def run(x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor) -> Any:
             network = logits_of(alive(), attack.batch_norm)  # type: ignore[arg-type]
+            results = getattr(attack, method)(passes.counting(network), x, y, seed, scale)
             # Here too: under a caller's tape the graph of the gradient is not even built.
-            return tf.stop_gradient(attack.run(passes.counting(network), x, y, seed, scale))
+            return tf.nest.map_structure(tf.stop_gradient, results)
 
         signature = [
             tf.TensorSpec([None, *x.shape[1:]], tf.float32),
