@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-_ODD = 0x61C88647  # far from 1, odd: distinct numbers times it are distinct modulo 2**32
+# Odd, so that distinct numbers times these are distinct modulo 2**32, and unrelated.
+_ODD, _OTHER_ODD = 0x61C88647, 0x2C1B3C6D
 
 
 def as_seed(seed: int | tf.Tensor) -> tf.Tensor:
@@ -28,7 +29,9 @@ def fold(seed: tf.Tensor, data: int | tf.Tensor) -> tf.Tensor:
     """A new seed, of the same shape, from a seed and an integer."""
     if seed.shape.rank == 1:
         return tf.random.experimental.stateless_fold_in(seed, data)
-    return tf.stack([seed[:, 0], seed[:, 1] + _spread(tf.cast(data, tf.int32) + 1)], axis=1)
+    # Multiplied as well as added, so that folding 1 and then 2 is not folding 2 and then 1.
+    second = _spread(seed[:, 1] + _spread(tf.cast(data, tf.int32) + 1))
+    return tf.stack([seed[:, 0], second], axis=1)
 
 
 def each(seed: tf.Tensor, examples: int | tf.Tensor) -> tf.Tensor:
@@ -38,8 +41,9 @@ def each(seed: tf.Tensor, examples: int | tf.Tensor) -> tf.Tensor:
     if isinstance(examples, int) or tf.convert_to_tensor(examples).shape.rank == 0:
         examples = tf.range(examples)
     number = tf.cast(examples, tf.int32)
-    # In the first entry: TensorFlow's fold_in leaves its own small number in the second.
-    return tf.stack([seed[0] + _spread(number), tf.zeros_like(number) + seed[1]], axis=1)
+    # The number goes to the first entry: TensorFlow's fold_in left its own, small one in the second.
+    second = seed[1] * tf.constant(_OTHER_ODD, tf.int32)
+    return tf.stack([seed[0] + _spread(number), tf.zeros_like(number) + second], axis=1)
 
 
 def _spread(number: tf.Tensor) -> tf.Tensor:
