@@ -41,7 +41,7 @@ def each(seed: tf.Tensor, examples: int | tf.Tensor) -> tf.Tensor:
     if isinstance(examples, int) or tf.convert_to_tensor(examples).shape.rank == 0:
         examples = tf.range(examples)
     number = tf.cast(examples, tf.int32)
-    # The number goes to the first entry: TensorFlow's fold_in left its own, small one in the second.
+    # The number goes to the first entry: TensorFlow's fold_in left a small one in the second.
     second = seed[1] * tf.constant(_OTHER_ODD, tf.int32)
     return tf.stack([seed[0] + _spread(number), tf.zeros_like(number) + second], axis=1)
 
