@@ -82,8 +82,7 @@ def evaluate(
     finally:
         run.record.save()
     if settings.checks:
-        robust = {name: outcome.robust for name, outcome in outcomes.items()}
-        flags += checks.review(natural, robust, named)
+        flags += run.review(natural, named)
     return Evaluation(
         natural,
         outcomes,
@@ -101,6 +100,9 @@ class _Run:
     protocol: Protocol
     record: Record
     progress: bool | None
+    # Of each stage of each attack, by name: the stage, and what stood after it.
+    stage_attacks: dict[str, Attack] = dataclasses.field(default_factory=dict)
+    stage_verdicts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def settings(self, attacks: dict[str, Attack]) -> dict[str, Any]:
         """All that the result depends on, JSON-ready."""
@@ -141,6 +143,16 @@ class _Run:
         x, y = self.examples.pixels(sample), self.examples.labels[sample]
         return checks.inspect(self.subject.model, x, y, eps=max(radii), seed=self.protocol.seed)
 
+    def review(self, natural: np.ndarray, attacks: dict[str, Attack]) -> list[checks.Flag]:
+        """Signs of masked gradients in the verdicts; attacks of one eps are compared."""
+        found: dict[str, checks.Flag] = {}
+        for eps in {eps_of(stage): None for stage in self.stage_attacks.values()}:
+            group = {n: stage for n, stage in self.stage_attacks.items() if eps_of(stage) == eps}
+            verdicts = {n: self.stage_verdicts[n] for n in group}
+            found |= {flag.name: flag for flag in checks.review(natural, verdicts, group)}
+        weak = checks.weak_battery(attacks)
+        return [*found.values(), *([weak] if weak else [])]
+
     def attack(self, name: str, attack: Attack, natural: np.ndarray) -> Outcome:
         """One attack on all images that are classified correctly."""
         outcome = Outcome(natural.copy(), eight_bits=self._rounded(natural))
@@ -165,8 +177,12 @@ class _Run:
                         outcome.eight_bits[part[piece["rounded"]]] = False
                     totals += piece["costs"]
                     report.done(len(part), len(broken), len(stages) - index - 1)
+                title = name
                 if len(stages) > 1:
                     details.setdefault("stages", {})[stage_name] = int(outcome.robust.sum())
+                    title = f"{name}: {stage_name}"
+                self.stage_attacks[title] = stage
+                self.stage_verdicts[title] = outcome.robust.copy()
         if self.subject.searches and self.protocol.search_sample:
             details["float32_sample"] = self._repeat(name, attack, outcome.robust)
         seconds, forwards, gradients = totals

@@ -216,8 +216,9 @@ def _attack_names() -> list[str]:
 
 
 def _makers() -> dict[str, Callable[..., Any]]:
-    abstract = {"Attack", "Objective", "Threat"}
-    return {n: getattr(library, n) for n in sorted(library.__all__) if n not in abstract}
+    # The last needs a model, which text cannot give.
+    others = {"Attack", "Objective", "Threat", "Transfer"}
+    return {n: getattr(library, n) for n in sorted(library.__all__) if n not in others}
 
 
 def _makes_attack(maker: Any) -> bool:
