@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -18,6 +18,8 @@ class Attack:
     """Base of all attacks; a subclass is a frozen dataclass that defines `run`."""
 
     batch_norm: str = "running"
+    # Whether it does without the gradients of the model that it attacks.
+    black_box: ClassVar[bool] = False
 
     def run(
         self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import gin
 import tensorflow as tf
@@ -75,6 +75,7 @@ class RayS(Attack):
     norm: str = "Linf"
     tolerance: float = 1e-3
     batch_norm: str = "running"
+    black_box: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.norm != "Linf":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import gin
 import numpy as np
@@ -71,6 +72,7 @@ class Square(Attack):
     restarts: int = 1
     batch_norm: str = "running"
     rescale_schedule: bool = False
+    black_box: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         threat(self.norm, self.eps)

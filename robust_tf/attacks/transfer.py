@@ -45,6 +45,7 @@ class Transfer(Attack):
 
     attack: Attack
     source: Callable[..., Any]
+    black_box: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.attack, Attack):

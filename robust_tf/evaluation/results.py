@@ -123,7 +123,9 @@ class Evaluation:
         for name, outcome in self.outcomes.items():
             lines += [f"note: {name}: {note}" for note in outcome.details.get("notes", [])]
         for flag in self.flags:
-            lines += [f"! {flag['title']}", f"  {flag['explanation']}", f"  {flag['advice']}"]
+            figures = ", ".join(f"{name} {value}" for name, value in flag["figures"].items())
+            lines += [f"! {flag['title']} ({figures})" if figures else f"! {flag['title']}"]
+            lines += [f"  {flag['explanation']}", f"  {flag['advice']}"]
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
