@@ -34,7 +34,7 @@ class Subject:
 
     def __init__(self, model: Callable[..., Any], x: tf.Tensor, search_dtype: str | None = None):
         _check_image_shape(model, tuple(x.shape[1:]))
-        self.num_classes = check_logits(logits_of(model, "running")(x))
+        self.num_classes = check_logits(_logits(model, x))
         if self.num_classes < 2:
             raise ValueError("the model has one logit; expected one for each class, two or more.")
         self.fingerprint = _fingerprint(model)
@@ -51,6 +51,18 @@ class Subject:
     def agrees(self, x: Any, labels: np.ndarray) -> np.ndarray:
         """Whether the model that attacks work on gives these labels, bool (B,)."""
         return self._claim(x).numpy() == labels
+
+
+def _logits(model: Callable[..., Any], x: tf.Tensor) -> tf.Tensor:
+    """The model's first word, or what keeps it from speaking."""
+    try:
+        return logits_of(model, "running")(x)
+    except Exception as error:  # a model may raise anything
+        line = (str(error).strip().splitlines() or [""])[0]
+        raise ValueError(
+            f"the model fails on float32 images of shape {tuple(x.shape)}: "
+            f"{type(error).__name__}: {line}. Does it take such images, with this many channels?"
+        ) from error
 
 
 def _predictor(model: Callable[..., Any], shape: tuple[int, ...]) -> Callable[..., tf.Tensor]:

@@ -255,6 +255,11 @@ def test_models_that_do_not_fit_are_refused():
     ):
         model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten()])
         evaluate(model, GOOD, [PGD])
+    with pytest.raises(
+        ValueError, match=r"fails on float32 images of shape \(2, 1, 1, 1\): .*chan"
+    ):
+        kernel = tf.ones([1, 1, 3, 2])
+        evaluate(lambda x: tf.nn.conv2d(x, kernel, 1, "SAME")[:, 0, 0], GOOD, [PGD])
     with pytest.raises(ValueError, match="one logit"):
         evaluate(lambda x: tf.reshape(x, [-1, 1]), (GOOD[0], GOOD[1] * 0), [PGD])
     with pytest.raises(ValueError, match="expected logits"):
