@@ -21,7 +21,7 @@ from robust_tf.evaluation.progress import Progress
 from robust_tf.evaluation.protocol import Examples, Protocol, choose
 from robust_tf.evaluation.record import Record
 from robust_tf.evaluation.results import Evaluation, Outcome
-from robust_tf.evaluation.spec import as_attacks, eps_of
+from robust_tf.evaluation.spec import as_attacks, eps_of, norm_of
 from robust_tf.evaluation.subject import Subject
 from robust_tf.version import __version__
 
@@ -77,7 +77,7 @@ def evaluate(
     run.record.open(run.identity(named))
     try:
         natural = run.natural()
-        flags = run.inspect(natural, named) if settings.checks else []
+        flags = run.inspect(named) if settings.checks else []
         outcomes = {name: run.attack(name, attack, natural) for name, attack in named.items()}
     finally:
         run.record.save()
@@ -134,14 +134,15 @@ class _Run:
             right[part] = self._stands(self.examples.pixels(part), part)
         return right
 
-    def inspect(self, natural: np.ndarray, attacks: dict[str, Attack]) -> list[checks.Flag]:
+    def inspect(self, attacks: dict[str, Attack]) -> list[checks.Flag]:
         """Signs of masked gradients, looked for on a few images before the attacks."""
-        sample = np.flatnonzero(natural)[:64]
-        radii = [eps for eps in map(eps_of, attacks.values()) if eps]
-        if not len(sample) or not radii:
+        balls = [(eps_of(attack), norm_of(attack)) for attack in attacks.values() if eps_of(attack)]
+        if not balls:
             return []
+        eps, norm = max(balls)  # type: ignore[type-var]
+        sample = np.arange(min(64, len(self.examples)))
         x, y = self.examples.pixels(sample), self.examples.labels[sample]
-        return checks.inspect(self.subject.model, x, y, eps=max(radii), seed=self.protocol.seed)
+        return checks.inspect(self.subject.model, x, y, eps, norm, self.protocol.seed)  # type: ignore[arg-type]
 
     def review(self, natural: np.ndarray, attacks: dict[str, Attack]) -> list[checks.Flag]:
         """Signs of masked gradients in the verdicts; attacks of one eps are compared."""

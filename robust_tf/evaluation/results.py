@@ -100,16 +100,16 @@ class Evaluation:
         rows = [("natural", f"{100 * self.natural_accuracy:.2f} %", "", "", "")]
         for name, outcome in self.outcomes.items():
             passes = outcome.forwards / size, outcome.gradients / size
-            costs = [f"{count:,.0f}" if count else "" for count in passes]
+            forwards, gradients = (f"{count:,.0f}" if count else "" for count in passes)
             accuracy = f"{100 * self.accuracy(name):.2f} %"
-            rows.append((name, accuracy, _duration(outcome.seconds), *costs))
+            rows.append((name, accuracy, _duration(outcome.seconds), forwards, gradients))
             if outcome.eight_bits is not None:
                 rounded = f"{100 * outcome.eight_bits.mean():.2f} %"
                 rows.append((f"{name}, rounded to 8 bits", rounded, "", "", ""))
         curve = self.curve()
         if len(curve) > 2:
-            for eps, accuracy in curve[1:]:
-                rows.append((f"worst case, eps {eps:.4g}", f"{100 * accuracy:.2f} %", "", "", ""))
+            for eps, value in curve[1:]:
+                rows.append((f"worst case, eps {eps:.4g}", f"{100 * value:.2f} %", "", "", ""))
         rows.append(("worst case over all", f"{100 * self.worst_case_accuracy:.2f} %", "", "", ""))
         head = ("", "accuracy", "time", "forwards", "gradients")
         widths = [max(len(row[k]) for row in [head, *rows]) for k in range(5)]

@@ -146,6 +146,15 @@ def eps_of(attack: Attack) -> float | None:
     return None if inner is None else eps_of(inner)
 
 
+def norm_of(attack: Attack) -> str:
+    """The norm of that ball, 'Linf' where nothing is said."""
+    threat = getattr(attack, "threat", None)
+    inner = getattr(attack, "attack", None)
+    if threat is None and inner is not None:
+        return norm_of(inner)
+    return getattr(attack, "norm", "Linf") if threat is None else type(threat).__name__
+
+
 def name_of(attack: Attack) -> str:
     """A readable name: 'PGD-40 eps=0.3', 'MIM-20 multi-targeted L2 eps=0.5 restarts=5'."""
     if isinstance(attack, MultiTargeted):
