@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -79,7 +80,7 @@ class Attack:
 
     def get_config(self) -> dict[str, Any]:
         """For Keras files and result files."""
-        names = self.__dataclass_fields__  # type: ignore[attr-defined]
+        names = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]
         return {name: compat.serialize(getattr(self, name)) for name in names}
 
     @classmethod
