@@ -11,7 +11,7 @@ from robust_tf.attacks.network import Network, input_gradient
 from robust_tf.attacks.objectives import margin
 from robust_tf.attacks.presets import threat
 from robust_tf.attacks.randomness import each, fold
-from robust_tf.attacks.survivors import Rows, on_survivors, per_image
+from robust_tf.attacks.survivors import Rows, choose, on_survivors, per_image
 from robust_tf.attacks.threat import Bounds, Threat
 from robust_tf.models.forward import check_batch_norm_mode
 
@@ -174,7 +174,7 @@ def _judged(rows: Rows, moved: tf.Tensor, logits: tf.Tensor) -> Rows:
     take = tf.logical_or(broken, lead < rows["lead"])
     return {
         **rows,
-        "x_adv": tf.where(per_image(take, moved), moved, rows["x_adv"]),
+        "x_adv": choose(take, moved, rows["x_adv"]),
         "lead": tf.minimum(lead, rows["lead"]),
         "broken": broken,
     }
@@ -185,7 +185,6 @@ def _noted(
 ) -> Rows:
     """The ascent's record, after one more image; where it is a run's start, a new record."""
     higher = tf.logical_or(fresh, value > rows["best_value"])
-    image = per_image(higher, moved)
     rises = rows["rises"] + tf.cast(value > rows["value"], tf.int32)
     return {
         **rows,
@@ -193,8 +192,8 @@ def _noted(
         "iterate": moved,
         "gradient": gradient,
         "value": value,
-        "best": tf.where(image, moved, rows["best"]),
-        "best_gradient": tf.where(image, gradient, rows["best_gradient"]),
+        "best": choose(higher, moved, rows["best"]),
+        "best_gradient": choose(higher, gradient, rows["best_gradient"]),
         "best_value": tf.where(higher, value, rows["best_value"]),
         "best_at_checkpoint": tf.where(fresh, value, rows["best_at_checkpoint"]),
         "rises": tf.where(fresh, 0, rises),
@@ -209,12 +208,11 @@ def _adapted(rows: Rows, allowed: tf.Tensor) -> Rows:
     unchanged = rows["best_value"] <= rows["best_at_checkpoint"]
     stuck = tf.logical_and(unchanged, tf.logical_not(rows["reduced"]))
     reduce = tf.logical_and(due, tf.logical_or(rows["rises"] <= allowed, stuck))
-    image = per_image(reduce, rows["iterate"])
     return {
         **rows,
         "step_size": tf.where(reduce, rows["step_size"] / 2, rows["step_size"]),
-        "iterate": tf.where(image, rows["best"], rows["iterate"]),
-        "gradient": tf.where(image, rows["best_gradient"], rows["gradient"]),
+        "iterate": choose(reduce, rows["best"], rows["iterate"]),
+        "gradient": choose(reduce, rows["best_gradient"], rows["gradient"]),
         "best_at_checkpoint": tf.where(due, rows["best_value"], rows["best_at_checkpoint"]),
         "rises": tf.where(due, 0, rows["rises"]),
         "reduced": tf.where(due, reduce, rows["reduced"]),

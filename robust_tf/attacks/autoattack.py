@@ -18,7 +18,7 @@ from robust_tf.attacks.objectives import margin
 from robust_tf.attacks.presets import threat
 from robust_tf.attacks.randomness import each
 from robust_tf.attacks.square import Square
-from robust_tf.attacks.survivors import per_image
+from robust_tf.attacks.survivors import choose
 from robust_tf.models.forward import check_batch_norm_mode
 
 VERSIONS = ("standard", "plus", "rand")
@@ -98,7 +98,7 @@ class AutoAttack(Attack):
             broken = tf.not_equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels)
             reached, before = margin(logits, labels), tf.gather(lead, standing)
             take = tf.logical_or(broken, reached < before)
-            found = tf.where(per_image(take, x), found, tf.gather(x_adv, standing))
+            found = choose(take, found, tf.gather(x_adv, standing))
             where = standing[:, tf.newaxis]
             return (
                 tf.boolean_mask(standing, tf.logical_not(broken)),

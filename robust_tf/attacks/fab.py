@@ -17,7 +17,7 @@ from robust_tf.attacks.base import Attack
 from robust_tf.attacks.compiled import compiled
 from robust_tf.attacks.network import Network, input_gradient, num_classes_of
 from robust_tf.attacks.presets import threat
-from robust_tf.attacks.survivors import Rows, on_survivors, per_image
+from robust_tf.attacks.survivors import Rows, choose, on_survivors, per_image
 from robust_tf.attacks.threat import Threat, check_number, flat
 from robust_tf.models.forward import check_batch_norm_mode
 
@@ -108,7 +108,7 @@ class FAB(Attack):
         # The distance is rounded too: this much nearer and the image is inside for certain.
         near = bounds.radius * (1 - 2.0**-20)
         x_adv, broken = self._search(network, x, y, seed, scale, lambda last: near)
-        return tf.where(per_image(broken, x), x_adv, self.ball.project(x_adv, bounds))
+        return choose(broken, x_adv, self.ball.project(x_adv, bounds))
 
     def closest(
         self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
@@ -119,7 +119,7 @@ class FAB(Attack):
             network, x, y, seed, scale, lambda last: tf.where(last, x.dtype.max, -1.0)
         )
         distance = self.ball.distance(x, x_adv)
-        return tf.where(per_image(found, x), x_adv, x), tf.where(found, distance, infinity)
+        return choose(found, x_adv, x), tf.where(found, distance, infinity)
 
     def minimal(
         self, model: Callable[..., Any], x: Any, y: Any, seed: int | tf.Tensor = 0
@@ -199,9 +199,9 @@ class FAB(Attack):
             keep = tf.logical_not(closer) & tf.math.is_finite(best)
             return {
                 **rows,
-                "x_adv": tf.where(per_image(keep, x), rows["x_adv"], point),
+                "x_adv": choose(keep, rows["x_adv"], point),
                 "best": best,
-                "point": tf.where(per_image(wrong, x), x + self.beta * (point - x), point),
+                "point": choose(wrong, x + self.beta * (point - x), point),
                 "broken": best <= enough(tf.equal(k, runs * self.steps - 1)),
             }
 
@@ -271,7 +271,7 @@ class FAB(Attack):
                 nearer = away < best[0]
                 best = (
                     tf.minimum(away, best[0]),
-                    tf.where(per_image(nearer, point), gradient, best[1]),
+                    choose(nearer, gradient, best[1]),
                     tf.where(nearer, gap, best[2]),
                 )
             return best[1:]

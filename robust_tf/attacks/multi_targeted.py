@@ -14,7 +14,7 @@ from robust_tf.attacks.network import Network, num_classes_of
 from robust_tf.attacks.objectives import Objective, margin
 from robust_tf.attacks.projected_gradient import ProjectedGradient
 from robust_tf.attacks.randomness import each, fold
-from robust_tf.attacks.survivors import Rows, on_survivors, per_image
+from robust_tf.attacks.survivors import Rows, choose, on_survivors
 
 
 @gin.configurable
@@ -74,7 +74,7 @@ class MultiTargeted(Attack):
             worse = lead < rows["lead"]
             return {
                 **rows,
-                "x_adv": tf.where(per_image(worse, x), x_adv, rows["x_adv"]),
+                "x_adv": choose(worse, x_adv, rows["x_adv"]),
                 "lead": tf.minimum(lead, rows["lead"]),
                 "broken": lead < 0,
             }

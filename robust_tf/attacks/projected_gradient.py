@@ -14,6 +14,7 @@ from robust_tf.attacks.network import Network, input_gradient
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Objective
 from robust_tf.attacks.randomness import fold
 from robust_tf.attacks.steps import CleanStart, Steepest, UniformStart
+from robust_tf.attacks.survivors import choose
 from robust_tf.attacks.threat import Threat
 from robust_tf.models.forward import check_batch_norm_mode
 
@@ -135,11 +136,8 @@ class ProjectedGradient(Attack):
         newly = tf.logical_and(other[2], tf.logical_not(kept[2]))
         higher = tf.logical_and(tf.equal(other[2], kept[2]), other[1] > kept[1])
         take = tf.logical_or(newly, higher)
-        image = tf.reshape(
-            take, tf.concat([tf.shape(take), tf.ones_like(tf.shape(other[0])[1:])], 0)
-        )
         return (
-            tf.where(image, other[0], kept[0]),
+            choose(take, other[0], kept[0]),
             tf.where(take, other[1], kept[1]),
             tf.logical_or(kept[2], other[2]),
         )

@@ -17,7 +17,7 @@ from robust_tf.attacks.objectives import margin
 from robust_tf.attacks.presets import threat
 from robust_tf.attacks.randomness import each, fold, uniform
 from robust_tf.attacks.square_moves import Bumps, Moves, Stripes
-from robust_tf.attacks.survivors import Rows, on_survivors, per_image
+from robust_tf.attacks.survivors import Rows, choose, on_survivors
 from robust_tf.models.forward import check_batch_norm_mode
 
 _BLOCK = 500  # queries, for which random numbers are drawn together
@@ -124,9 +124,9 @@ class Square(Attack):
             return {
                 **rows,
                 "numbers": drawn,
-                "image": tf.where(per_image(take, image), image, rows["image"]),
+                "image": choose(take, image, rows["image"]),
                 "image_lead": tf.where(take, lead, rows["image_lead"]),
-                "x_adv": tf.where(per_image(best, image), image, rows["x_adv"]),
+                "x_adv": choose(best, image, rows["x_adv"]),
                 "lead": tf.where(best, lead, rows["lead"]),
                 "broken": broken,
             }

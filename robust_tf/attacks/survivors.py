@@ -62,7 +62,7 @@ def on_survivors(
         done = rows["broken"]
         moved = {
             **moved,
-            "x_adv": tf.where(per_image(done, moved["x_adv"]), rows["x_adv"], moved["x_adv"]),
+            "x_adv": choose(done, rows["x_adv"], moved["x_adv"]),
             "broken": tf.logical_or(done, moved["broken"]),
         }
         return k + 1, *thin(index, {name: moved[name] for name in rows}, results)
@@ -77,6 +77,15 @@ def on_survivors(
         parallel_iterations=1,
     )
     return settle(index, rows, results)
+
+
+def choose(mask: tf.Tensor, x: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    """The rows of x where mask (B,) is true, those of `other` elsewhere.
+
+    This operation copies whole rows; `tf.where` would broadcast the mask over every pixel, which
+    took 5 % of an attack.
+    """
+    return tf.raw_ops.Select(condition=mask, x=x, y=other)
 
 
 def per_image(mask: tf.Tensor, x: tf.Tensor) -> tf.Tensor:

@@ -44,7 +44,7 @@ class Protocol:
     shard: tuple[int, int] | None = None
     seed: int = 0
     search_dtype: str | None = None
-    search_sample: int = 16
+    search_sample: int = 8
     eight_bits: bool = False
     checks: bool = True
 
