@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.attack import bare_pass
+from benchmarks.floor import bare_pass
 from benchmarks.pairing import in_turn, row
 from robust_tf import attacks, data, methods
 from robust_tf.models import CNN

@@ -153,6 +153,20 @@ def check_batches(case: AttackCase) -> None:
     assert attack(case.model, case.x[:0], case.aim[:0]).shape == (0, *SHAPE)
 
 
+def check_examples_alone(case: AttackCase) -> None:
+    """With a seed for each example, its result is the same in any company, but for rounding."""
+    attack, count = case.make(case.eps), len(case.x)
+    seeds = np.stack([np.full(count, 5), 100 * np.arange(count)], axis=1).astype("int32")
+    whole = attack(case.model, case.x, case.aim, seed=seeds).numpy()
+    for rows in ([1, 3], [count - 1]):
+        alone = attack(case.model, case.x[rows], case.aim[rows], seed=seeds[rows]).numpy()
+        # A sign turns where a gradient is zero but for rounding.
+        assert np.mean(np.abs(alone - whole[rows]) > 1e-4) < (0.02 if case.follows_labels else 0.2)
+    if case.random:
+        same = attack(case.model, case.x[[0, 0]], case.aim[[0, 0]], seed=seeds[:2]).numpy()
+        assert (same[0] != same[1]).any()
+
+
 def check_bfloat16(case: AttackCase) -> None:
     """A model that computes in bfloat16 is attacked in float32."""
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
@@ -231,6 +245,7 @@ ATTACK_CHECKS = [
     check_raises_loss,
     check_linear,
     check_batches,
+    check_examples_alone,
     check_bfloat16,
     check_gradient,
     check_config,

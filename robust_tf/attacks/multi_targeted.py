@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from typing import Any
 
 import gin
 import tensorflow as tf
 
 from robust_tf import compat
-from robust_tf.attacks.base import Attack, Network, fold
-from robust_tf.attacks.objectives import margin
+from robust_tf.attacks.base import Attack
+from robust_tf.attacks.network import Network, num_classes_of
+from robust_tf.attacks.objectives import Objective, margin
 from robust_tf.attacks.projected_gradient import ProjectedGradient
+from robust_tf.attacks.randomness import each, fold
+from robust_tf.attacks.survivors import Rows, choose, on_survivors
 
 
 @gin.configurable
@@ -20,16 +23,18 @@ from robust_tf.attacks.projected_gradient import ProjectedGradient
 class MultiTargeted(Attack):
     """Runs `attack` at every class t != y; an example stands only if it withstands all of them.
 
-    With cross-entropy this is ADR's multi-targeted attack, with `Margin` one on
-    margins, close to that of Gowal et al. (2019), who raise z_t - z_y. ADR's program also runs
+    An example that is broken at one class is not attacked at the next. ADR's program also runs
     t = y, which cannot break an example and is left out.
 
     Args:
       attack: a `ProjectedGradient`, made targeted if it is not; one run from a fresh random start
         costs what the attack costs, C - 1 of them are made.
+      logits: raise z_t - z_y in place of the attack's own objective, as Gowal et al. (2019) do;
+        with cross-entropy (the default) it is the multi-targeted attack of Bui et al. (2020).
     """
 
     attack: ProjectedGradient
+    logits: bool = False
 
     @property
     def batch_norm(self) -> str:  # type: ignore[override]
@@ -45,29 +50,50 @@ class MultiTargeted(Attack):
     def __post_init__(self) -> None:
         self.targeted  # an objective that cannot be targeted says so here  # noqa: B018
 
-    def stages(self, num_classes: int) -> Iterator[tuple[Attack, int]]:
-        targeted = self.targeted
-        for offset in range(1, num_classes):
-            yield targeted, offset
-
     def run(
         self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
     ) -> tf.Tensor:
         logits = network(x)
-        lead, num_classes = margin(logits, y), tf.shape(logits)[1]
-        targeted = self.targeted
+        num_classes = num_classes_of(logits)
+        rows = {
+            "x": x,
+            "y": y,
+            "seed": each(seed, tf.shape(y)[0]),
+            "x_adv": x,
+            "lead": margin(logits, y),
+            "broken": tf.zeros(tf.shape(y), tf.bool),
+        }
 
-        def body(offset: tf.Tensor, worst: tf.Tensor, lead: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            target = (y + offset) % num_classes
-            candidate = targeted.run(network, x, target, fold(seed, offset), scale)
-            candidate_lead = margin(network(candidate), y)
-            worse = candidate_lead < lead
-            image = tf.reshape(
-                worse, tf.concat([tf.shape(worse), tf.ones_like(tf.shape(x)[1:])], 0)
+        def at_one_target(k: tf.Tensor, rows: Rows) -> Rows:
+            x, y = rows["x"], rows["y"]
+            target = (y + k + 1) % num_classes
+            x_adv = self._at(y, target).run(
+                network, x, y if self.logits else target, fold(rows["seed"], k), scale
             )
-            return offset + 1, tf.where(image, candidate, worst), tf.minimum(lead, candidate_lead)
+            lead = margin(network(x_adv), y)
+            worse = lead < rows["lead"]
+            return {
+                **rows,
+                "x_adv": choose(worse, x_adv, rows["x_adv"]),
+                "lead": tf.minimum(lead, rows["lead"]),
+                "broken": lead < 0,
+            }
 
-        variables = (tf.constant(1), x, lead)
-        return tf.while_loop(
-            lambda offset, *_: offset < num_classes, body, variables, parallel_iterations=1
-        )[1]
+        return on_survivors(at_one_target, rows, num_classes - 1, share=0.0)[0]
+
+    def _at(self, y: tf.Tensor, target: tf.Tensor) -> ProjectedGradient:
+        """The attack at one target for each example, inside a graph."""
+        if not self.logits:
+            return self.targeted
+        objective = LogitDifference(target=target)
+        return dataclasses.replace(self.attack, objective=objective)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LogitDifference(Objective):
+    """z_t - z_y; lives inside one graph, where `target` is known."""
+
+    target: Any = None
+
+    def values(self, logits: tf.Tensor, y: tf.Tensor, reference: tf.Tensor | None) -> tf.Tensor:
+        return tf.gather(logits, self.target, batch_dims=1) - tf.gather(logits, y, batch_dims=1)

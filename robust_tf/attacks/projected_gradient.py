@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import gin
 import tensorflow as tf
 
 from robust_tf import compat
-from robust_tf.attacks.base import Attack, Network, fold
+from robust_tf.attacks.base import Attack
+from robust_tf.attacks.network import Network, input_gradient
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Objective
+from robust_tf.attacks.randomness import fold
 from robust_tf.attacks.steps import CleanStart, Steepest, UniformStart
+from robust_tf.attacks.survivors import choose
 from robust_tf.attacks.threat import Threat
 from robust_tf.models.forward import check_batch_norm_mode
 
@@ -73,18 +75,10 @@ class ProjectedGradient(Attack):
         reference = network(x) if self.objective.needs_reference else None
         size = self.step.step_size * scale
 
-        # Not inlined: TensorFlow swaps in oneDNN's pooling gradient only where its walk over the
-        # graph meets the forward first, which in the cycle of a loop is a matter of luck. The other
-        # kernel is 30 times slower and then takes 40 % of the attack.
-        @functools.partial(
-            tf.function, autograph=False, experimental_attributes={"_noinline": True}
-        )
-        def gradient_at(iterate: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(iterate)
-                logits = network(iterate)
-                values = self.objective.values(logits, y, reference)
-            return tape.gradient(values, iterate), values, logits
+        def values(logits: tf.Tensor) -> tf.Tensor:
+            return self.objective.values(logits, y, reference)
+
+        gradient_at = input_gradient(network, values)
 
         def ascend(iterate: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any, tf.Tensor, tf.Tensor]:
             """One step; also the objective's values and logits where the step began."""
@@ -142,11 +136,8 @@ class ProjectedGradient(Attack):
         newly = tf.logical_and(other[2], tf.logical_not(kept[2]))
         higher = tf.logical_and(tf.equal(other[2], kept[2]), other[1] > kept[1])
         take = tf.logical_or(newly, higher)
-        image = tf.reshape(
-            take, tf.concat([tf.shape(take), tf.ones_like(tf.shape(other[0])[1:])], 0)
-        )
         return (
-            tf.where(image, other[0], kept[0]),
+            choose(take, other[0], kept[0]),
             tf.where(take, other[1], kept[1]),
             tf.logical_or(kept[2], other[2]),
         )

@@ -9,6 +9,7 @@ import gin
 import tensorflow as tf
 
 from robust_tf import compat
+from robust_tf.attacks import randomness
 from robust_tf.attacks.threat import Bounds, Threat, check_number
 
 
@@ -58,7 +59,7 @@ class GaussianStart(_Config):
 
     def __call__(self, threat: Threat, bounds: Bounds, seed: tf.Tensor) -> tf.Tensor:
         center = bounds.center
-        noise = tf.random.stateless_normal(tf.shape(center), seed, dtype=center.dtype)
+        noise = randomness.normal(seed, tf.shape(center))
         return threat.project(center + self.stddev * noise, bounds)
 
 

@@ -9,6 +9,7 @@ import gin
 import tensorflow as tf
 
 from robust_tf import compat
+from robust_tf.attacks import randomness
 
 
 class Bounds(NamedTuple):
@@ -97,7 +98,7 @@ class Linf(Threat):
         return tf.sign(direction)
 
     def random(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        return tf.random.stateless_uniform(tf.shape(x), seed, -1.0, 1.0, x.dtype)
+        return randomness.uniform(seed, tf.shape(x), -1.0, 1.0)
 
     def distance(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         return tf.reduce_max(tf.abs(flat(x) - flat(y)), axis=1)
@@ -126,11 +127,10 @@ class L2(Threat):
         return direction / tf.maximum(_norm(direction), 1e-12)
 
     def random(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        direction = tf.random.stateless_normal(tf.shape(x), seed, dtype=x.dtype)
+        direction = randomness.normal(seed, tf.shape(x))
         size = tf.cast(tf.reduce_prod(tf.shape(x)[1:]), x.dtype)
-        fold = tf.random.experimental.stateless_fold_in(seed, 1)
         shape = tf.concat([tf.shape(x)[:1], tf.ones([tf.rank(x) - 1], tf.int32)], 0)
-        length = tf.random.stateless_uniform(shape, fold, dtype=x.dtype) ** (1 / size)
+        length = randomness.uniform(randomness.fold(seed, 1), shape) ** (1 / size)
         return self.steepest(direction) * length
 
     def distance(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

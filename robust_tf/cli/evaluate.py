@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,16 +19,22 @@ attacks, divided by semicolons; eps and step_size in pixel units of images in [0
   BIM(...), MIM(...)                           from the clean image, MIM with momentum
   CW(...)                                      PGD on the margin of the logits
   TRADESAttack(...)                            PGD on the KL divergence
-  MultiTargeted(PGD(...))                      at every wrong class, worst case over all
+  MultiTargeted(PGD(...), logits=True)         at every wrong class, worst case over all
+  APGD(eps=0.3), APGDTargeted(eps=0.3)         AutoPGD; FAB(eps=0.3); AutoAttack(eps=0.3)
+  Square(eps=0.3), RayS(eps=0.3)               black box: scores only, labels only
   ProjectedGradient(Linf(0.3), Steepest(0.01), 40, Margin(), UniformStart())
-  norm='L2' makes any preset an L2 attack.
+  norm='L2' makes any of them but RayS an L2 attack; eps=[0.1, 0.2, 0.3] gives a curve.
+
+batteries: smoke, adr, atld, st, autoattack, full, or a gin file with battery.attacks = [...].
 
 examples:
   evaluate --run_dir=runs/adr_mnist
-  evaluate --run_dir=runs/adr_mnist --max_examples=1000 --output=result.json \\
-      --attacks="PGD(eps=0.3, step_size=0.01, steps=40); MultiTargeted(PGD(eps=0.3, \\
-      step_size=0.01, steps=40))"
-  evaluate --model=exported --dataset=cifar10 --attacks="PGD(eps=8/255, step_size=2/255, steps=20)"
+  evaluate --run_dir=runs/adr_mnist --battery=autoattack --max_examples=1000 --output=result.json
+  evaluate --model=exported --dataset=cifar10 --battery=full --eps=8/255
+  evaluate --model=my_package.models:resnet --dataset=cifar10 --attacks="AutoAttack(eps=8/255)"
+  evaluate ... --shard=1/2 --output=1.json, elsewhere --shard=2/2 --output=2.json, and then
+  evaluate --merge 1.json 2.json --output=all.json
+An evaluation with --output that was interrupted continues when the same command is given again.
 """
 
 
@@ -40,9 +48,23 @@ def parser() -> Parser:
     )
     model = result.add_mutually_exclusive_group(required=True)
     model.add_argument("--run_dir", metavar="DIR", help="folder of a finished training run")
-    model.add_argument("--model", metavar="PATH", help=".keras file, or folder of a SavedModel")
-    result.add_argument(
+    model.add_argument(
+        "--model",
+        metavar="PATH",
+        help=".keras file, folder of a SavedModel, or package.module:name",
+    )
+    model.add_argument(
+        "--merge", metavar="FILE", nargs="+", help="results of all shards; writes --output"
+    )
+    what = result.add_mutually_exclusive_group()
+    what.add_argument(
         "--attacks", metavar="TEXT", help="what to run, see below; default: the run's own attacks"
+    )
+    what.add_argument("--battery", metavar="NAME", help="a set of attacks, see below")
+    result.add_argument(
+        "--eps",
+        metavar="LIST",
+        help="of the battery, e.g. 8/255 or 0.1,0.2,0.3; default: the run's",
     )
     result.add_argument("--dataset", metavar="NAME", help="default: the run's own")
     result.add_argument(
@@ -54,11 +76,27 @@ def parser() -> Parser:
     result.add_argument(
         "--max_examples", type=whole(1), metavar="N", help="only the first N; default: all"
     )
+    result.add_argument("--shard", metavar="I/N", help="only the I-th of N parts; see --merge")
     result.add_argument(
         "--batch_size", type=whole(1), metavar="N", help="images at once; default: the run's or 500"
     )
     result.add_argument(
         "--seed", type=whole(0), metavar="N", help="of the attacks; default: the run's or 0"
+    )
+    result.add_argument(
+        "--search_dtype",
+        choices=("float32", "bfloat16"),
+        help="precision of the attacks; bfloat16 is faster where the processor has it, and every "
+        "verdict is confirmed in float32; default: the model's own for both",
+    )
+    result.add_argument(
+        "--eight_bits", action="store_true", help="also judge the images rounded to 8 bits"
+    )
+    result.add_argument(
+        "--no_checks", action="store_true", help="do not look for signs of masked gradients"
+    )
+    result.add_argument(
+        "--save_adversarial", metavar="DIR", help="keep the adversarial images (npz, lossless)"
     )
     result.add_argument(
         "--output", metavar="FILE", help="JSON: table, settings, and the verdict of each example"
@@ -74,10 +112,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     with quiet_start():
         from robust_tf import evaluation, files
 
-    summary = _summary(options.run_dir)
-    attacks, settings = _attacks(options.attacks, summary)
     if options.output:
         files.check_writable(options.output)
+    if options.merge:
+        return _merge(options)
+    summary = _summary(options.run_dir)
+    attacks, settings = _attacks(options, summary)
+    protocol = _protocol(options, settings)
+    partial = f"{options.output}.partial" if options.output else None
+    record = evaluation.Record(partial, options.save_adversarial)
     model = _model(options)
     data, provenance = _data(options, summary)
     split = getattr(data, options.split)
@@ -86,21 +129,56 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{len(attacks)} attack{'s' * (len(attacks) != 1)}",
         file=sys.stderr,
     )
-    result = evaluation.evaluate(
-        model,
-        split,
-        attacks,
-        batch_size=options.batch_size or settings.get("batch_size", 500),
-        max_examples=options.max_examples,
-        seed=settings.get("seed", 0) if options.seed is None else options.seed,
-    )
+    try:
+        result = evaluation.evaluate(model, split, attacks, record=record, **protocol)
+    except KeyboardInterrupt:
+        if partial:
+            print(f"\nkept in {partial}; the same command continues.", file=sys.stderr)
+        raise
     print(result.table())
     if options.output:
         source = {"run_dir" if options.run_dir else "model": options.run_dir or options.model}
         report = {**source, "data": provenance, "evaluation": result.to_json()}
         files.write_json(options.output, report)
         print(f"written to {options.output}", file=sys.stderr)
+    record.close()
     return 0
+
+
+def _merge(options: argparse.Namespace) -> int:
+    """Puts the results of shards together."""
+    from robust_tf import evaluation, files
+
+    reports = [files.read_json(path) for path in options.merge]
+    for path, report in zip(options.merge, reports, strict=True):
+        if not isinstance(report, dict) or "evaluation" not in report:
+            raise UserError(f"{path} is not a result of evaluate.")
+        if any(report.get(key) != reports[0].get(key) for key in ("run_dir", "model", "data")):
+            raise UserError(f"{path} is of another model or other data than {options.merge[0]}.")
+    parts = [evaluation.Evaluation.from_json(report["evaluation"]) for report in reports]
+    result = evaluation.merge(parts)
+    print(result.table())
+    if options.output:
+        files.write_json(options.output, {**reports[0], "evaluation": result.to_json()})
+        print(f"written to {options.output}", file=sys.stderr)
+    return 0
+
+
+def _protocol(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that were given, or belong to the run's own attacks."""
+    from robust_tf.evaluation.shards import parse_shard
+
+    given: dict[str, Any] = {
+        "batch_size": options.batch_size or settings.get("batch_size", 500),
+        "seed": settings.get("seed", 0) if options.seed is None else options.seed,
+        "max_examples": options.max_examples,
+        "eight_bits": options.eight_bits,
+        "search_dtype": options.search_dtype,
+        "checks": not options.no_checks,
+    }
+    if options.shard:
+        given["shard"] = parse_shard(options.shard)
+    return given
 
 
 def _summary(run_dir: str | None) -> dict[str, Any]:
@@ -120,18 +198,62 @@ def _summary(run_dir: str | None) -> dict[str, Any]:
     return summary
 
 
-def _attacks(text: str | None, summary: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _attacks(
+    options: argparse.Namespace, summary: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The attacks, and the settings that belong to them: those of the run if they are its own."""
     from robust_tf import evaluation
 
-    if text is not None:
-        return evaluation.parse_attacks(text), {}
+    if options.eps and not options.battery:
+        raise UserError("--eps is for a battery; attacks name their own: PGD(eps=0.3, ...).")
+    if options.attacks is not None:
+        return evaluation.parse_attacks(options.attacks), {}
+    if options.battery:
+        return _battery(options, summary), {}
     if not summary.get("evaluation"):
         raise UserError(
-            'no attacks: give --attacks="PGD(eps=8/255, step_size=2/255, steps=20)", or the '
-            "--run_dir of a finished run, whose own attacks are the default."
+            'no attacks: give --attacks="PGD(eps=8/255, step_size=2/255, steps=20)", or '
+            "--battery=autoattack, or the --run_dir of a finished run, whose own are the default."
         )
     return evaluation.attacks_from_json(summary["evaluation"]), summary["evaluation"]
+
+
+def _battery(options: argparse.Namespace, summary: dict[str, Any]) -> dict[str, Any]:
+    """The attacks of a battery at each eps; eps, step_size and steps are the run's by default."""
+    from robust_tf import evaluation, files
+    from robust_tf.cli import configuration
+    from robust_tf.evaluation.battery import NAMES, battery
+    from robust_tf.evaluation.spec import number
+
+    path = options.battery
+    if not path.endswith(".gin"):
+        near = difflib.get_close_matches(path, NAMES, 1)
+        if path not in NAMES:
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(NAMES)}."
+            raise UserError(f"there is no battery {path!r}; {hint}")
+        path = f"gin/parts/batteries/{path}.gin"
+    path = configuration.find(path)
+    bound = re.findall(r"^(\w+) = (\S+)$", summary.get("configuration", ""), re.M)
+    own = {name: float(value) for name, value in bound if re.fullmatch(r"[\d.e+-]+", value)}
+    radii = [number(text) for text in (options.eps or str(own.get("eps", ""))).split(",") if text]
+    if not radii:
+        raise UserError("no eps: give --eps=8/255, or the --run_dir of a run, whose own it is.")
+    used = set(re.findall(r"%(\w+)", files.read_text(path)))
+    attacks: list[Any] = []
+    for eps in radii:
+        if not 0 < eps < float("inf"):
+            raise UserError(f"--eps={eps}: must be > 0.")
+        same = eps == own.get("eps")
+        macros = {
+            "eps": eps,
+            "step_size": own.get("evaluation_step_size", eps / 4) if same else eps / 4,
+            "steps": int(own.get("evaluation_steps", 20)),
+        }
+        chosen = [f"{name} = {value!r}" for name, value in macros.items() if name in used]
+        configuration.load([path], chosen)
+        with configuration.readable():
+            attacks += battery().values()
+    return evaluation.named(attacks)
 
 
 def _model(options: argparse.Namespace) -> Callable[..., Any]:

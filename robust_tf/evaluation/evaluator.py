@@ -2,200 +2,267 @@
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import gin
 import keras
 import numpy as np
 import tensorflow as tf
 
 from robust_tf import compat
 from robust_tf.attacks import Attack
-from robust_tf.attacks.base import (
-    as_seed,
-    check_labels,
-    check_logits,
-    check_values,
-    fold,
-    logits_of,
-)
-from robust_tf.data import Split
+from robust_tf.attacks.arguments import check_values
+from robust_tf.attacks.compiled import passes_of
+from robust_tf.attacks.randomness import as_seed, each, fold
+from robust_tf.evaluation import checks
 from robust_tf.evaluation.progress import Progress
-from robust_tf.evaluation.results import Evaluation
-from robust_tf.evaluation.spec import as_attacks
+from robust_tf.evaluation.protocol import Examples, Protocol, choose
+from robust_tf.evaluation.record import Record
+from robust_tf.evaluation.results import Evaluation, Outcome
+from robust_tf.evaluation.spec import as_attacks, eps_of, norm_of
+from robust_tf.evaluation.subject import Subject
 from robust_tf.version import __version__
 
 Attacks = Mapping[str, Attack] | Sequence[Attack] | str
 
 
-@gin.configurable("evaluate")
 def evaluate(
     model: Callable[..., Any],
     split: Any,
     attacks: Attacks,
     *,
-    batch_size: int = 500,
-    max_examples: int | None = None,
-    seed: int = 0,
+    record: Record | None = None,
     progress: bool | None = None,
+    **protocol: Any,
 ) -> Evaluation:
     """Natural accuracy, and robust accuracy under each attack and under all of them.
 
-    Each attack starts anew from all images that are classified correctly. Its stages (one for each
-    target of a multi-targeted attack) run one after the other on those that still stand. An image
-    counts as robust to the attack if no stage broke it, and as robust if no attack did: the
-    per-example worst case is the headline. The verdict is the model's own prediction on the
-    attack's result, never what the attack believes.
+    Each attack starts anew from all images that are classified correctly. Its stages (those of
+    AutoAttack) run one after the other on those that still stand. An image counts as robust to the
+    attack if no stage broke it, and as robust if no attack did: the per-example worst case is the
+    headline. The verdict is the model's own prediction on the attack's result, never what the
+    attack believes.
 
     Args:
       model: Keras model or any callable, from float32 images (B, H, W, C) in [0, 1] to logits
         (B, C).
       split: `data.Split`, or images (uint8 in 0..255, or float32 in [0, 1]) and integer labels.
       attacks: by name; or attacks without names; or text as for `parse_attacks`.
-      batch_size: images attacked at once, >= 1; it changes time, memory and which random numbers
-        an image gets.
-      max_examples: evaluate only the first so many, >= 1; None: all.
-      seed: of the attacks' randomness. The result of an attack depends on no other attack.
+      record: where to keep what is finished, and to continue from if it was interrupted; its
+        `close` deletes it when the result is safe.
       progress: True: a bar on stderr; None: a bar on a terminal, else one line per attack; False:
         nothing.
+      **protocol: settings of `Protocol`: batch_size, max_examples, shard, seed, search_dtype, ...
 
     Returns:
       The verdicts.
 
     Raises:
       TypeError, ValueError: images, labels, model and attacks that do not fit, before any work.
+      FileError: the record cannot be written.
     """
-    images, labels = _examples(split, max_examples)
-    attacks = as_attacks(attacks)
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r}: must be an integer >= 1.")
-    _check_image_shape(model, images.shape[1:])
-    first = _to_float(images[: min(64, batch_size)])
-    num_classes = check_logits(logits_of(model, "running")(first))
-    if num_classes < 2:
-        raise ValueError("the model has one logit; expected one for each class, two or more.")
-    check_values(first, labels, num_classes)
-    stages = {name: _stages(name, attack, num_classes) for name, attack in attacks.items()}
-
-    predict = _predictor(model, images.shape[1:])
-    natural = np.zeros(len(labels), bool)
-    for part in _chunks(np.arange(len(labels)), batch_size):
-        natural[part] = predict(_to_float(images[part])).numpy() == labels[part]
-
-    robust, seconds = {}, {}
-    for name, steps in stages.items():
-        began = time.perf_counter()
-        standing = np.flatnonzero(natural)
-        with Progress(name, len(labels), len(standing), len(steps), progress) as report:
-            for index, (attack, offset) in enumerate(steps):
-                survivors = []
-                stage_seed = fold(as_seed(seed), index)
-                for number, part in enumerate(_chunks(standing, batch_size)):
-                    x, y = _to_float(images[part]), tf.constant(labels[part])
-                    aim = (y + offset) % num_classes
-                    x_adv = attack(model, x, aim, seed=fold(stage_seed, number))
-                    stands = predict(x_adv).numpy() == labels[part]
-                    survivors.append(part[stands])
-                    report.done(len(part), int((~stands).sum()), len(steps) - index - 1)
-                standing = np.concatenate(survivors) if survivors else standing
-        robust[name] = np.zeros(len(labels), bool)
-        robust[name][standing] = True
-        seconds[name] = time.perf_counter() - began
-    settings = {
-        "seed": seed,
-        "batch_size": batch_size,
-        "num_classes": num_classes,
-        "data_hash": _hash(images, labels),
-        "versions": {
-            "robust_tf": __version__,
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-        },
-        "attacks": {name: compat.serialize(attack) for name, attack in attacks.items()},
-    }
-    return Evaluation(natural, robust, seconds, settings)
-
-
-def _examples(split: Any, max_examples: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Images and int32 labels, checked."""
-    if max_examples is not None and (
-        isinstance(max_examples, bool) or not isinstance(max_examples, int) or max_examples < 1
-    ):
-        raise ValueError(
-            f"max_examples={max_examples!r}: must be an integer >= 1, or None for all."
-        )
-    if not isinstance(split, Split):
-        if not isinstance(split, (tuple, list)) or len(split) != 2:
-            raise TypeError(
-                f"the examples are {type(split).__name__}; expected data.Split or (images, labels)."
-            )
-        images, labels = split
-        check_labels(tf.convert_to_tensor(labels))
-        split = Split(np.asarray(images), np.asarray(labels))
-    if not len(split):
-        raise ValueError("there are no examples to evaluate on: the split is empty.")
-    split = split if max_examples is None else split.take(max_examples)
-    return split.images, split.labels
-
-
-def _check_image_shape(model: Any, shape: tuple[int, ...]) -> None:
-    """Raises where the model says that it takes images of another shape."""
-    network = getattr(model, "network", model)
-    expected = getattr(network, "image_shape", None)
-    if expected is None and isinstance(getattr(network, "input_shape", None), tuple):
-        expected = network.input_shape[1:]
-    if expected is None:
-        return
-    fits = len(expected) == len(shape) and all(
-        want in (None, have) for want, have in zip(expected, shape, strict=True)
+    settings = Protocol(**protocol)
+    examples = choose(split, settings)
+    named = as_attacks(attacks)
+    for name, attack in named.items():
+        _check_aim(name, attack)
+        if eps_of(attack) == 0:
+            raise ValueError(f"{name}: eps is 0, which leaves nothing to attack; give eps > 0.")
+    first = examples.pixels(np.arange(min(64, settings.batch_size, len(examples))))
+    subject = Subject(model, first, settings.search_dtype)
+    check_values(first, examples.labels, subject.num_classes)
+    run = _Run(subject, examples, settings, record or Record(), progress)
+    run.record.open(run.identity(named))
+    try:
+        natural = run.natural()
+        flags = run.inspect(named) if settings.checks else []
+        outcomes = {name: run.attack(name, attack, natural) for name, attack in named.items()}
+    finally:
+        run.record.save()
+    if settings.checks:
+        flags += run.review(natural, named)
+    return Evaluation(
+        natural,
+        outcomes,
+        run.settings(named),
+        [dataclasses.asdict(flag) for flag in flags],
     )
-    if not fits:
-        raise ValueError(
-            f"the model takes images of shape {tuple(expected)}, these are {tuple(shape)}: "
-            "is this the dataset that it was trained on?"
+
+
+@dataclasses.dataclass
+class _Run:
+    """One evaluation on its way."""
+
+    subject: Subject
+    examples: Examples
+    protocol: Protocol
+    record: Record
+    progress: bool | None
+    # Of each stage of each attack, by name: the stage, and what stood after it.
+    stage_attacks: dict[str, Attack] = dataclasses.field(default_factory=dict)
+    stage_verdicts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def settings(self, attacks: dict[str, Attack]) -> dict[str, Any]:
+        """All that the result depends on, JSON-ready."""
+        protocol = dataclasses.asdict(self.protocol)
+        if self.protocol.shard:
+            protocol["shard"] = list(self.protocol.shard)
+        return {
+            **protocol,
+            "total_examples": self.examples.total,
+            "num_classes": self.subject.num_classes,
+            "data_hash": self.examples.fingerprint,
+            "versions": {
+                "robust_tf": __version__,
+                "tensorflow": tf.__version__,
+                "keras": keras.__version__,
+            },
+            "eps": {name: eps_of(attack) for name, attack in attacks.items()},
+            "attacks": {name: compat.serialize(attack) for name, attack in attacks.items()},
+        }
+
+    def identity(self, attacks: dict[str, Attack]) -> dict[str, Any]:
+        """What must be the same for an evaluation to be continued."""
+        return {**self.settings(attacks), "model": self.subject.fingerprint}
+
+    def natural(self) -> np.ndarray:
+        """Whether each clean image is classified correctly."""
+        right = np.zeros(len(self.examples), bool)
+        for part in self._chunks(np.arange(len(self.examples))):
+            right[part] = self._stands(self.examples.pixels(part), part)
+        return right
+
+    def inspect(self, attacks: dict[str, Attack]) -> list[checks.Flag]:
+        """Signs of masked gradients, looked for on a few images before the attacks."""
+        balls = [(eps_of(attack), norm_of(attack)) for attack in attacks.values() if eps_of(attack)]
+        if not balls:
+            return []
+        eps, norm = max(balls)  # type: ignore[type-var]
+        sample = np.arange(min(64, len(self.examples)))
+        x, y = self.examples.pixels(sample), self.examples.labels[sample]
+        return checks.inspect(self.subject.model, x, y, eps, norm, self.protocol.seed)  # type: ignore[arg-type]
+
+    def review(self, natural: np.ndarray, attacks: dict[str, Attack]) -> list[checks.Flag]:
+        """Signs of masked gradients in the verdicts; attacks of one eps are compared."""
+        found: dict[str, checks.Flag] = {}
+        for eps in {eps_of(stage): None for stage in self.stage_attacks.values()}:
+            group = {n: stage for n, stage in self.stage_attacks.items() if eps_of(stage) == eps}
+            verdicts = {n: self.stage_verdicts[n] for n in group}
+            found |= {flag.name: flag for flag in checks.review(natural, verdicts, group)}
+        weak = checks.weak_battery(attacks)
+        return [*found.values(), *([weak] if weak else [])]
+
+    def attack(self, name: str, attack: Attack, natural: np.ndarray) -> Outcome:
+        """One attack on all images that are classified correctly."""
+        outcome = Outcome(natural.copy(), eight_bits=self._rounded(natural))
+        stages = list(attack.stages())
+        details: dict[str, Any] = {}
+        if notes := attack.notes(self.subject.num_classes):
+            details["notes"] = notes
+        totals = np.zeros(3)  # seconds, forwards, gradients
+        with Progress(name, len(natural), int(natural.sum()), len(stages), self.progress) as report:
+            for index, (stage_name, stage) in enumerate(stages):
+                last = index == len(stages) - 1
+                for part in self._chunks(np.flatnonzero(outcome.robust)):
+                    key = f"{name}/{index}/{part[0]}"
+                    piece = self.record.get(key)
+                    if piece is None:
+                        seed = fold(as_seed(self.protocol.seed), index)
+                        piece = self._piece(key, name, stage, part, seed, last)
+                        self.record.put(key, piece)
+                    broken = part[piece["broken"]]
+                    outcome.robust[broken] = False
+                    if outcome.eight_bits is not None:
+                        outcome.eight_bits[part[piece["rounded"]]] = False
+                    totals += piece["costs"]
+                    report.done(len(part), len(broken), len(stages) - index - 1)
+                title = name
+                if len(stages) > 1:
+                    details.setdefault("stages", {})[stage_name] = int(outcome.robust.sum())
+                    title = f"{name}: {stage_name}"
+                self.stage_attacks[title] = stage
+                self.stage_verdicts[title] = outcome.robust.copy()
+        if self.subject.searches and self.protocol.search_sample:
+            details["float32_sample"] = self._repeat(name, attack, outcome.robust)
+        seconds, forwards, gradients = totals
+        return dataclasses.replace(
+            outcome,
+            seconds=float(seconds),
+            forwards=int(forwards),
+            gradients=int(gradients),
+            details=details,
         )
 
+    def _piece(
+        self, key: str, name: str, stage: Attack, part: np.ndarray, seed: tf.Tensor, last: bool
+    ) -> dict[str, Any]:
+        """One stage on one batch: positions in it that broke, and what it cost."""
+        began, before = time.perf_counter(), self._passes(stage)
+        x_adv = self._craft(self.subject.search, stage, part, seed)
+        stands = self._stands(x_adv, part)
+        if self.subject.searches:  # what only the copy in bfloat16 takes for broken is tried again
+            again = np.flatnonzero(stands & ~self.subject.agrees(x_adv, self.examples.labels[part]))
+            if len(again):
+                second = self._craft(self.subject.model, stage, part[again], seed).numpy()
+                x_adv = x_adv.numpy()
+                x_adv[again] = second
+                stands[again] = self._stands(second, part[again])
+        rounded = np.zeros(0, int)
+        if self.protocol.eight_bits:
+            eight = tf.round(x_adv * 255) / 255
+            rounded = np.flatnonzero(~self._stands(eight, part))
+        seconds = time.perf_counter() - began
+        settled = np.arange(len(part)) if last else np.flatnonzero(~stands)
+        images = np.asarray(x_adv)[settled]
+        self.record.keep_images(name, key, self.examples.numbers[part[settled]], images)
+        costs = [seconds, *(self._passes(stage) - before).tolist()]
+        broken = np.flatnonzero(~stands)
+        return {"broken": broken.tolist(), "rounded": rounded.tolist(), "costs": costs}
 
-def _stages(name: str, attack: Attack, num_classes: int) -> list[tuple[Attack, int]]:
-    stages = list(attack.stages(num_classes))
-    for stage, offset in stages:
-        if offset == 0 and getattr(getattr(stage, "objective", None), "targeted", False):
+    def _repeat(self, name: str, attack: Attack, robust: np.ndarray) -> dict[str, int]:
+        """Attacks some survivors again in float32; those that break now count as broken."""
+        key = f"{name}/float32"
+        sample = np.flatnonzero(robust)[: self.protocol.search_sample]
+        piece = self.record.get(key)
+        if piece is None:
+            stands = np.ones(len(sample), bool)
+            for index, (_, stage) in enumerate(attack.stages()):
+                part = sample[stands]
+                if len(part):
+                    seed = fold(as_seed(self.protocol.seed), index)
+                    x_adv = self._craft(self.subject.model, stage, part, seed)
+                    stands[stands] = self._stands(x_adv, part)
+            piece = {"broken": np.flatnonzero(~stands).tolist()}
+            self.record.put(key, piece)
+        robust[sample[piece["broken"]]] = False
+        return {"examples": len(sample), "broken": len(piece["broken"])}
+
+    def _craft(self, model: Any, stage: Attack, part: np.ndarray, seed: tf.Tensor) -> tf.Tensor:
+        seeds = each(seed, tf.constant(self.examples.numbers[part]))
+        x, y = self.examples.pixels(part), tf.constant(self.examples.labels[part])
+        return stage(model, x, y, seed=seeds)
+
+    def _stands(self, x: Any, part: np.ndarray) -> np.ndarray:
+        return self.subject.predict(x).numpy() == self.examples.labels[part]
+
+    def _rounded(self, natural: np.ndarray) -> np.ndarray | None:
+        return natural.copy() if self.protocol.eight_bits else None
+
+    def _passes(self, stage: Attack) -> np.ndarray:
+        models = {id(m): m for m in (self.subject.model, self.subject.search)}.values()
+        return np.sum([passes_of(stage, model) for model in models], axis=0)
+
+    def _chunks(self, positions: np.ndarray) -> list[np.ndarray]:
+        size = self.protocol.batch_size
+        return [positions[begin : begin + size] for begin in range(0, len(positions), size)]
+
+
+def _check_aim(name: str, attack: Attack) -> None:
+    for _, stage in attack.stages():
+        if getattr(getattr(stage, "objective", None), "targeted", False):
             raise ValueError(
                 f"{name}: a targeted attack has no target here; wrap it, MultiTargeted(attack), to "
                 "run it at every wrong class."
             )
-    return stages
-
-
-def _predictor(model: Callable[..., Any], shape: tuple[int, ...]) -> Callable[..., tf.Tensor]:
-    """Compiled: images (B, ...) -> predicted class (B,), -1 where a logit is not a number."""
-    network = logits_of(model, "running")
-
-    @tf.function(input_signature=[tf.TensorSpec([None, *shape], tf.float32)])
-    def predict(x: tf.Tensor) -> tf.Tensor:
-        logits = network(x)
-        broken = tf.reduce_any(tf.math.is_nan(logits), axis=1)
-        return tf.where(broken, -1, tf.argmax(logits, axis=1, output_type=tf.int32))
-
-    return predict
-
-
-def _chunks(indices: np.ndarray, size: int) -> list[np.ndarray]:
-    return [indices[begin : begin + size] for begin in range(0, len(indices), size)]
-
-
-def _to_float(images: np.ndarray) -> tf.Tensor:
-    """float32 in [0, 1], to the bit what the training pipeline feeds."""
-    scale = 255.0 if images.dtype == np.uint8 else 1.0
-    return tf.cast(tf.constant(images), tf.float32) / scale
-
-
-def _hash(images: np.ndarray, labels: np.ndarray) -> str:
-    """16 hex digits of SHA-256 over pixels and labels."""
-    digest = hashlib.sha256(f"{images.dtype.str}{images.shape}".encode())
-    for array in (images, labels):
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:16]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
+import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -55,15 +59,23 @@ class SavedModel:
 
 
 def load_model(path: str | os.PathLike[str]) -> Callable[..., Any]:
-    """The model in a `.keras` file or in the folder of a SavedModel.
+    """The model in a `.keras` file or the folder of a SavedModel, or `package.module:name`.
+
+    The last is a model, or a callable from images to logits, in a module that Python can import; a
+    function without arguments is called and gives the model.
 
     Raises:
       FileError: there is no such file, or it cannot be read.
       ValueError: it is not a model.
     """
     path = os.fspath(path)
+    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", path) and not files.exists(path):
+        return _load_import(path)
     if not files.exists(path):
-        raise files.FileError(f"there is no model {path}.")
+        raise files.FileError(
+            f"there is no model {path}; give a .keras file, the folder of a SavedModel, or "
+            "package.module:name."
+        )
     if not files.is_folder(path):
         if not path.endswith(".keras"):
             raise ValueError(f"{path}: expected a .keras file or the folder of a SavedModel.")
@@ -98,6 +110,24 @@ def load_run(run_dir: str | os.PathLike[str]) -> Callable[..., Any]:
             "ended; start the training again with the same --run_dir and it continues."
         )
     return load_model(path)
+
+
+def _load_import(path: str) -> Callable[..., Any]:
+    """The model of an import path."""
+    module, _, name = path.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # modules beside the user, as for `python -m`
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{path}: {_line(error)}; is it on PYTHONPATH?") from error
+    except AttributeError:
+        raise ValueError(f"{path}: the module {module} has nothing named {name!r}.") from None
+    if not callable(found):
+        raise ValueError(f"{path} is {type(found).__name__}, not a model or a function.")
+    if inspect.isfunction(found) and not inspect.signature(found).parameters:
+        found = found()
+    return found
 
 
 def _line(error: BaseException) -> str:

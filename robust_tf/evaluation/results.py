@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,24 +14,52 @@ from robust_tf.attacks import Attack
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Outcome:
+    """What one attack did.
+
+    Attributes:
+      robust: bool (N,), whether the clean image and the attack's are classified correctly.
+      seconds: wall time.
+      forwards, gradients: images that went through the model, forwards and backwards.
+      details: JSON-ready: 'notes' (what the attack did otherwise than its source), 'stages' (name
+        and accuracy after it, of an attack made of several), 'float32_sample' (survivors of a
+        bfloat16 search attacked again in float32, and how many of them broke).
+      eight_bits: as `robust`, the images rounded to multiples of 1/255; None if not asked for.
+    """
+
+    robust: np.ndarray
+    seconds: float = 0.0
+    forwards: int = 0
+    gradients: int = 0
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    eight_bits: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
     """Verdicts over N examples.
 
     Attributes:
       natural: bool (N,), whether the clean image is classified correctly.
-      robust: for each attack, bool (N,), whether that held under the attack as well.
-      seconds: for each attack, its wall time.
-      settings: JSON-ready: 'attacks' (each as Keras serialises it), 'seed', 'batch_size',
+      outcomes: what each attack did, by name.
+      settings: JSON-ready: 'attacks' (each as Keras serialises it), their 'eps', the protocol,
         'num_classes', 'data_hash' and 'versions'.
+      flags: signs that the evaluation may be too weak, each with name, title, explanation and
+        advice.
     """
 
     natural: np.ndarray
-    robust: dict[str, np.ndarray]
-    seconds: dict[str, float]
+    outcomes: dict[str, Outcome]
     settings: dict[str, Any]
+    flags: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.natural)
+
+    @property
+    def robust(self) -> dict[str, np.ndarray]:
+        """For each attack, bool (N,): whether each example withstood it."""
+        return {name: outcome.robust for name, outcome in self.outcomes.items()}
 
     @property
     def natural_accuracy(self) -> float:
@@ -39,9 +68,9 @@ class Evaluation:
 
     def accuracy(self, name: str) -> float:
         """Fraction of images still classified correctly under the attack of this name."""
-        if name not in self.robust:
-            raise KeyError(f"no attack {name!r} in this evaluation; it has {list(self.robust)}.")
-        return float(self.robust[name].mean())
+        if name not in self.outcomes:
+            raise KeyError(f"no attack {name!r} in this evaluation; it has {list(self.outcomes)}.")
+        return float(self.outcomes[name].robust.mean())
 
     @property
     def worst_case(self) -> np.ndarray:
@@ -53,39 +82,82 @@ class Evaluation:
         """The headline: an adversary takes, for each image, whatever attack works."""
         return float(self.worst_case.mean())
 
+    def curve(self) -> list[tuple[float, float]]:
+        """Robustness curve: (eps, worst-case accuracy over all attacks of at most that eps).
+
+        It begins with eps 0, the natural accuracy. Attacks whose eps is not known are left out.
+        """
+        eps = self.settings.get("eps", {})
+        points = [(0.0, self.natural_accuracy)]
+        for radius in sorted({e for e in eps.values() if e}):
+            inside = [r for name, r in self.robust.items() if 0 < (eps.get(name) or 0) <= radius]
+            points.append((radius, float(np.logical_and.reduce([self.natural, *inside]).mean())))
+        return points
+
     def table(self) -> str:
-        """Natural accuracy, each attack's, and the worst case, as text."""
-        rows = [("natural", self.natural_accuracy, "")]
-        for name in self.robust:
-            rows.append((name, self.accuracy(name), _duration(self.seconds[name])))
-        rows.append(("worst case over all", self.worst_case_accuracy, ""))
-        width = max(len(name) for name, _, _ in rows)
-        lines = [f"{'':{width}}  accuracy      time    ({len(self):,} images)"]
-        for name, value, time in rows:
-            lines.append(f"{name:{width}}  {100 * value:6.2f} %  {time:>8}".rstrip())
+        """Natural accuracy, each attack's with its cost, the worst case and the flags, as text."""
+        size = max(len(self), 1)
+        rows = [("natural", f"{100 * self.natural_accuracy:.2f} %", "", "", "")]
+        for name, outcome in self.outcomes.items():
+            passes = outcome.forwards / size, outcome.gradients / size
+            forwards, gradients = (f"{count:,.0f}" if count else "" for count in passes)
+            accuracy = f"{100 * self.accuracy(name):.2f} %"
+            rows.append((name, accuracy, _duration(outcome.seconds), forwards, gradients))
+            if outcome.eight_bits is not None:
+                rounded = f"{100 * outcome.eight_bits.mean():.2f} %"
+                rows.append((f"{name}, rounded to 8 bits", rounded, "", "", ""))
+        curve = self.curve()
+        if len(curve) > 2:
+            for eps, value in curve[1:]:
+                rows.append((f"worst case, eps {eps:.4g}", f"{100 * value:.2f} %", "", "", ""))
+        rows.append(("worst case over all", f"{100 * self.worst_case_accuracy:.2f} %", "", "", ""))
+        head = ("", "accuracy", "time", "forwards", "gradients")
+        widths = [max(len(row[k]) for row in [head, *rows]) for k in range(5)]
+
+        def line(row: Sequence[str]) -> str:
+            cells = [row[0].ljust(widths[0])]
+            cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+            return "  ".join(cells).rstrip()
+
+        lines = [f"{line(head)}    per image; {len(self):,} images", *map(line, rows)]
+        for name, outcome in self.outcomes.items():
+            lines += [f"note: {name}: {note}" for note in outcome.details.get("notes", [])]
+        for flag in self.flags:
+            figures = ", ".join(f"{name} {value}" for name, value in flag["figures"].items())
+            lines += [f"! {flag['title']} ({figures})" if figures else f"! {flag['title']}"]
+            lines += [f"  {flag['explanation']}", f"  {flag['advice']}"]
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
         """All of it, JSON-ready; `from_json` is the inverse.
 
-        Verdicts are kept as the indices of what failed, in ranges: "3 17-20".
+        Verdicts are kept as the positions of what failed, in ranges: "3 17-20".
         """
         settings = {name: value for name, value in self.settings.items() if name != "attacks"}
+        attacks = {}
+        for name, outcome in self.outcomes.items():
+            attacks[name] = {
+                "robust_accuracy": self.accuracy(name),
+                "seconds": round(outcome.seconds, 3),
+                "forwards": outcome.forwards,
+                "gradients": outcome.gradients,
+                "broken": _to_ranges(self.natural & ~outcome.robust),
+                **outcome.details,
+                "attack": self.settings["attacks"][name],
+            }
+            if outcome.eight_bits is not None:
+                attacks[name]["broken_after_rounding"] = _to_ranges(
+                    self.natural & ~outcome.eight_bits
+                )
         return {
             "examples": len(self),
             "natural_accuracy": self.natural_accuracy,
             "worst_case_accuracy": self.worst_case_accuracy,
+            "curve": [list(point) for point in self.curve()],
             **settings,
             "misclassified": _to_ranges(~self.natural),
-            "attacks": {
-                name: {
-                    "robust_accuracy": self.accuracy(name),
-                    "seconds": round(self.seconds[name], 3),
-                    "broken": _to_ranges(self.natural & ~robust),
-                    "attack": self.settings["attacks"][name],
-                }
-                for name, robust in self.robust.items()
-            },
+            "attacks": attacks,
+            "flags": self.flags,
         }
 
     @classmethod
@@ -95,20 +167,30 @@ class Evaluation:
         Raises:
           ValueError: `value` is not what `to_json` gives.
         """
+        own = {"robust_accuracy", "seconds", "forwards", "gradients", "broken", "attack"}
+        own.add("broken_after_rounding")
         try:
             size, attacks = value["examples"], value["attacks"]
             natural = ~_from_ranges(value["misclassified"], size)
             derived = {"examples", "natural_accuracy", "worst_case_accuracy", "misclassified"}
+            derived |= {"curve", "flags"}
             settings = {name: part for name, part in value.items() if name not in derived}
             settings["attacks"] = {name: part["attack"] for name, part in attacks.items()}
-            robust = {
-                name: natural & ~_from_ranges(part["broken"], size)
-                for name, part in attacks.items()
-            }
-            seconds = {name: float(part["seconds"]) for name, part in attacks.items()}
+            outcomes = {}
+            for name, part in attacks.items():
+                rounded = part.get("broken_after_rounding")
+                outcomes[name] = Outcome(
+                    natural & ~_from_ranges(part["broken"], size),
+                    float(part["seconds"]),
+                    int(part.get("forwards", 0)),
+                    int(part.get("gradients", 0)),
+                    {key: detail for key, detail in part.items() if key not in own},
+                    None if rounded is None else natural & ~_from_ranges(rounded, size),
+                )
+            flags = value.get("flags", [])
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(f"this is not an evaluation's JSON: {error!r}.") from error
-        return cls(natural, robust, seconds, settings)
+        return cls(natural, outcomes, settings, flags)
 
 
 def attacks_from_json(value: dict[str, Any]) -> dict[str, Attack]:

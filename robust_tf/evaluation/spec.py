@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import difflib
 import inspect
 import operator
@@ -52,13 +53,51 @@ def parse_attack(text: str) -> Attack:
 def parse_attacks(text: str) -> dict[str, Attack]:
     """Attacks by a readable name, from descriptions divided by semicolons.
 
+    A list in place of a number, `PGD(eps=[0.1, 0.2, 0.3], ...)`, is as many attacks.
+
     Raises:
       ValueError: as `parse_attack`; or there is none.
     """
     parts = [part for part in text.split(";") if part.strip()]
     if not parts:
         raise ValueError("no attacks given; e.g. 'PGD(eps=8/255, step_size=2/255, steps=20)'.")
-    return named(parse_attack(part) for part in parts)
+    return named(parse_attack(one) for part in parts for one in _spread(part))
+
+
+def _spread(text: str) -> list[str]:
+    """The descriptions that one with lists stands for; lists in it go together, item by item."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError):
+        return [text]  # parse_attack says what is wrong with it
+    lists = [node for node in ast.walk(tree) if isinstance(node, ast.List)]
+    if not lists:
+        return [text]
+    lengths = {len(node.elts) for node in lists}
+    if len(lengths) != 1 or lengths == {0}:
+        raise ValueError(f"the lists in {text.strip()!r} must have the same length, 1 or more.")
+
+    class Pick(ast.NodeTransformer):
+        def __init__(self, index: int):
+            self.index = index
+
+        def visit_List(self, node: ast.List) -> ast.expr:
+            return node.elts[self.index]
+
+    picked = [Pick(k).visit(ast.parse(text.strip(), mode="eval")) for k in range(lengths.pop())]
+    return [ast.unparse(tree) for tree in picked]
+
+
+def number(text: str) -> float:
+    """The number that `text` describes, e.g. '8/255'.
+
+    Raises:
+      ValueError: it is not one.
+    """
+    try:
+        return _number(ast.parse(text.strip(), mode="eval").body, text)
+    except SyntaxError:
+        raise ValueError(f"{text!r} is not a number, such as 0.3 or 8/255.") from None
 
 
 def as_attacks(attacks: Mapping[str, Attack] | Sequence[Attack] | str) -> dict[str, Attack]:
@@ -98,14 +137,32 @@ def named(attacks: Iterable[Attack]) -> dict[str, Attack]:
     return result
 
 
+def eps_of(attack: Attack) -> float | None:
+    """The radius of the ball that an attack works in, where it has one."""
+    for owner in (attack, getattr(attack, "threat", None)):
+        if getattr(owner, "eps", None) is not None:
+            return float(owner.eps)  # type: ignore[union-attr]
+    inner = getattr(attack, "attack", None)
+    return None if inner is None else eps_of(inner)
+
+
+def norm_of(attack: Attack) -> str:
+    """The norm of that ball, 'Linf' where nothing is said."""
+    threat = getattr(attack, "threat", None)
+    inner = getattr(attack, "attack", None)
+    if threat is None and inner is not None:
+        return norm_of(inner)
+    return getattr(attack, "norm", "Linf") if threat is None else type(threat).__name__
+
+
 def name_of(attack: Attack) -> str:
     """A readable name: 'PGD-40 eps=0.3', 'MIM-20 multi-targeted L2 eps=0.5 restarts=5'."""
     if isinstance(attack, MultiTargeted):
         inner = name_of(attack.attack).replace(" targeted", "")
         kind, _, rest = inner.partition(" ")
-        return f"{kind} multi-targeted {rest}".strip()
+        return f"{kind} multi-targeted{' logits' * attack.logits} {rest}".strip()
     if not isinstance(attack, ProjectedGradient):
-        return type(attack).__name__
+        return _plain_name(attack)
     objective, threat = attack.objective, attack.threat
     parts = [_kind(attack)]
     if objective.targeted:
@@ -119,6 +176,20 @@ def name_of(attack: Attack) -> str:
         parts.append(f"keep={attack.keep}")
     if attack.batch_norm != "running":
         parts.append(f"batch_norm={attack.batch_norm}")
+    return " ".join(parts)
+
+
+def _plain_name(attack: Attack) -> str:
+    """Class, eps, and whatever is not as usual: 'APGD eps=8/255 loss=dlr'."""
+    parts = [type(attack).__name__]
+    for field in dataclasses.fields(attack):  # type: ignore[arg-type]
+        value = getattr(attack, field.name)
+        if field.name == "eps":
+            parts.append(f"eps={_fraction(value)}")
+        elif isinstance(value, Attack):
+            parts.append(name_of(value))
+        elif isinstance(value, (int, float, str)) and value != field.default:
+            parts.append(f"{field.name}={value}")
     return " ".join(parts)
 
 
@@ -154,8 +225,9 @@ def _attack_names() -> list[str]:
 
 
 def _makers() -> dict[str, Callable[..., Any]]:
-    abstract = {"Attack", "Objective", "Threat"}
-    return {n: getattr(library, n) for n in sorted(library.__all__) if n not in abstract}
+    # The last needs a model, which text cannot give.
+    others = {"Attack", "Objective", "Threat", "Transfer"}
+    return {n: getattr(library, n) for n in sorted(library.__all__) if n not in others}
 
 
 def _makes_attack(maker: Any) -> bool:

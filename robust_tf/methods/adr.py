@@ -9,7 +9,8 @@ import gin
 
 from robust_tf import compat, losses
 from robust_tf.attacks import Attack
-from robust_tf.attacks.base import fold, logits_of
+from robust_tf.attacks.network import logits_of
+from robust_tf.attacks.randomness import fold
 from robust_tf.losses.compactness import Pairs
 from robust_tf.methods.base import Batch, RobustModel, Terms
 from robust_tf.models import SplitClassifier

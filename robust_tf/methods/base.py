@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from robust_tf import compat, losses
 from robust_tf.attacks import Attack
-from robust_tf.attacks.base import check_labels, fold
+from robust_tf.attacks.arguments import check_labels
+from robust_tf.attacks.randomness import fold
 from robust_tf.models import Outputs, SplitClassifier, forward_mode
 
 Terms = dict[str, Callable[[], tf.Tensor]]

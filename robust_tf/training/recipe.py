@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from robust_tf import data
 from robust_tf.attacks import Attack
-from robust_tf.attacks.base import check_values
+from robust_tf.attacks.arguments import check_values
 from robust_tf.methods import RobustModel, Standard
 from robust_tf.models import CNN
 from robust_tf.training.optimizers import SGD, piecewise

@@ -73,9 +73,9 @@ class Trainer:
         self.checkpoints = Checkpoints(os.path.join(run_dir, "checkpoints"), self.model, self.chief)
         self.progress = self.checkpoints.progress
         self.resumed = self.checkpoints.restore_last()
-        self.configuration = configuration
+        self.configuration = gin.operative_config_str() or configuration
         if self.chief:
-            self._write_configuration()
+            files.write_text(os.path.join(run_dir, "config.gin"), self.configuration)
         self._summary = os.path.join(run_dir, "summary.json")
         done = int(self.progress.epoch.numpy()) >= recipe.epochs
         self.finished = done and files.exists(self._summary)
@@ -211,11 +211,6 @@ class Trainer:
             compat.raw(mine).assign(tf.convert_to_tensor(compat.raw(theirs)))
         return self._copy
 
-    def _write_configuration(self) -> None:
-        """What gin has bound so far: before training, and again when evaluation has run too."""
-        self.configuration = gin.operative_config_str() or self.configuration
-        files.write_text(os.path.join(self.run_dir, "config.gin"), self.configuration)
-
     def _learning_rate(self) -> float:
         rate = self.model.optimizer.learning_rate
         rate = rate(self.loop.steps_done()) if callable(rate) else rate
@@ -260,7 +255,6 @@ class Trainer:
             max_examples=recipe.evaluation_examples,
             seed=recipe.seed,
         )
-        self._write_configuration()
         summary = {
             "method": type(self.model).__name__,
             "weights": self.model.term_weights,

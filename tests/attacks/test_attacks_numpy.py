@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import attacks
-from robust_tf.attacks.base import as_seed, fold
+from robust_tf.attacks import randomness
+from robust_tf.attacks.randomness import as_seed, each, fold
 from tests.tiny import CLASSES, SHAPE, Smooth, cross_entropies, images
 
 RNG = np.random.default_rng(1)
@@ -169,25 +170,99 @@ def test_margin_of_logits_of_any_sign():
     np.testing.assert_array_equal(hinged, [-2, 3, -5])
 
 
+def lead(logits, y):
+    """z_y - max_{j != y} z_j."""
+    return logits[np.arange(len(y)), y] - np.where(np.eye(CLASSES)[y] > 0, -np.inf, logits).max(1)
+
+
+def one_target_after_the_other(at_target, score, y):
+    """Each example at every other class, until it is broken; the image of the lowest margin."""
+    worst = X.astype("float64")
+    for n in range(len(X)):
+        lowest = lead(score(worst), y)[n]
+        for offset in range(1, CLASSES):
+            x = at_target((y + offset) % CLASSES)
+            if lowest < 0:
+                break
+            if lead(score(x), y)[n] < lowest:
+                worst[n], lowest = x[n], lead(score(x), y)[n]
+    return worst
+
+
 def test_multi_targeted_is_the_worst_of_its_targets():
     attack = attacks.MultiTargeted(attacks.BIM(0.02, 0.01, 4))
-    x_adv = attack(network, X, Y).numpy()
-    rows = np.arange(len(X))
+    y = np.argmax(logits_of(X), axis=1).astype("int32")
+    y[-1] = (y[-1] + 1) % CLASSES
 
-    def lead(x):
-        logits = logits_of(x)
-        return logits[rows, Y] - np.where(np.eye(CLASSES)[Y] > 0, -np.inf, logits).max(1)
+    def at_target(t):
+        return ascend(X.astype("float64"), lambda x: -ce_gradient(x, t), 0.02, 0.01, 4)
 
-    worst, lowest = X.astype("float64"), lead(X)
-    for offset in range(1, CLASSES):
-        target = (Y + offset) % CLASSES
-        x = ascend(X.astype("float64"), lambda x, t=target: -ce_gradient(x, t), 0.02, 0.01, 4)
-        lower = lead(x) < lowest
-        worst[lower], lowest[lower] = x[lower], lead(x)[lower]
-    np.testing.assert_allclose(x_adv, worst, rtol=0, atol=1e-6)
-    stages = list(attack.stages(CLASSES))
-    assert [offset for _, offset in stages] == [1, 2]
-    assert all(stage == attacks.BIM(0.02, 0.01, 4, targeted=True) for stage, _ in stages)
+    expected = one_target_after_the_other(at_target, logits_of, y)
+    moved = np.abs(expected - X).max((1, 2, 3)) > 0
+    broken = lead(logits_of(expected), y) < 0
+    assert not moved[-1] and moved[:-1].all() and 0 < broken[:-1].sum() < len(X) - 1, broken
+    np.testing.assert_allclose(attack(network, X, y), expected, rtol=0, atol=1e-6)
+
+
+def curved_logits(x):
+    return np.tanh((np.asarray(x, "float64") - 0.5).reshape(-1, 64) @ CURVED.first) @ CURVED.second
+
+
+def curved_difference_gradient(x, t, y):
+    """Of z_t - z_y."""
+    hidden = np.tanh((x - 0.5).reshape(-1, 64) @ CURVED.first)
+    back = (np.eye(CLASSES)[t] - np.eye(CLASSES)[y]) @ CURVED.second.T
+    return ((back * (1 - hidden**2)) @ CURVED.first.T).reshape(-1, *SHAPE)
+
+
+def test_multi_targeted_on_differences_of_logits():
+    y = np.argmax(curved_logits(X), axis=1).astype("int32")
+
+    def at_target(t):
+        def gradient(x):
+            return curved_difference_gradient(x, t, y)
+
+        return ascend(X.astype("float64"), gradient, 0.04, 0.02, 4)
+
+    expected = one_target_after_the_other(at_target, curved_logits, y)
+    broken = lead(curved_logits(expected), y) < 0
+    assert 0 < broken.sum() < len(X), broken
+    bim = attacks.BIM(0.04, 0.02, 4)
+    x_adv = attacks.MultiTargeted(bim, logits=True)(CURVED, X, y)
+    np.testing.assert_allclose(x_adv, expected, rtol=0, atol=2e-6)
+    assert np.abs(attacks.MultiTargeted(bim)(CURVED, X, y) - x_adv).max() > 0.01
+
+
+def wavy(x):
+    """Logits so uneven that ascent leaves a broken image again; most images are of class 0."""
+    wave = tf.sin(8 * tf.reshape(x - 0.5, [-1, 64]) @ CURVED.first)
+    return wave @ CURVED.second + [8.0, 0.0, 0.0]
+
+
+def test_best_of_restarts_judges_every_iterate():
+    """Robust means correct at every iterate of every restart, start and last included."""
+    x, y = images(24, seed=3), np.zeros(24, "int32")
+    eps, step_size = np.float32(0.1), np.float32(0.2)
+    attack = attacks.PGD(float(eps), float(step_size), 4, restarts=5, keep="best")
+    bounds = attack.threat.bounds(tf.constant(x), tf.constant(1.0))
+    wrong = []  # [restart][iterate]
+    for restart in range(5):
+        iterate = attack.start(attack.threat, bounds, fold(as_seed(SEED), restart))
+        wrong.append([np.argmax(wavy(iterate), axis=1) != y])
+        for _ in range(4):
+            with tf.GradientTape() as tape:
+                tape.watch(iterate)
+                loss = tf.nn.sparse_softmax_cross_entropy_with_logits(y, wavy(iterate))
+            moved = iterate + step_size * tf.sign(tape.gradient(loss, iterate))
+            iterate = tf.clip_by_value(tf.clip_by_value(moved, x - eps, x + eps), 0, 1)
+            wrong[-1].append(np.argmax(wavy(iterate), axis=1) != y)
+    wrong = np.array(wrong)
+    fallen = wrong.any((0, 1))
+    x_adv = attack(wavy, x, y, seed=SEED)
+    np.testing.assert_array_equal(np.argmax(wavy(x_adv), axis=1) != y, fallen)
+    # The rule matters here: the last iterates, or one restart, break fewer.
+    assert wrong[:, -1].any(0).sum() < fallen.sum() < len(x)
+    assert wrong[0].any(0).sum() < fallen.sum()
 
 
 def test_scale_shrinks_ball_and_step():
@@ -195,3 +270,27 @@ def test_scale_shrinks_ball_and_step():
     half = attack(network, X, Y, scale=0.5)
     expected = ascend(X.astype("float64"), lambda x: ce_gradient(x, Y), 0.15, 0.035, 3)
     np.testing.assert_allclose(half, expected, rtol=0, atol=1e-6)
+
+
+def test_seeds_of_examples_stages_and_restarts_never_meet():
+    seeds = set()
+    for seed in range(3):
+        for stage in range(4):
+            rows = each(fold(as_seed(seed), stage), tf.range(100))
+            for target in range(5):
+                for restart in range(5):
+                    folded = fold(fold(rows, target), restart)
+                    seeds |= {tuple(row) for row in folded.numpy().tolist()}
+            seeds |= {tuple(row) for row in rows.numpy().tolist()}
+    assert len(seeds) == 3 * 4 * 100 * 26
+
+
+def test_draws_of_an_example_depend_on_its_seed_alone():
+    rows = each(as_seed(3), tf.constant([5, 9, 2]))
+    for draw in (randomness.uniform, randomness.normal):
+        whole = draw(rows, [3, 4, 2]).numpy()
+        np.testing.assert_array_equal(draw(rows[1:2], [1, 4, 2]).numpy()[0], whole[1])
+        assert len(np.unique(whole)) == whole.size
+        assert draw(rows[:0], [0, 4, 2]).shape == (0, 4, 2)
+    values = randomness.uniform(each(as_seed(0), tf.range(2000)), [2000, 3], -1.0, 1.0).numpy()
+    assert abs(values.mean()) < 0.05 and abs(np.corrcoef(values[:-1, 0], values[1:, 0])[0, 1]) < 0.1

@@ -1,5 +1,7 @@
 """Every attack through the harness. A new attack is one more line of CASES."""
 
+import functools
+
 import pytest
 
 from robust_tf import attacks
@@ -19,9 +21,9 @@ def fgsm(random_start):
     return lambda eps, **kwargs: attacks.FGSM(eps, random_start, **kwargs)
 
 
-def multi_targeted(attack):
+def multi_targeted(attack, **arguments):
     inner = make(attack)
-    return lambda eps, **kwargs: attacks.MultiTargeted(inner(eps, **kwargs))
+    return lambda eps, **kwargs: attacks.MultiTargeted(inner(eps, **kwargs), **arguments)
 
 
 CASES = {
@@ -43,6 +45,34 @@ CASES = {
     ),
     "MultiTargeted": lambda: AttackCase(multi_targeted(attacks.PGD)),
     "MultiTargeted margin": lambda: AttackCase(multi_targeted(attacks.CW)),
+    "MultiTargeted logits": lambda: AttackCase(multi_targeted(attacks.PGD, logits=True)),
+    "APGD": lambda: AttackCase(functools.partial(attacks.APGD, steps=10), exact=False),
+    "APGD L2": lambda: AttackCase(
+        functools.partial(attacks.APGD, steps=10, norm="L2"), "L2", exact=False
+    ),
+    "APGD DLR": lambda: AttackCase(
+        functools.partial(attacks.APGD, steps=8, loss="dlr", restarts=2, eot=2), exact=False
+    ),
+    "APGD targeted": lambda: AttackCase(
+        functools.partial(attacks.APGDTargeted, steps=8), exact=False
+    ),
+    "APGD targeted L2": lambda: AttackCase(
+        functools.partial(attacks.APGDTargeted, steps=8, norm="L2"), "L2", exact=False
+    ),
+    "Square": lambda: AttackCase(functools.partial(attacks.Square, queries=100), exact=False),
+    "Square L2": lambda: AttackCase(
+        functools.partial(attacks.Square, queries=60, restarts=2, norm="L2"), "L2", exact=False
+    ),
+    "RayS": lambda: AttackCase(
+        functools.partial(attacks.RayS, queries=200), random=False, exact=False
+    ),
+    "FAB": lambda: AttackCase(functools.partial(attacks.FAB, steps=4), random=False, exact=False),
+    "FAB L2": lambda: AttackCase(
+        functools.partial(attacks.FAB, steps=4, norm="L2"), "L2", random=False, exact=False
+    ),
+    "FAB untargeted": lambda: AttackCase(
+        functools.partial(attacks.FAB, steps=4, targeted=False), random=False, exact=False
+    ),
 }
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from robust_tf import attacks, data, evaluation
 from robust_tf.evaluation import evaluate
+from robust_tf.evaluation.battery import battery
 
 PGD = attacks.PGD(eps=0.1, step_size=0.05, steps=5)
 
@@ -38,14 +39,16 @@ class Recorder(attacks.Attack):
     calls: list = dataclasses.field(default_factory=list, hash=False, compare=False)
     stage: int = 0
 
-    def stages(self, num_classes):
+    def stages(self):
+        if self.stage:
+            yield "", self
+            return
         for stage in (1, 2):
-            yield dataclasses.replace(self, stage=stage), stage
+            yield f"stage {stage}", dataclasses.replace(self, stage=stage)
 
     def __call__(self, model, x, y, *, seed=0, scale=1.0):
-        self.calls.append((y.numpy().tolist(), tuple(seed.numpy().tolist())))
-        truth = (y - self.stage) % 3
-        breaks = tf.equal(truth, 2 * (self.stage - 1))[:, None, None, None]
+        self.calls.append((y.numpy().tolist(), seed.numpy().tolist()))
+        breaks = tf.equal(y, 2 * (self.stage - 1))[:, None, None, None]
         return tf.where(breaks, 1 - x, x)
 
     def get_config(self):
@@ -88,11 +91,13 @@ def test_stages_see_only_the_images_still_standing():
     images = one_pixel(0.1, 0.5, 0.9, 0.1, 0.9)
     labels = np.array([0, 1, 2, 0, 1])  # the last one is misclassified
     result = evaluate(nearest_of_three, (images, labels), {"recorder": attack}, batch_size=3)
-    aims = [aim for aim, _ in attack.calls]
+    seen = [labels for labels, _ in attack.calls]
     # Stage 1 in chunks of 3 and 1; it breaks both images of class 0. Stage 2 runs on the other two.
-    assert aims == [[1, 2, 0], [1], [0, 1]]
+    assert seen == [[0, 1, 2], [0], [1, 2]]
     assert result.robust["recorder"].tolist() == [False, True, False, False, False]
-    assert len({seed for _, seed in attack.calls}) == 3
+    assert result.outcomes["recorder"].details["stages"] == {"stage 1": 2, "stage 2": 1}
+    seeds = [tuple(seed) for _, seeds in attack.calls for seed in seeds]
+    assert len(set(seeds)) == 6  # of its own for each example and stage
 
 
 def test_an_attack_does_not_depend_on_the_others(rng):
@@ -151,11 +156,12 @@ def test_one_trace_for_every_stage_and_ragged_chunk(rng):
         return nearest_of_three(x)
 
     images, labels = one_pixel(*rng.random(23)), rng.integers(0, 3, 23)
-    evaluate(model, (images, labels), [attacks.MultiTargeted(PGD), PGD], batch_size=5)
+    battery = [attacks.MultiTargeted(PGD), PGD]
+    evaluate(model, (images, labels), battery, batch_size=5, checks=False)
     # One eager call to count the classes, by the evaluator and by each attack; the other calls are
-    # traces with a batch of any size: the prediction, and each attack's loop.
+    # traces with a batch of any size: prediction, PGD, and three places of MultiTargeted.
     assert sum(size is not None for size in traces) <= 3
-    assert sum(size is None for size in traces) <= 3
+    assert sum(size is None for size in traces) <= 5
 
 
 def test_json_round_trip_rebuilds_verdicts_and_attacks(rng):
@@ -192,12 +198,14 @@ def test_json_of_another_kind_is_refused():
         evaluation.attacks_from_json(broken)
 
 
-def test_gin_binds_attacks_and_batch_size():
+def test_gin_binds_the_protocol_and_a_battery():
     gin.parse_config("""
-        evaluate.attacks = 'FGSM(eps=0.1)'
+        battery.attacks = [@FGSM()]
+        FGSM.eps = 0.1
         evaluate.batch_size = 7
     """)
-    result = evaluation.evaluate(threshold, (one_pixel(0.45, 0.1), np.array([0, 0])))
+    examples = one_pixel(0.45, 0.1), np.array([0, 0])
+    result = evaluation.evaluate(threshold, examples, battery())
     assert list(result.robust) == ["FGSM eps=0.1"]
     assert result.settings["batch_size"] == 7
     assert result.worst_case.tolist() == [False, True]
@@ -247,6 +255,11 @@ def test_models_that_do_not_fit_are_refused():
     ):
         model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten()])
         evaluate(model, GOOD, [PGD])
+    with pytest.raises(
+        ValueError, match=r"fails on float32 images of shape \(2, 1, 1, 1\): .*chan"
+    ):
+        kernel = tf.ones([1, 1, 3, 2])
+        evaluate(lambda x: tf.nn.conv2d(x, kernel, 1, "SAME")[:, 0, 0], GOOD, [PGD])
     with pytest.raises(ValueError, match="one logit"):
         evaluate(lambda x: tf.reshape(x, [-1, 1]), (GOOD[0], GOOD[1] * 0), [PGD])
     with pytest.raises(ValueError, match="expected logits"):

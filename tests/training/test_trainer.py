@@ -137,10 +137,7 @@ def test_tensorboard_holds_what_was_reported(tmp_path):
     np.testing.assert_array_equal(shown, digits().validation.images[0])
     assert not np.array_equal(shown, tf.io.decode_png(images["adversarial"][12][2]).numpy())
     (text,) = texts["configuration"][0].ravel()
-    written = (tmp_path / "config.gin").read_text()
-    shown = text.decode().strip("`\n").splitlines()
-    assert set(shown) <= set(written.splitlines())  # the file has the evaluation's too, at the end
-    assert "Adam.beta_1 = 0.9" in shown and "evaluate.batch_size = 500" in written
+    assert (tmp_path / "config.gin").read_text() in text.decode()
 
 
 def test_lines_where_there_is_no_terminal(tmp_path, capsys):

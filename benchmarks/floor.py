@@ -1,6 +1,6 @@
 """An attack against its floor: steps times one bare forward and input gradient.
 
-    python -m benchmarks.attack [--dtype_policy mixed_bfloat16]
+    python -m benchmarks.floor [--dtype_policy mixed_bfloat16]
 
 Prints, for each attack, its time over steps x the bare pass (same network, batch and graph mode,
 timed in turn), images per second, and how often the network was traced.

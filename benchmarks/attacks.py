@@ -1,0 +1,168 @@
+"""Attacks against those of other libraries, on the same MNIST network, images and cores.
+
+    python -m benchmarks.attacks pgd        --model runs/adr_mnist/model.keras
+    python -m benchmarks.attacks autoattack --model runs/adr_mnist/model.keras
+    python -m benchmarks.attacks agreement  --model runs/adr_mnist/model.keras \
+        --weak runs/standard_mnist/model.keras
+
+In an environment of their own, beside this library's requirements: `pip install
+adversarial-robustness-toolbox foolbox cleverhans easydict`, `pip install torch==2.13.0`, and
+`pip install --no-deps torchattacks`. `--data_dir` as for bin/train.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.floor import bare_pass
+from robust_tf import attacks, data
+from robust_tf.evaluation import Evaluation, evaluate
+from robust_tf.evaluation.loading import load_model
+from robust_tf.evaluation.precision import copy_in
+
+EPS = 0.3
+
+
+def right(model: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Whether each image is classified correctly."""
+    return np.argmax(np.asarray(model(x)), axis=1) == y
+
+
+def pgd(model: Any, x: np.ndarray, y: np.ndarray, rounds: int) -> None:
+    """PGD-40: images per second and robust accuracy of each library, timed in turn."""
+    from benchmarks.peers_tensorflow import peers
+
+    steps, step_size, batch = 40, 0.01, 128
+    ours = attacks.PGD(EPS, step_size, steps)
+    fast = copy_in(model, "bfloat16")
+
+    def batched(attack: Any) -> np.ndarray:
+        parts = range(0, len(x), batch)
+        return np.concatenate([attack(x[k : k + batch], y[k : k + batch]) for k in parts])
+
+    runs = {
+        "robust_tf": lambda: batched(lambda a, b: ours(model, a, b).numpy()),
+        "robust_tf, bfloat16 search": lambda: batched(lambda a, b: ours(fast, a, b).numpy()),
+    }
+    for name, peer in peers(model, EPS, step_size, steps, batch).items():
+        runs[name] = lambda p=peer: batched(p)
+    bare = bare_pass(model, tf.constant(x[:batch]), tf.constant(y[:batch]))
+    times: dict[str, list[float]] = {name: [] for name in (*runs, "floor")}
+    accuracy = {}
+    for turn in range(rounds + 1):
+        for name, run in runs.items():
+            began = time.perf_counter()
+            x_adv = run()
+            if turn:
+                times[name].append(time.perf_counter() - began)
+            accuracy[name] = right(model, x_adv, y).mean()
+        began = time.perf_counter()
+        for _ in range(steps):
+            bare()
+        if turn:
+            times["floor"].append((time.perf_counter() - began) * len(x) / batch)
+    base = np.median(times["robust_tf"])
+    print(f"PGD-{steps}, eps {EPS}, {len(x)} images, {rounds} rounds in turn")
+    for name in runs:
+        median, share = np.median(times[name]), 100 * accuracy[name]
+        print(
+            f"{name:28} {len(x) / median:7.0f} img/s  {median / base:6.2f} x robust_tf's time  "
+            f"{median / np.median(times['floor']):5.2f} x floor  robust {share:.2f} %"
+        )
+
+
+def autoattack(model: Any, x: np.ndarray, y: np.ndarray) -> None:
+    """AutoAttack standard on images that are classified correctly: seconds and verdicts."""
+    from benchmarks.peers_torch import AutoAttackTorch
+
+    seconds, stands = {}, {}
+    battery = {"AutoAttack": attacks.AutoAttack(EPS)}
+    for dtype in ("float32", "bfloat16"):
+        began = time.perf_counter()
+        result = evaluate(model, (x, y), battery, batch_size=200, search_dtype=dtype, checks=False)
+        seconds[dtype], stands[dtype] = time.perf_counter() - began, result.worst_case
+        _describe(f"robust_tf, {dtype}", result)
+    began = time.perf_counter()
+    theirs = AutoAttackTorch(model, EPS).standing(x, y)
+    seconds["torch"] = time.perf_counter() - began
+    print("PyTorch:", {name: int(s.sum()) for name, s in theirs.items()})
+    for name, value in seconds.items():
+        print(f"{name:10} {value:7.1f} s  PyTorch / this = {seconds['torch'] / value:5.2f}")
+    for name, mine in stands.items():
+        print(f"{name}: {int((mine != theirs['Square']).sum())} of {len(y)} verdicts differ")
+
+
+def agreement(robust: Any, weak: Any, x: np.ndarray, y: np.ndarray) -> None:
+    """AutoAttack standard here and in PyTorch: accuracies, and disagreements by example."""
+    from benchmarks.peers_torch import AutoAttackTorch
+
+    cases = {
+        "robust": (robust, EPS, 1.0),
+        "weakly robust": (weak, 0.1, 1.0),
+        "masked gradients (logits x 1000)": (robust, EPS, 1000.0),
+    }
+    for name, (network, eps, scale) in cases.items():
+        result = evaluate(scaled(network, scale), (x, y), [attacks.AutoAttack(eps)], checks=False)
+        theirs = AutoAttackTorch(network, eps, scale).standing(x, y)["Square"]
+        ours = result.worst_case
+        print(
+            f"{name}: eps {eps}, robust here {100 * ours.mean():.2f} %, PyTorch "
+            f"{100 * theirs.mean():.2f} %; broken only here {np.flatnonzero(theirs & ~ours)}, "
+            f"only there {np.flatnonzero(ours & ~theirs)}",
+            flush=True,
+        )
+
+
+def scaled(network: Any, scale: float) -> Any:
+    """The network with its logits times `scale`."""
+    return network if scale == 1.0 else lambda x: scale * network(x, training=False)
+
+
+def _describe(name: str, result: Evaluation) -> None:
+    (outcome,) = result.outcomes.values()
+    size = len(result)
+    print(
+        f"{name}: {outcome.details['stages']}, {outcome.forwards / size:.0f} forwards and "
+        f"{outcome.gradients / size:.0f} gradients per image, {outcome.seconds:.1f} s"
+    )
+
+
+def main() -> None:
+    """Runs the part that is named."""
+    parse = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parse.add_argument("part", choices=("pgd", "autoattack", "agreement"))
+    parse.add_argument("--model", required=True)
+    parse.add_argument("--weak", help="for agreement: a model that was not made robust")
+    parse.add_argument("--data_dir")
+    parse.add_argument("--images", type=int, default=None)
+    parse.add_argument("--rounds", type=int, default=3)
+    options = parse.parse_args()
+    model = copy_in(load_model(options.model), "float32")
+    where = {"data_dir": options.data_dir} if options.data_dir else {}
+    test = data.load("mnist", **where).test
+    count = options.images or {"pgd": 512, "autoattack": 200, "agreement": 500}[options.part]
+    x = (test.images[: 2 * count] / np.float32(255)).astype("float32")
+    y = test.labels[: 2 * count]
+    if options.part == "autoattack":  # images that are worth an attack
+        keep = np.flatnonzero(right(model, x, y))
+        x, y = x[keep], y[keep]
+    x, y = x[:count], y[:count]
+    if options.part == "pgd":
+        pgd(model, x, y, options.rounds)
+    elif options.part == "autoattack":
+        autoattack(model, x, y)
+    else:
+        if not options.weak:
+            parse.error("agreement needs --weak")
+        agreement(model, copy_in(load_model(options.weak), "float32"), x, y)
+
+
+if __name__ == "__main__":
+    main()

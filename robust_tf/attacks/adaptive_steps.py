@@ -1,0 +1,219 @@
+"""The loop of AutoPGD: projected gradient ascent that chooses its own step sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from robust_tf.attacks.base import Attack
+from robust_tf.attacks.network import Network, input_gradient
+from robust_tf.attacks.objectives import margin
+from robust_tf.attacks.presets import threat
+from robust_tf.attacks.randomness import each, fold
+from robust_tf.attacks.survivors import Rows, choose, on_survivors, per_image
+from robust_tf.attacks.threat import Bounds, Threat
+from robust_tf.models.forward import check_batch_norm_mode
+
+_KEEP = 0.75  # of the new step; the rest is the one before (momentum)
+# All restarts and targets are one loop, so that what is broken late would be carried along for
+# long; it leaves sooner than is usual.
+_SHARE = 1 / 32
+
+
+class AutoPGD(Attack):
+    """The loop, `restarts` times at each aim; a subclass says what is raised, at which aims.
+
+    An iteration costs `eot` forwards and as many gradients with respect to the images; a run has
+    steps + 1 of them, the first of which is the start's. The clean images cost `eot` forwards. An
+    example leaves, for all further runs, with the first image that is misclassified; one that is
+    never broken keeps the image of the lowest margin.
+    """
+
+    eps: float
+    steps: int
+    norm: str
+    restarts: int
+    rho: float
+    eot: int
+
+    def __post_init__(self) -> None:
+        threat(self.norm, self.eps)
+        for name in ("steps", "restarts", "eot", "targets"):
+            value = getattr(self, name, 1)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name}={value!r}: must be an integer >= 1.")
+        if not 0 <= self.rho <= 1:
+            raise ValueError(f"rho={self.rho!r}: must be in [0, 1]; the paper uses 0.75.")
+        check_batch_norm_mode(self.batch_norm)
+
+    def _values(self, logits: tf.Tensor, y: tf.Tensor, aim: tf.Tensor) -> tf.Tensor:
+        """(B,), to be raised."""
+        raise NotImplementedError
+
+    def _aims(self, logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        """(B, number of aims) int32 classes, from the logits of the clean images."""
+        raise NotImplementedError
+
+    def run(
+        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+    ) -> tf.Tensor:
+        ball = threat(self.norm, self.eps)
+        bounds = ball.bounds(x, scale)
+        gradient_at = _mean(input_gradient(network, self._values), self.eot)
+        (logits,) = _mean(lambda x: (network(x),), self.eot)(x)
+        aims = self._aims(logits, y)
+        length = self.steps + 1
+        allowed = tf.constant(checkpoints(self.steps, self.rho))
+
+        def step(k: tf.Tensor, rows: Rows) -> Rows:
+            run, i = k // length, k % length  # iteration 0 of a run looks at its start
+            fresh = tf.equal(i, 0)
+            own = bounds._replace(**{name: rows[name] for name in _per_example(bounds)})
+            moved = tf.cond(
+                fresh,
+                lambda: _start(ball, own, fold(rows["seed"], run)),
+                lambda: _moved(ball, own, rows, tf.where(i > 1, _KEEP, 1.0)),
+            )
+            aim = tf.gather(rows["aims"], run // self.restarts, axis=1)
+            gradient, value, logits = gradient_at(moved, rows["y"], aim)
+            rows = _judged(rows, moved, logits)
+            rows = _noted(rows, moved, gradient, value, fresh)
+            rows["step_size"] = tf.where(fresh, 2 * self.eps * scale, rows["step_size"])
+            return _adapted(rows, allowed[i])
+
+        rows = _initial(x, y, logits) | _per_example(bounds)
+        rows |= {"aims": aims, "seed": each(seed, tf.shape(y)[0])}
+        return on_survivors(step, rows, aims.shape[1] * self.restarts * length, _SHARE)[0]
+
+
+def checkpoints(steps: int, rho: float) -> list[int]:
+    """For each iteration 0..steps, the rises up to which a step is too long; -1: no checkpoint.
+
+    The first period is 0.22 of the steps, each further one 0.03 shorter, down to 0.06.
+    """
+    allowed = [-1] * (steps + 1)
+    period, at = max(int(0.22 * steps), 1), 0
+    while at + period <= steps:
+        at += period
+        allowed[at] = int(rho * period)
+        period = max(period - max(int(0.03 * steps), 1), int(0.06 * steps), 1)
+    return allowed
+
+
+def _mean(function: Callable[..., tuple], times: int) -> Callable[..., tuple]:
+    """`function` called so many times, and the mean of each tensor that it returns."""
+    if times == 1:
+        return function
+
+    def mean(*arguments: tf.Tensor) -> tuple:
+        def add(*total: tf.Tensor) -> tuple:
+            return tuple(a + b for a, b in zip(total, function(*arguments), strict=True))
+
+        total = tf.while_loop(
+            lambda *_: True,
+            add,
+            function(*arguments),
+            maximum_iterations=times - 1,
+            parallel_iterations=1,
+        )
+        return tuple(value / times for value in total)
+
+    return mean
+
+
+def _per_example(bounds: Bounds) -> Rows:
+    """Those of the bounds that belong to one example each."""
+    return {name: value for name, value in bounds._asdict().items() if value.shape.rank}
+
+
+def _initial(x: tf.Tensor, y: tf.Tensor, logits: tf.Tensor) -> Rows:
+    """The state before the first run; its start sets what is 0 here."""
+    number = tf.zeros(tf.shape(y), tf.float32)
+    return {
+        "y": y,
+        "x_adv": x,
+        "lead": margin(logits, y),
+        "broken": _wrong(logits, y),
+        "iterate": x,
+        "before": x,
+        "gradient": tf.zeros_like(x),
+        "value": number,
+        "best": x,
+        "best_gradient": tf.zeros_like(x),
+        "best_value": number,
+        "best_at_checkpoint": number,
+        "rises": tf.zeros(tf.shape(y), tf.int32),
+        "reduced": tf.ones(tf.shape(y), tf.bool),
+        "step_size": number,
+    }
+
+
+def _start(ball: Threat, bounds: Bounds, seed: tf.Tensor) -> tf.Tensor:
+    """A random point at distance eps, then cut to [0, 1]."""
+    noise = ball.random(bounds.center, seed)
+    length = tf.maximum(ball.distance(noise, tf.zeros_like(noise)), 1e-12)
+    return ball.project(bounds.center + bounds.radius * noise / per_image(length, noise), bounds)
+
+
+def _moved(ball: Threat, bounds: Bounds, rows: Rows, keep: tf.Tensor) -> tf.Tensor:
+    """A projected step, of which `keep` is taken, and the rest of the step before."""
+    x = rows["iterate"]
+    step = per_image(rows["step_size"], x) * ball.steepest(rows["gradient"])
+    new = ball.project(x + step, bounds)
+    return ball.project(x + keep * (new - x) + (1 - keep) * (x - rows["before"]), bounds)
+
+
+def _wrong(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    return tf.not_equal(tf.argmax(logits, axis=1, output_type=tf.int32), y)
+
+
+def _judged(rows: Rows, moved: tf.Tensor, logits: tf.Tensor) -> Rows:
+    """What the attack would return, after one more image."""
+    lead, broken = margin(logits, rows["y"]), _wrong(logits, rows["y"])
+    take = tf.logical_or(broken, lead < rows["lead"])
+    return {
+        **rows,
+        "x_adv": choose(take, moved, rows["x_adv"]),
+        "lead": tf.minimum(lead, rows["lead"]),
+        "broken": broken,
+    }
+
+
+def _noted(
+    rows: Rows, moved: tf.Tensor, gradient: tf.Tensor, value: tf.Tensor, fresh: tf.Tensor
+) -> Rows:
+    """The ascent's record, after one more image; where it is a run's start, a new record."""
+    higher = tf.logical_or(fresh, value > rows["best_value"])
+    rises = rows["rises"] + tf.cast(value > rows["value"], tf.int32)
+    return {
+        **rows,
+        "before": rows["iterate"],
+        "iterate": moved,
+        "gradient": gradient,
+        "value": value,
+        "best": choose(higher, moved, rows["best"]),
+        "best_gradient": choose(higher, gradient, rows["best_gradient"]),
+        "best_value": tf.where(higher, value, rows["best_value"]),
+        "best_at_checkpoint": tf.where(fresh, value, rows["best_at_checkpoint"]),
+        "rises": tf.where(fresh, 0, rises),
+        # So that the first checkpoint looks at the rises alone.
+        "reduced": tf.logical_or(fresh, rows["reduced"]),
+    }
+
+
+def _adapted(rows: Rows, allowed: tf.Tensor) -> Rows:
+    """At a checkpoint: half the step, from the best point, where the steps are too long."""
+    due = allowed >= 0
+    unchanged = rows["best_value"] <= rows["best_at_checkpoint"]
+    stuck = tf.logical_and(unchanged, tf.logical_not(rows["reduced"]))
+    reduce = tf.logical_and(due, tf.logical_or(rows["rises"] <= allowed, stuck))
+    return {
+        **rows,
+        "step_size": tf.where(reduce, rows["step_size"] / 2, rows["step_size"]),
+        "iterate": choose(reduce, rows["best"], rows["iterate"]),
+        "gradient": choose(reduce, rows["best_gradient"], rows["gradient"]),
+        "best_at_checkpoint": tf.where(due, rows["best_value"], rows["best_at_checkpoint"]),
+        "rises": tf.where(due, 0, rows["rises"]),
+        "reduced": tf.where(due, reduce, rows["reduced"]),
+    }

@@ -1,0 +1,75 @@
+"""What an attack is given, checked before any work."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+def check_batch(x: Any, y: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """Tensors of images and labels, after the checks that need no values."""
+    x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
+    if x.dtype != tf.float32:
+        raise TypeError(
+            f"images are {x.dtype.name}; attacks take float32 in [0, 1]: "
+            "tf.cast(x, tf.float32), divided by 255 if the pixels are 0..255."
+        )
+    if x.shape.rank is None or x.shape.rank < 2:
+        raise ValueError(f"images have shape {x.shape}; expected (batch, height, width, channels).")
+    check_labels(y)
+    if not x.shape[:1].is_compatible_with(y.shape):
+        raise ValueError(f"{x.shape[0]} images but {y.shape[0]} labels; give one label each.")
+    return x, tf.cast(y, tf.int32)
+
+
+def check_labels(y: tf.Tensor) -> None:
+    """Raises unless y are integer class ids of shape (B,)."""
+    if y.shape.rank == 2 and y.shape[1] != 1:
+        raise ValueError(
+            f"labels have shape {y.shape}, which looks one-hot; give class ids of shape (batch,): "
+            "tf.argmax(y, axis=1)."
+        )
+    if y.shape.rank != 1:
+        raise ValueError(f"labels have shape {y.shape}; expected class ids of shape (batch,).")
+    if not y.dtype.is_integer:
+        raise TypeError(f"labels are {y.dtype.name}; expected integer class ids.")
+
+
+def check_values(x: Any, y: Any, num_classes: int) -> None:
+    """Raises ValueError unless images are in [0, 1] and labels in 0..num_classes-1."""
+    x, y = np.asarray(x), np.asarray(y)
+    if not x.size:
+        return
+    low, high = float(x.min()), float(x.max())
+    if not (low >= 0 and high <= 1):
+        hint = "divide by 255" if high > 2 else "clip or rescale them"
+        raise ValueError(f"images range over [{low:g}, {high:g}]; expected [0, 1]: {hint}.")
+    if y.min() < 0 or y.max() >= num_classes:
+        raise ValueError(
+            f"labels range over [{y.min()}, {y.max()}]; the model has {num_classes} classes, "
+            f"so expected 0..{num_classes - 1}."
+        )
+
+
+def check_logits(logits: tf.Tensor) -> int:
+    """The number of classes of a model's output; warns where it looks like probabilities."""
+    if logits.shape.rank != 2:
+        raise ValueError(
+            f"the model returns shape {logits.shape}; expected logits (batch, classes)."
+        )
+    values = np.asarray(tf.cast(logits, tf.float32))
+    if (
+        len(values)
+        and values.shape[1] > 1
+        and (values >= 0).all()
+        and np.allclose(values.sum(1), 1, atol=1e-2)
+    ):
+        warnings.warn(
+            "the model returns probabilities, not logits: their gradients vanish where it is sure, "
+            "so attacks are far too weak. Remove the softmax, or attack tf.math.log(model(x)).",
+            stacklevel=4,
+        )
+    return int(values.shape[1])

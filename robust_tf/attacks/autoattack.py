@@ -1,0 +1,117 @@
+"""AutoAttack: a fixed sequence of attacks without parameters to choose."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import gin
+import tensorflow as tf
+
+from robust_tf import compat
+from robust_tf.attacks.apgd import APGD, APGDTargeted
+from robust_tf.attacks.base import Attack
+from robust_tf.attacks.fab import FAB
+from robust_tf.attacks.network import Network
+from robust_tf.attacks.objectives import margin
+from robust_tf.attacks.presets import threat
+from robust_tf.attacks.randomness import each
+from robust_tf.attacks.square import Square
+from robust_tf.attacks.survivors import choose
+from robust_tf.models.forward import check_batch_norm_mode
+
+VERSIONS = ("standard", "plus", "rand")
+
+
+@gin.configurable
+@compat.serializable
+@dataclasses.dataclass(frozen=True)
+class AutoAttack(Attack):
+    """Several strong attacks one after the other, each on the images that are still standing.
+
+    An image that withstands all of them keeps the one of the lowest margin. Beside the attacks'
+    own cost, each verdict is one forward.
+
+    Args:
+      eps: radius of the ball.
+      norm: 'Linf' or 'L2'.
+      version: 'standard' is APGD-CE, APGD-T, FAB-T and Square; 'plus' adds untargeted APGD-DLR and
+        FAB, and restarts; 'rand', for networks with randomness inside, is APGD-CE and APGD-DLR with
+        20 passes for each gradient.
+      batch_norm: mode of `robust_tf.models.BatchNormalization` in the attack: 'running' (default),
+        'batch' or 'training'.
+
+    Raises:
+      ValueError: an argument outside its range.
+
+    Source: Croce & Hein (2020) and their program AutoAttack, whose settings are followed in all
+    three versions. As there, all attacks are given the same seed.
+    """
+
+    eps: float
+    norm: str = "Linf"
+    version: str = "standard"
+    batch_norm: str = "running"
+
+    def __post_init__(self) -> None:
+        threat(self.norm, self.eps)
+        if self.version not in VERSIONS:
+            raise ValueError(f"version={self.version!r}: must be one of {VERSIONS}.")
+        check_batch_norm_mode(self.batch_norm)
+
+    def stages(self) -> Iterator[tuple[str, Attack]]:
+        ball: dict[str, Any] = {"eps": self.eps, "norm": self.norm, "batch_norm": self.batch_norm}
+        if self.version == "rand":
+            yield "APGD-CE", APGD(**ball, loss="ce", eot=20)
+            yield "APGD-DLR", APGD(**ball, loss="dlr", eot=20)
+        elif self.version == "plus":
+            yield "APGD-CE", APGD(**ball, loss="ce", restarts=5)
+            yield "APGD-DLR", APGD(**ball, loss="dlr", restarts=5)
+            yield "FAB", FAB(**ball, targeted=False, restarts=5)
+            yield "Square", Square(**ball)
+            yield "APGD-T", APGDTargeted(**ball)
+            yield "FAB-T", FAB(**ball)
+        else:
+            yield "APGD-CE", APGD(**ball, loss="ce")
+            yield "APGD-T", APGDTargeted(**ball)
+            yield "FAB-T", FAB(**ball)
+            yield "Square", Square(**ball)
+
+    def notes(self, num_classes: int) -> list[str]:
+        return [
+            f"{name}: {note}"
+            for name, attack in self.stages()
+            for note in attack.notes(num_classes)
+        ]
+
+    def run(
+        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+    ) -> tf.Tensor:
+        seed = each(seed, tf.shape(y)[0])
+
+        def stage(attack: Attack, standing: tf.Tensor, x_adv: tf.Tensor, lead: tf.Tensor) -> tuple:
+            """Who stands, the images and their margins after one more attack."""
+            clean, labels, seeds = (tf.gather(rows, standing) for rows in (x, y, seed))
+            found = attack.run(network, clean, labels, seeds, scale)
+            logits = network(found)
+            broken = tf.not_equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels)
+            reached, before = margin(logits, labels), tf.gather(lead, standing)
+            take = tf.logical_or(broken, reached < before)
+            found = choose(take, found, tf.gather(x_adv, standing))
+            where = standing[:, tf.newaxis]
+            return (
+                tf.boolean_mask(standing, tf.logical_not(broken)),
+                tf.tensor_scatter_nd_update(x_adv, where, found),
+                tf.tensor_scatter_nd_update(lead, where, tf.minimum(reached, before)),
+            )
+
+        state = tf.range(tf.shape(y)[0]), x, tf.fill(tf.shape(y), float("inf"))
+        for _, attack in self.stages():
+            # No stage is run on an empty batch, of which batch normalisation may know no mean.
+            state = tf.cond(
+                tf.size(state[0]) > 0,
+                lambda attack=attack, state=state: stage(attack, *state),
+                lambda state=state: state,
+            )
+        return state[1]

@@ -1,0 +1,279 @@
+"""FAB, the fast adaptive boundary attack: looks for the nearest misclassified image."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import gin
+import tensorflow as tf
+
+from robust_tf import compat
+from robust_tf.attacks import hyperplane, randomness
+from robust_tf.attacks.arguments import check_batch, check_values
+from robust_tf.attacks.base import Attack
+from robust_tf.attacks.compiled import compiled
+from robust_tf.attacks.network import Network, input_gradient, num_classes_of
+from robust_tf.attacks.presets import threat
+from robust_tf.attacks.survivors import Rows, choose, on_survivors, per_image
+from robust_tf.attacks.threat import Threat, check_number, flat
+from robust_tf.models.forward import check_batch_norm_mode
+
+# (points, labels, targets) -> gradient of z_t - z_y at the points, and its value (B,).
+BoundaryAt = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+@gin.configurable
+@compat.serializable
+@dataclasses.dataclass(frozen=True)
+class FAB(Attack):
+    """Steps to the boundary as it looks from here, drawn towards the clean image all the way.
+
+    An iteration takes the boundary between two classes for the hyperplane which it is to first
+    order, moves to the projections onto it of the iterate and of the clean image, mixed, a little
+    beyond; where that is misclassified it goes back part of the way to the clean image.
+
+    An iteration costs two forwards and one backward, or C - 1 backwards if not targeted. The extra
+    forward asks whether the new image is misclassified, which decides where the next gradient is
+    taken. As that is so every second time, a gradient taken at each new image, and once more where
+    it proves wrong, would cost more. The clean images cost one forward.
+
+    An example leaves as soon as a misclassified image within eps is found; the source asks after
+    each run, with the same verdict. The others give their nearest misclassified image, or else
+    their last one, projected.
+
+    Args:
+      eps: radius of the ball, also the scale of random starts.
+      steps: iterations of each run, >= 1.
+      targeted: one run for each target, in the order of the clean image's logits; otherwise the
+        class whose boundary seems nearest is chosen anew in each iteration.
+      targets: how many, >= 1; at most C - 1 are there.
+      norm: 'Linf' or 'L2', the one that is minimised.
+      restarts: runs (for each target), >= 1; the first starts at the clean image, the others at
+        random, half as far from it as eps or the best image found.
+      alpha_max: in [0, 1], the greatest weight of the projection of the clean image.
+      eta: >= 1, how far beyond the boundary.
+      beta: in (0, 1], how much of the way is kept on going back.
+      batch_norm: mode of `robust_tf.models.BatchNormalization`: 'running', 'batch' or 'training'.
+
+    Raises:
+      ValueError: an argument outside its range.
+
+    Source: Croce & Hein (2020), 'Minimally distorted adversarial examples with a fast adaptive
+    boundary attack'. Where they differ, AutoAttack's program is followed: no final search on the
+    line to the clean image.
+    """
+
+    eps: float
+    steps: int = 100
+    targeted: bool = True
+    targets: int = 9
+    norm: str = "Linf"
+    restarts: int = 1
+    alpha_max: float = 0.1
+    eta: float = 1.05
+    beta: float = 0.9
+    batch_norm: str = "running"
+
+    def __post_init__(self) -> None:
+        self.ball  # says what is wrong with norm and eps  # noqa: B018
+        for name in ("steps", "targets", "restarts"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"FAB({name}={value!r}): must be an integer >= 1.")
+        check_number("FAB", "alpha_max", self.alpha_max, 0.0, "the paper uses 0.1")
+        check_number("FAB", "eta", self.eta, 1.0, "the paper uses 1.05")
+        check_number("FAB", "beta", self.beta, 0.0, "the paper uses 0.9", strict=True)
+        for name in ("alpha_max", "beta"):
+            if getattr(self, name) > 1:
+                raise ValueError(f"FAB({name}={getattr(self, name)!r}): must be at most 1.")
+        check_batch_norm_mode(self.batch_norm)
+
+    @property
+    def ball(self) -> Threat:
+        """Around each clean image; its norm is the one that is minimised."""
+        return threat(self.norm, self.eps)
+
+    def notes(self, num_classes: int) -> list[str]:
+        if not self.targeted or self.targets < num_classes:
+            return []
+        return [f"FAB: {num_classes - 1} targets in place of {self.targets}; there are no more."]
+
+    def run(
+        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+    ) -> tf.Tensor:
+        bounds = self.ball.bounds(x, scale)
+        # The distance is rounded too: this much nearer and the image is inside for certain.
+        near = bounds.radius * (1 - 2.0**-20)
+        x_adv, broken = self._search(network, x, y, seed, scale, lambda last: near)
+        return choose(broken, x_adv, self.ball.project(x_adv, bounds))
+
+    def closest(
+        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The graph code of `minimal`; nobody leaves before the last iteration."""
+        infinity = tf.constant(float("inf"))
+        x_adv, found = self._search(
+            network, x, y, seed, scale, lambda last: tf.where(last, x.dtype.max, -1.0)
+        )
+        distance = self.ball.distance(x, x_adv)
+        return choose(found, x_adv, x), tf.where(found, distance, infinity)
+
+    def minimal(
+        self, model: Callable[..., Any], x: Any, y: Any, seed: int | tf.Tensor = 0
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The nearest misclassified image over all targets and restarts, wherever eps is.
+
+        To be called eagerly; compiled once for a model and shape of image.
+
+        Args:
+          model: as for a call.
+          x: float32 images in [0, 1].
+          y: integer labels (B,).
+          seed: as for a call.
+
+        Returns:
+          The images, and their distances (B,) in the norm of the attack: inf, and the clean image,
+          where none was found; 0 where the clean image is misclassified. An upper bound of the
+          least distance.
+
+        Raises:
+          TypeError, ValueError: as a call.
+        """
+        x, y = check_batch(x, y)
+        seed = randomness.as_seed(seed)
+        graph = compiled(self, model, x, seed, "closest")
+        check_values(x, y, graph.num_classes)
+        return graph.function(x, y, seed, tf.constant(1.0))
+
+    def _search(
+        self,
+        network: Network,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        seed: tf.Tensor,
+        scale: tf.Tensor,
+        enough: Callable[[tf.Tensor], tf.Tensor],
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The nearest misclassified images, or the last ones, and which are at most `enough` away.
+
+        `enough` is asked with whether this is the last iteration of all. The misclassified clean
+        images count as broken.
+        """
+        logits = network(x)
+        targets = min(self.targets, num_classes_of(logits) - 1) if self.targeted else 1
+        runs = targets * self.restarts
+        rows = {
+            "x": x,
+            "y": y,
+            "seed": randomness.each(seed, tf.shape(y)[0]),
+            "ranked": tf.math.top_k(logits, targets + 1).indices[:, 1:],
+            "point": x,
+            "x_adv": x,
+            "best": tf.fill(tf.shape(y), float("inf")),
+            "broken": tf.argmax(logits, axis=1, output_type=tf.int32) != y,
+        }
+        boundary_at = (
+            self._boundary_to_target(network) if self.targeted else self._boundary(network)
+        )
+
+        def start(run: tf.Tensor, rows: Rows) -> tf.Tensor:
+            if self.restarts == 1:
+                return rows["x"]
+            first = tf.equal(run % self.restarts, 0)
+            return tf.cond(first, lambda: rows["x"], lambda: self._random_start(run, rows, scale))
+
+        def step(k: tf.Tensor, rows: Rows) -> Rows:
+            x, y, run = rows["x"], rows["y"], k // self.steps
+            new = tf.equal(k % self.steps, 0)
+            point = tf.cond(new, lambda: start(run, rows), lambda: rows["point"])
+            target = tf.gather(rows["ranked"], run // self.restarts, axis=1)
+            point = self._move(x, point, *boundary_at(point, y, target))
+
+            wrong = tf.argmax(network(point), axis=1, output_type=tf.int32) != y
+            distance = self.ball.distance(point, x)
+            closer = wrong & (distance < rows["best"])
+            best = tf.where(closer, distance, rows["best"])
+            keep = tf.logical_not(closer) & tf.math.is_finite(best)
+            return {
+                **rows,
+                "x_adv": choose(keep, rows["x_adv"], point),
+                "best": best,
+                "point": choose(wrong, x + self.beta * (point - x), point),
+                "broken": best <= enough(tf.equal(k, runs * self.steps - 1)),
+            }
+
+        return on_survivors(step, rows, runs * self.steps)
+
+    def _move(
+        self, x: tf.Tensor, point: tf.Tensor, gradient: tf.Tensor, gap: tf.Tensor
+    ) -> tf.Tensor:
+        """The next point, from the gradient of z_t - z_y at this one and its value there."""
+        project = {"Linf": hyperplane.project_linf, "L2": hyperplane.project_l2}[self.norm]
+        w, pair = flat(gradient), tf.concat([point, x], axis=0)
+        gap_of_x = gap + tf.reduce_sum(w * flat(x - point), axis=1)
+        move = project(flat(pair), tf.concat([w, w], axis=0), tf.concat([gap, gap_of_x], axis=0))
+        length = self.ball.distance(move, tf.zeros_like(move))
+        of_point, of_x = tf.split(tf.maximum(length, 1e-8), 2)
+        alpha = per_image(tf.minimum(of_point / (of_point + of_x), self.alpha_max), x)
+        beyond_point, beyond_x = tf.split(pair + self.eta * tf.reshape(move, tf.shape(pair)), 2)
+        return tf.clip_by_value((1 - alpha) * beyond_point + alpha * beyond_x, 0.0, 1.0)
+
+    def _random_start(self, run: tf.Tensor, rows: Rows, scale: tf.Tensor) -> tf.Tensor:
+        """In a random direction, half as far as eps or the nearest image found so far."""
+        x = rows["x"]
+        draw = (
+            randomness.normal
+            if self.norm == "L2"
+            else functools.partial(randomness.uniform, low=-1.0, high=1.0)
+        )
+        direction = draw(randomness.fold(rows["seed"], run), tf.shape(x))
+        length = self.ball.distance(direction, tf.zeros_like(direction))
+        radius = 0.5 * tf.minimum(rows["best"], self.eps * scale)
+        return tf.clip_by_value(x + per_image(radius / length, x) * direction, 0.0, 1.0)
+
+    def _boundary_to_target(self, network: Network) -> BoundaryAt:
+        def gap(logits: tf.Tensor, y: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+            pick = functools.partial(tf.gather, logits, batch_dims=1)
+            return pick(target) - pick(y)
+
+        gradient_at = input_gradient(network, gap)
+        return lambda point, y, target: gradient_at(point, y, target)[:2]
+
+    def _boundary(self, network: Network) -> BoundaryAt:
+        """To the class, of all but y, whose boundary seems nearest: |gap| / dual norm of gradient.
+
+        One forward and C - 1 backwards, which are all in the graph.
+        """
+
+        # Not inlined for the reason that `input_gradient` gives.
+        @functools.partial(
+            tf.function, autograph=False, experimental_attributes={"_noinline": True}
+        )
+        def boundary_at(
+            point: tf.Tensor, y: tf.Tensor, target: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor]:
+            with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+                tape.watch(point)
+                logits = network(point)
+                classes = num_classes_of(logits)
+                pick = functools.partial(tf.gather, logits, batch_dims=1)
+                gaps = [pick((y + k) % classes) - pick(y) for k in range(1, classes)]
+            order = {"Linf": 1, "L2": 2}[self.norm]
+            best = tf.fill(tf.shape(y), float("inf")), tf.zeros_like(point), tf.zeros_like(gaps[0])
+            for gap in gaps:
+                gradient = tape.gradient(
+                    gap, point, unconnected_gradients=tf.UnconnectedGradients.ZERO
+                )
+                away = tf.abs(gap) / (1e-12 + tf.norm(flat(gradient), order, axis=1))
+                nearer = away < best[0]
+                best = (
+                    tf.minimum(away, best[0]),
+                    choose(nearer, gradient, best[1]),
+                    tf.where(nearer, gap, best[2]),
+                )
+            return best[1:]
+
+        return boundary_at

@@ -1,0 +1,88 @@
+"""A model as attacks see it: images to logits, input gradients, and a count of what they cost."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from robust_tf.models import forward
+
+Network = Callable[[tf.Tensor], tf.Tensor]
+GradientAt = Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
+
+
+def logits_of(model: Callable[..., Any], batch_norm: str) -> Network:
+    """`model` as a function from images to float32 logits, dropout off, in this mode."""
+    arguments = {"training": False} if isinstance(model, keras.layers.Layer) else {}
+
+    def network(x: tf.Tensor) -> tf.Tensor:
+        with forward.forward_mode(batch_norm=batch_norm):
+            return tf.cast(model(x, **arguments), tf.float32)
+
+    return network
+
+
+class Passes:
+    """How many images have gone through a model, forwards and backwards (int64 variables)."""
+
+    def __init__(self) -> None:
+        self.forwards, self.gradients = (
+            tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2)
+        )
+
+    def counting(self, network: Network) -> Network:
+        """`network`, each call and each gradient of which is counted, by number of images."""
+
+        @tf.custom_gradient
+        def count(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+            images = tf.shape(x, out_type=tf.int64)[0]
+            self.forwards.assign_add(images)
+
+            def back(upstream: tf.Tensor) -> tf.Tensor:
+                self.gradients.assign_add(images)
+                return upstream
+
+            return tf.identity(x), back
+
+        return lambda x: network(count(x))
+
+
+def num_classes_of(logits: tf.Tensor) -> int:
+    """The number of classes, which must be known when an attack is traced."""
+    if logits.shape[-1] is None:
+        raise ValueError(
+            "the model's number of classes is not known before it runs; set it: "
+            "tf.ensure_shape(logits, [None, classes])."
+        )
+    return int(logits.shape[-1])
+
+
+def input_gradient(network: Network, values: Callable[..., tf.Tensor]) -> GradientAt:
+    """(x, *arguments) -> (gradient, values, logits), at one forward and one backward pass.
+
+    Args:
+      network: images to logits (B, C).
+      values: (logits, *arguments) -> (B,), one value for each example; the arguments are tensors.
+
+    Returns:
+      To be made once, outside the loop. The gradient has the shape of x and is 0 where the values
+      do not depend on x.
+    """
+
+    # Not inlined: TensorFlow swaps in oneDNN's pooling gradient only where its walk over the graph
+    # meets the forward first, which in the cycle of a loop is a matter of luck. The other kernel is
+    # 30 times slower and then takes 40 % of the attack.
+    @functools.partial(tf.function, autograph=False, experimental_attributes={"_noinline": True})
+    def gradient_at(x: tf.Tensor, *arguments: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            logits = network(x)
+            value = values(logits, *arguments)
+        gradient = tape.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return gradient, value, logits
+
+    return gradient_at

@@ -1,0 +1,243 @@
+"""RayS: the nearest decision boundary on rays to the cube's corners, from predicted labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import gin
+import tensorflow as tf
+
+from robust_tf import compat
+from robust_tf.attacks.arguments import check_batch, check_values
+from robust_tf.attacks.base import Attack
+from robust_tf.attacks.compiled import compiled
+from robust_tf.attacks.network import Network
+from robust_tf.attacks.randomness import as_seed
+from robust_tf.attacks.survivors import Rows, on_survivors, per_image
+from robust_tf.attacks.threat import Linf, check_number
+from robust_tf.models.forward import check_batch_norm_mode
+
+Ask = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+class RaySResult(NamedTuple):
+    """What a search of decision radii finds, for each example.
+
+    x_adv: the closest misclassified image, the clean one where there is none.
+    distance: (B,) float32, L-inf norm of x_adv - x; 0 where x itself is misclassified, inf where no
+      misclassified image was found. The mean over a data set is its ADBD.
+    queries: (B,) int32, forwards that the search took, without the one of x.
+    """
+
+    x_adv: tf.Tensor
+    distance: tf.Tensor
+    queries: tf.Tensor
+
+
+@gin.configurable
+@compat.serializable
+@dataclasses.dataclass(frozen=True)
+class RayS(Attack):
+    """Looks for the closest misclassified image along rays to the corners {-1, +1}^n.
+
+    The best ray so far is tried with the signs of one block turned: first all n pixels (all
+    channels; the first channel comes first), then each half, each quarter, ..., each pixel, and
+    again. One query asks for the image at the best radius; if it is misclassified, the interval
+    from 0 to there is halved until it is not above `tolerance`, at one query each time, at least
+    once. It is deterministic.
+
+    `run` lets an example leave when an image inside the ball is misclassified, at the end of a
+    block; the others return their closest misclassified image, projected to the ball.
+    `decision_radius` lets none leave.
+
+    Args:
+      eps: radius of the L-inf ball; the leaderboard of RayS takes 0.031 on CIFAR-10.
+      queries: most forwards for an example, >= 1; the clean images cost one more. The leaderboard
+        takes 40,000.
+      norm: 'Linf'; there is no other.
+      tolerance: > 0, of the radius, which is measured in L2: ||x_adv - x||_2 before it is cut to
+        [0, 1], sqrt(n) times the L-inf distance.
+      batch_norm: mode of `robust_tf.models.BatchNormalization` in the attack: 'running' (default),
+        'batch' or 'training'.
+
+    Raises:
+      ValueError: an argument outside its range.
+
+    Source: Chen & Gu (2020) and their program RayS. The program looks at the limit of queries
+    between blocks and may pass it by a search; here it ends a search, and holds. Images that are
+    misclassified to begin with are not searched.
+    """
+
+    eps: float
+    queries: int = 10_000
+    norm: str = "Linf"
+    tolerance: float = 1e-3
+    batch_norm: str = "running"
+    black_box: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.norm != "Linf":
+            raise ValueError(
+                f"RayS(norm={self.norm!r}): must be 'Linf', the only norm in which the corners of "
+                "the cube are the farthest points; use Square or FAB for L2."
+            )
+        Linf(self.eps)
+        if not isinstance(self.queries, int) or isinstance(self.queries, bool) or self.queries < 1:
+            raise ValueError(f"queries={self.queries!r}: must be an integer >= 1.")
+        check_number("RayS", "tolerance", self.tolerance, 0.0, "the program uses 0.001", True)
+        check_batch_norm_mode(self.batch_norm)
+
+    def run(
+        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+    ) -> tf.Tensor:
+        threat = Linf(self.eps)
+        bounds = threat.bounds(x, scale)
+
+        def step(_: tf.Tensor, rows: Rows) -> Rows:
+            rows = self._one_block(network, rows)
+            within = (rows["x_adv"] >= rows["low"]) & (rows["x_adv"] <= rows["high"])
+            broken = tf.reduce_all(within, axis=range(1, x.shape.rank)) & _found(rows)
+            # Those out of queries leave too, with what they have.
+            return {**rows, "broken": broken | (rows["queries"] >= self.queries)}
+
+        rows = {**_initial(network, x, y), "low": bounds.low, "high": bounds.high}
+        x_adv, _ = on_survivors(step, rows, self.queries, share=0.0)
+        return threat.project(x_adv, bounds)
+
+    def decision_radius(self, model: Any, x: Any, y: Any, queries: int | None = None) -> RaySResult:
+        """How far each image is from its closest misclassified one, as far as RayS can tell.
+
+        An upper bound of the true L-inf distance, for the average decision boundary distance
+        (ADBD). eps plays no part. Compiled once for this model and shape of image; not for use
+        inside a `tf.function`.
+
+        Args:
+          model: Keras model or any callable from images (B, H, W, C) to logits (B, C).
+          x: float32 images in [0, 1].
+          y: integer labels (B,).
+          queries: most forwards for an example, `self.queries` by default.
+
+        Raises:
+          TypeError, ValueError: as in a call of the attack.
+        """
+        attack = self if queries is None else dataclasses.replace(self, queries=queries)
+        x, y = check_batch(x, y)
+        seed = as_seed(0)
+        graph = compiled(attack, model, x, seed, "_to_the_end")
+        check_values(x, y, graph.num_classes)
+        return graph.function(x, y, seed, tf.constant(1.0))
+
+    def _to_the_end(
+        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+    ) -> RaySResult:
+        """All queries of all examples; graph code like `run`."""
+        rows = tf.while_loop(
+            lambda rows: tf.reduce_any(self._open(rows)),
+            lambda rows: (self._one_block(network, rows),),
+            (_initial(network, x, y),),
+            parallel_iterations=1,
+        )[0]
+        distance = Linf(self.eps).distance(rows["x_adv"], x)
+        known = rows["broken"] | _found(rows)
+        return RaySResult(rows["x_adv"], tf.where(known, distance, float("inf")), rows["queries"])
+
+    def _open(self, rows: Rows) -> tf.Tensor:
+        return ~rows["broken"] & (rows["queries"] < self.queries)
+
+    def _one_block(self, network: Network, rows: Rows) -> Rows:
+        """The next block turned, for the rows that are open."""
+        x, y, radius = rows["x"], rows["y"], rows["radius"]
+        size = tf.reduce_prod(tf.shape(x)[1:])
+        end = tf.minimum(rows["first"] + rows["length"], size)
+        number = _numbered(x)
+        turned = (number >= per_image(rows["first"], x)) & (number < per_image(end, x))
+        sign = tf.where(turned, -rows["sign"], rows["sign"])
+
+        def ask(which: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
+            """(n,): whether the image at this radius is misclassified; False where not asked."""
+            index = tf.where(which)
+            own = index[:, 0]
+            image = _along(tf.gather(x, own), tf.gather(sign, own), tf.gather(at, own))
+            predicted = tf.argmax(network(image), axis=1, output_type=tf.int32)
+            wrong = tf.not_equal(predicted, tf.gather(y, own))
+            return tf.tensor_scatter_nd_update(tf.zeros_like(which), index, wrong)
+
+        asked = self._open(rows)
+        hit, queries = ask(asked, radius), rows["queries"] + tf.cast(asked, tf.int32)
+        # sqrt(size) reaches the corner of the cube from any image, as infinity does.
+        reach = tf.where(hit, tf.minimum(radius, tf.sqrt(tf.cast(size, tf.float32))), radius)
+        reach, queries = self._nearest(ask, hit, reach, queries)
+        closer = reach < radius
+        image, last = per_image(closer, x), tf.equal(end, size)
+        return {
+            **rows,
+            "x_adv": tf.where(image, _along(x, sign, reach), rows["x_adv"]),
+            "sign": tf.where(image, sign, rows["sign"]),
+            "radius": tf.where(closer, reach, radius),
+            "queries": queries,
+            "first": tf.where(last, 0, end),
+            # Half of a block is half, rounded up, so that this is ceil(size / 2^level).
+            "length": tf.where(last, (rows["length"] + 1) // 2, rows["length"]),
+        }
+
+    def _nearest(
+        self, ask: Ask, hit: tf.Tensor, reach: tf.Tensor, queries: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """By bisection, where `hit`: a shorter radius that is misclassified; and the queries."""
+
+        def halve(going: tf.Tensor, low: tf.Tensor, high: tf.Tensor, queries: tf.Tensor) -> tuple:
+            middle = (low + high) / 2
+            wrong = ask(going, middle)
+            high = tf.where(wrong, middle, high)
+            low = tf.where(going & ~wrong, middle, low)
+            queries += tf.cast(going, tf.int32)
+            return (
+                going & (high - low > self.tolerance) & (queries < self.queries),
+                low,
+                high,
+                queries,
+            )
+
+        start = hit & (queries < self.queries), tf.zeros_like(reach), reach, queries
+        _, _, high, queries = tf.while_loop(
+            lambda going, *_: tf.reduce_any(going), halve, start, parallel_iterations=1
+        )
+        return high, queries
+
+
+def _initial(network: Network, x: tf.Tensor, y: tf.Tensor) -> Rows:
+    """Nothing found yet, in the direction of all ones."""
+    number = tf.zeros_like(y)
+    return {
+        "x": x,
+        "y": y,
+        "x_adv": x,
+        "broken": tf.not_equal(tf.argmax(network(x), axis=1, output_type=tf.int32), y),
+        "sign": tf.ones_like(x),
+        "radius": tf.zeros(tf.shape(y)) + float("inf"),
+        "queries": number,
+        "first": number,
+        "length": number + tf.reduce_prod(tf.shape(x)[1:]),
+    }
+
+
+def _found(rows: Rows) -> tf.Tensor:
+    return tf.math.is_finite(rows["radius"])
+
+
+def _numbered(x: tf.Tensor) -> tf.Tensor:
+    """int32, of the shape of one image: 0, 1, ... along columns, then rows, then channels."""
+    shape = tf.shape(x)[1:]
+    number = tf.range(tf.reduce_prod(shape))
+    if x.shape.rank != 4:
+        return tf.reshape(number, shape)
+    channels_first = tf.reshape(number, tf.gather(shape, [2, 0, 1]))
+    return tf.ensure_shape(tf.transpose(channels_first, [1, 2, 0]), x.shape[1:])
+
+
+def _along(x: tf.Tensor, sign: tf.Tensor, radius: tf.Tensor) -> tf.Tensor:
+    """The image at this L2 distance along each ray, cut to [0, 1]."""
+    size = tf.cast(tf.reduce_prod(tf.shape(x)[1:]), tf.float32)
+    return tf.clip_by_value(x + per_image(radius, x) * (sign / tf.sqrt(size)), 0.0, 1.0)

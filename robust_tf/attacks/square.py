@@ -1,0 +1,167 @@
+"""Square Attack: random search by squares that shrink, from scores alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import gin
+import numpy as np
+import tensorflow as tf
+
+from robust_tf import compat
+from robust_tf.attacks.base import Attack
+from robust_tf.attacks.network import Network
+from robust_tf.attacks.objectives import margin
+from robust_tf.attacks.presets import threat
+from robust_tf.attacks.randomness import each, fold, uniform
+from robust_tf.attacks.square_moves import Bumps, Moves, Stripes
+from robust_tf.attacks.survivors import Rows, choose, on_survivors
+from robust_tf.models.forward import check_batch_norm_mode
+
+_BLOCK = 500  # queries, for which random numbers are drawn together
+_HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # iterations
+
+
+@gin.configurable
+@compat.serializable
+@dataclasses.dataclass(frozen=True)
+class Square(Attack):
+    """Random search on the margin z_y - max_{j != y} z_j, without gradients.
+
+    L-inf: starts at vertical stripes of +-eps; each query sets a square of the best image so far to
+    +-eps, one sign for each channel. L2: starts at a grid of bumps; each query moves the mass of
+    one square into another. The query is accepted if the margin falls or the image is
+    misclassified. The squares cover a share p of the image, which falls from `p_init` by halves.
+
+    A query is one forward of one image; a restart has `queries` of them, the first of which is the
+    start's. The clean images cost one more. An example leaves with the first image that is
+    misclassified; one that is never broken keeps the image of the lowest margin. Random numbers are
+    drawn for 500 queries together, which takes 2000 * (2 + channels) bytes for each example of a
+    batch (L2: 2000 * (5 + channels)).
+
+    Images of shape (H, W, C), of any sides; (H, W) and vectors (n,) are taken as (H, W, 1) and
+    (n, 1, 1).
+
+    Args:
+      eps: radius of the ball.
+      queries: in each restart, >= 1.
+      p_init: in (0, 1], share of the image that the first squares cover.
+      norm: 'Linf' or 'L2'.
+      restarts: number of runs from fresh starts, >= 1, each on what the ones before left standing.
+      batch_norm: mode of `robust_tf.models.BatchNormalization` in the attack: 'running' (default),
+        'batch' or 'training'.
+      rescale_schedule: stretches the schedule of p, made for 10,000 queries, to `queries`. False
+        (default) as in AutoAttack.
+
+    Raises:
+      ValueError: an argument outside its range, images of more than three axes.
+
+    Source: Andriushchenko et al. (2020) and AutoAttack's program. Here squares and signs are drawn
+    for each example, which the program shares in a batch, and a square may touch each border, as in
+    the paper; the program leaves the last row and column out. For L2, the mass of two squares is
+    that of each channel, as in the paper's Algorithm 3; AutoAttack's program adds up the channels.
+    The program counts its start apart from `queries`.
+    """
+
+    eps: float
+    queries: int = 5000
+    p_init: float = 0.8
+    norm: str = "Linf"
+    restarts: int = 1
+    batch_norm: str = "running"
+    rescale_schedule: bool = False
+    black_box: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        threat(self.norm, self.eps)
+        for name in ("queries", "restarts"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name}={value!r}: must be an integer >= 1.")
+        if not 0 < self.p_init <= 1:
+            raise ValueError(f"p_init={self.p_init!r}: must be in (0, 1]; the paper uses 0.8.")
+        check_batch_norm_mode(self.batch_norm)
+
+    def run(
+        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+    ) -> tf.Tensor:
+        shape = _image_shape(x)
+        bounds = threat(self.norm, self.eps).bounds(tf.reshape(x, [-1, *shape]), scale)
+        areas = self._shares() * shape[0] * shape[1]
+        moves: Moves = {"Linf": Stripes, "L2": Bumps}[self.norm](shape, areas)
+        block = min(self.queries, _BLOCK)
+        draws = math.ceil(self.queries / block) + 1  # of a restart; the last is for its start
+
+        def judge(images: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            logits = network(tf.reshape(images, [-1, *x.shape[1:]]))
+            wrong = tf.not_equal(tf.argmax(logits, axis=1, output_type=tf.int32), y)
+            return margin(logits, y), wrong
+
+        def numbers(rows: Rows, draw: tf.Tensor, shape: list[int]) -> tf.Tensor:
+            return uniform(fold(rows["seed"], draw), [tf.shape(rows["y"])[0], *shape])
+
+        def step(k: tf.Tensor, rows: Rows) -> Rows:
+            restart, query = k // self.queries, k % self.queries
+            first, draw = tf.equal(query, 0), restart * draws + query // block
+            drawn = tf.cond(
+                tf.equal(query % block, 0),
+                lambda: numbers(rows, draw, [block, moves.numbers]),
+                lambda: rows["numbers"],
+            )
+            own = bounds._replace(**{name: rows[name] for name in per_example})
+            image = tf.cond(
+                first,
+                lambda: moves.start(
+                    numbers(rows, restart * draws + draws - 1, [moves.start_numbers]), own
+                ),
+                lambda: moves.candidate(drawn[:, query % block], query - 1, rows["image"], own),
+            )
+            lead, broken = judge(image, rows["y"])
+            take = first | broken | (lead < rows["image_lead"])
+            best = broken | (lead < rows["lead"])
+            return {
+                **rows,
+                "numbers": drawn,
+                "image": choose(take, image, rows["image"]),
+                "image_lead": tf.where(take, lead, rows["image_lead"]),
+                "x_adv": choose(best, image, rows["x_adv"]),
+                "lead": tf.where(best, lead, rows["lead"]),
+                "broken": broken,
+            }
+
+        # Those of the bounds that belong to one example each leave with it.
+        per_example = {name: value for name, value in bounds._asdict().items() if value.shape.rank}
+        lead, broken = judge(bounds.center, y)
+        rows = {
+            **per_example,
+            "y": y,
+            "seed": each(seed, tf.shape(y)[0]),
+            "numbers": tf.zeros([tf.shape(y)[0], block, moves.numbers]),
+            "image": bounds.center,
+            "image_lead": lead,
+            "x_adv": bounds.center,
+            "lead": lead,
+            "broken": broken,
+        }
+        x_adv = on_survivors(step, rows, self.restarts * self.queries, share=0.0)[0]
+        return tf.reshape(x_adv, tf.shape(x))
+
+    def _shares(self) -> np.ndarray:
+        """Of the image that the square of each query covers, after the start's."""
+        stretch = 10_000 / self.queries if self.rescale_schedule else 1
+        iterations = np.floor(np.arange(max(self.queries - 1, 1)) * stretch)
+        return self.p_init / 2.0 ** np.searchsorted(_HALVED_AFTER, iterations)
+
+
+def _image_shape(x: tf.Tensor) -> tuple[int, int, int]:
+    """H, W, C, of which (H, W) lacks the last and (n,) the last two."""
+    axes = tuple(x.shape[1:])
+    if len(axes) > 3 or None in axes:
+        raise ValueError(
+            f"Square: images of shape {axes}; expected (H, W, C), (H, W) or (n,), sizes known: "
+            "reshape them before the attack, and back in the model."
+        )
+    height, width, channels = (*axes, 1, 1)[:3]
+    return height, width, channels

@@ -1,0 +1,101 @@
+"""Transfer: adversarial images made on one network, shown to another."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import gin
+import keras
+import tensorflow as tf
+
+from robust_tf import compat
+from robust_tf.attacks.base import Attack
+from robust_tf.attacks.network import Network, logits_of
+
+
+@gin.configurable
+@compat.serializable
+@dataclasses.dataclass(frozen=True)
+class Transfer(Attack):
+    """Runs `attack` on `source` and gives the images to whatever model is attacked.
+
+    The model attacked is not asked anything: neither its gradients nor its scores play a part, so
+    that a defence cannot hide from it. It costs what `attack` costs, on `source`.
+
+    Black-box protocol of the ATLD paper (tables 3 and 6): FGSM, PGD-20 and CW-20 of eps 8 / 255
+    on sources trained without defence, by PGD, by Feature Scattering and by ATLD, each against
+    every defence:
+
+        Transfer(PGD(eps=8 / 255, step_size=2 / 255, steps=20), source)
+
+    Attacks such as APGD, FAB and Square leave an example as soon as the source is wrong about it,
+    barely across the source's boundary; those that go on, such as PGD, transfer better.
+
+    Args:
+      attack: any attack; its ball and its batch-normalisation mode are this one's.
+      source: Keras model or any callable from images (B, H, W, C) to logits, of the same classes as
+        the model attacked. Two Transfers are equal if their sources are one object.
+
+    A config holds the architecture of a Keras source, not its weights, and no other source at all;
+    it says which one it was.
+    """
+
+    attack: Attack
+    source: Callable[..., Any]
+    black_box: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.attack, Attack):
+            raise ValueError(
+                f"attack={self.attack!r}: must be an attack, such as PGD(eps, step_size, steps)."
+            )
+        if not callable(self.source):
+            raise ValueError(
+                f"source={self.source!r}: must be a Keras model or a callable from images to "
+                "logits; load a file first, by keras.saving.load_model(path)."
+            )
+
+    @property
+    def batch_norm(self) -> str:  # type: ignore[override]
+        """Of the attack; it is the source's layers that it concerns."""
+        return self.attack.batch_norm
+
+    def run(
+        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+    ) -> tf.Tensor:
+        return self.attack.run(logits_of(self.source, self.attack.batch_norm), x, y, seed, scale)
+
+    def notes(self, num_classes: int) -> list[str]:
+        return self.attack.notes(num_classes)
+
+    def get_config(self) -> dict[str, Any]:
+        """For result files: of a source that is no Keras model, a sentence that names it."""
+        if isinstance(self.source, keras.Model):
+            source = compat.serialize(self.source)
+        else:
+            name = getattr(self.source, "__qualname__", type(self.source).__qualname__)
+            source = f"{self.source.__module__}.{name}, which cannot be stored"
+        return {"attack": compat.serialize(self.attack), "source": source}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Transfer:
+        """The attack at a source of the same architecture, without its weights.
+
+        Raises:
+          ValueError: the source was no Keras model.
+        """
+        source = compat.deserialize(config["source"])
+        if isinstance(source, str):
+            raise ValueError(
+                f"Transfer: its source was {source}; build it again: Transfer(attack, source)."
+            )
+        if isinstance(config["source"], dict):
+            warnings.warn(
+                f"Transfer: its source {source.name!r} has fresh weights, since a config holds "
+                "none; load them before use.",
+                stacklevel=2,
+            )
+        return cls(compat.deserialize(config["attack"]), source)

@@ -1,0 +1,121 @@
+"""What an evaluation leaves on disk as it goes: verdicts to continue from, adversarial images."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from robust_tf import files
+
+
+class Record:
+    """Finished pieces of an evaluation, each a piece of JSON under a key, in one file.
+
+    Args:
+      path: of the file; None keeps nothing. A file of the same evaluation is continued.
+      images: folder for the adversarial images, or None. See `load_adversarial`.
+
+    Raises:
+      FileError: a path that cannot be written.
+    """
+
+    def __init__(self, path: str | None = None, images: str | None = None):
+        self.path, self.images = path, images
+        self._identity: Any = None
+        self._pieces: dict[str, Any] = {}
+        self._written = 0.0
+        if path:
+            files.check_writable(path)
+        if images:
+            files.check_writable(os.path.join(images, "part.npz"))
+
+    def open(self, identity: dict[str, Any]) -> int:
+        """Reads what is there; the number of pieces found.
+
+        Raises:
+          ValueError: the file belongs to another evaluation.
+        """
+        self._identity = identity
+        if not self.path or not files.exists(self.path):
+            return 0
+        found = files.read_json(self.path)
+        if not isinstance(found, dict) or "pieces" not in found:
+            raise ValueError(f"{self.path} is not the record of an evaluation; delete it.")
+        changed = sorted(
+            name
+            for name in {*identity, *found["identity"]}
+            if identity.get(name) != found["identity"].get(name)
+        )
+        if changed:
+            raise ValueError(
+                f"{self.path} holds an unfinished evaluation that differs in {', '.join(changed)}; "
+                "delete it, or choose another output."
+            )
+        self._pieces = found["pieces"]
+        return len(self._pieces)
+
+    def get(self, key: str) -> Any:
+        """The piece of this key, or None."""
+        return self._pieces.get(key)
+
+    def put(self, key: str, piece: Any) -> None:
+        """Keeps a piece; the file is written every few seconds."""
+        self._pieces[key] = piece
+        if time.monotonic() - self._written > 5:
+            self.save()
+
+    def save(self) -> None:
+        """Writes all pieces, whole or not at all."""
+        if self.path and self._identity is not None:
+            files.write_json(self.path, {"identity": self._identity, "pieces": self._pieces})
+        self._written = time.monotonic()
+
+    def close(self) -> None:
+        """Deletes the file: the evaluation has a result."""
+        if self.path:
+            files.remove(self.path)
+
+    def keep_images(self, attack: str, key: str, numbers: np.ndarray, x_adv: np.ndarray) -> None:
+        """Writes adversarial images (n, ...) of the examples with these numbers."""
+        if not self.images or not len(numbers):
+            return
+        name = re.sub(r"[^\w.=-]+", "_", key)
+        path = os.path.join(self.images, re.sub(r"[^\w.=-]+", "_", attack), f"{name}.npz")
+        content = io.BytesIO()
+        np.savez_compressed(content, numbers=numbers, images=x_adv)
+        with files.atomic(path) as temporary, tf.io.gfile.GFile(temporary, "wb") as file:
+            file.write(content.getvalue())
+
+
+def load_adversarial(folder: str | os.PathLike[str], attack: str) -> tuple[np.ndarray, np.ndarray]:
+    """The adversarial images that an evaluation wrote, to the bit.
+
+    Args:
+      folder: that was given to the evaluation.
+      attack: name of the attack in its result.
+
+    Returns:
+      numbers int32 (n,), rising, and images float32 (n, ...): of each example that was classified
+      correctly, the image that broke it, or else the last one tried.
+
+    Raises:
+      FileError: nothing of this attack is there.
+    """
+    place = os.path.join(os.fspath(folder), re.sub(r"[^\w.=-]+", "_", attack))
+    paths = sorted(tf.io.gfile.glob(os.path.join(place, "*.npz")))
+    if not paths:
+        raise files.FileError(f"there are no adversarial images of {attack!r} in {folder}.")
+    numbers, images = [], []
+    for path in paths:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            part = np.load(io.BytesIO(file.read()), allow_pickle=False)
+            numbers.append(part["numbers"])
+            images.append(part["images"])
+    order = np.argsort(np.concatenate(numbers), kind="stable")
+    return np.concatenate(numbers)[order], np.concatenate(images)[order]

@@ -1,0 +1,106 @@
+"""The model of an evaluation: who searches, who judges, and does it take these images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from robust_tf.attacks.arguments import check_logits
+from robust_tf.attacks.network import logits_of
+from robust_tf.evaluation.precision import copy_in
+
+
+class Subject:
+    """A model under evaluation.
+
+    Args:
+      model: Keras model or callable, images (B, ...) to logits (B, C).
+      x: a few of the images, float32 in [0, 1].
+      search_dtype: see `Protocol`.
+
+    Attributes:
+      model: judges. search: what attacks work on, the same model or a copy in bfloat16.
+      num_classes: of the model.
+      fingerprint: of its weights, where it is a Keras model.
+
+    Raises:
+      ValueError: the model does not take such images, or does not give two logits or more.
+    """
+
+    def __init__(self, model: Callable[..., Any], x: tf.Tensor, search_dtype: str | None = None):
+        _check_image_shape(model, tuple(x.shape[1:]))
+        self.num_classes = check_logits(_logits(model, x))
+        if self.num_classes < 2:
+            raise ValueError("the model has one logit; expected one for each class, two or more.")
+        self.fingerprint = _fingerprint(model)
+        self.model = model if search_dtype is None else copy_in(model, "float32")
+        self.search = copy_in(model, "bfloat16") if search_dtype == "bfloat16" else self.model
+        self.predict = _predictor(self.model, x.shape[1:])
+        self._claim = _predictor(self.search, x.shape[1:]) if self.searches else self.predict
+
+    @property
+    def searches(self) -> bool:
+        """Whether attacks work on another model than the one that judges."""
+        return self.search is not self.model
+
+    def agrees(self, x: Any, labels: np.ndarray) -> np.ndarray:
+        """Whether the model that attacks work on gives these labels, bool (B,)."""
+        return self._claim(x).numpy() == labels
+
+
+def _logits(model: Callable[..., Any], x: tf.Tensor) -> tf.Tensor:
+    """The model's first word, or what keeps it from speaking."""
+    try:
+        return logits_of(model, "running")(x)
+    except Exception as error:  # a model may raise anything
+        line = (str(error).strip().splitlines() or [""])[0]
+        raise ValueError(
+            f"the model fails on float32 images of shape {tuple(x.shape)}: "
+            f"{type(error).__name__}: {line}. Does it take such images, with this many channels?"
+        ) from error
+
+
+def _predictor(model: Callable[..., Any], shape: tuple[int, ...]) -> Callable[..., tf.Tensor]:
+    """Compiled: images (B, ...) -> predicted class (B,), -1 where a logit is not a number."""
+    network = logits_of(model, "running")
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *shape], tf.float32)])
+    def predict(x: tf.Tensor) -> tf.Tensor:
+        logits = network(x)
+        broken = tf.reduce_any(tf.math.is_nan(logits), axis=1)
+        return tf.where(broken, -1, tf.argmax(logits, axis=1, output_type=tf.int32))
+
+    return predict
+
+
+def _check_image_shape(model: Any, shape: tuple[int, ...]) -> None:
+    """Raises where the model says that it takes images of another shape."""
+    network = getattr(model, "network", model)
+    expected = getattr(network, "image_shape", None)
+    if expected is None and isinstance(getattr(network, "input_shape", None), tuple):
+        expected = network.input_shape[1:]
+    if expected is None:
+        return
+    fits = len(expected) == len(shape) and all(
+        want in (None, have) for want, have in zip(expected, shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"the model takes images of shape {tuple(expected)}, these are {tuple(shape)}: "
+            "is this the dataset that it was trained on?"
+        )
+
+
+def _fingerprint(model: Any) -> str | None:
+    """16 hex digits of SHA-256 over the weights of a Keras model."""
+    if not isinstance(model, keras.Model):
+        return None
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight).data)
+    return digest.hexdigest()[:16]
