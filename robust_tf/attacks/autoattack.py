@@ -62,21 +62,27 @@ class AutoAttack(Attack):
 
     def stages(self) -> Iterator[tuple[str, Attack]]:
         ball: dict[str, Any] = {"eps": self.eps, "norm": self.norm, "batch_norm": self.batch_norm}
+        # Everything is said here: a default that a recipe has bound would no longer be AutoAttack.
+        ascent: dict[str, Any] = {**ball, "steps": 100, "rho": 0.75}
+        fab: dict[str, Any] = {**ball, "steps": 100, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9}
+        apgd_t = APGDTargeted(**ascent, targets=9, restarts=1, eot=1)
+        fab_t = FAB(**fab, targeted=True, targets=9, restarts=1)
+        square = Square(**ball, queries=5000, p_init=0.8, restarts=1, rescale_schedule=False)
         if self.version == "rand":
-            yield "APGD-CE", APGD(**ball, loss="ce", eot=20)
-            yield "APGD-DLR", APGD(**ball, loss="dlr", eot=20)
+            yield "APGD-CE", APGD(**ascent, loss="ce", restarts=1, eot=20)
+            yield "APGD-DLR", APGD(**ascent, loss="dlr", restarts=1, eot=20)
         elif self.version == "plus":
-            yield "APGD-CE", APGD(**ball, loss="ce", restarts=5)
-            yield "APGD-DLR", APGD(**ball, loss="dlr", restarts=5)
-            yield "FAB", FAB(**ball, targeted=False, restarts=5)
-            yield "Square", Square(**ball)
-            yield "APGD-T", APGDTargeted(**ball)
-            yield "FAB-T", FAB(**ball)
+            yield "APGD-CE", APGD(**ascent, loss="ce", restarts=5, eot=1)
+            yield "APGD-DLR", APGD(**ascent, loss="dlr", restarts=5, eot=1)
+            yield "FAB", FAB(**fab, targeted=False, targets=9, restarts=5)
+            yield "Square", square
+            yield "APGD-T", apgd_t
+            yield "FAB-T", fab_t
         else:
-            yield "APGD-CE", APGD(**ball, loss="ce")
-            yield "APGD-T", APGDTargeted(**ball)
-            yield "FAB-T", FAB(**ball)
-            yield "Square", Square(**ball)
+            yield "APGD-CE", APGD(**ascent, loss="ce", restarts=1, eot=1)
+            yield "APGD-T", apgd_t
+            yield "FAB-T", fab_t
+            yield "Square", square
 
     def notes(self, num_classes: int) -> list[str]:
         return [

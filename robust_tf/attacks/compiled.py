@@ -42,7 +42,13 @@ def compiled(
     """
     bound = isinstance(model, types.MethodType)
     owner, name = (model.__self__, model.__name__) if bound else (model, "")
-    traces = _CACHE.setdefault(owner, {})
+    try:
+        traces = _CACHE.setdefault(owner, {})
+    except TypeError as error:
+        raise TypeError(
+            f"the model, a {type(owner).__name__}, cannot be remembered ({error}); give "
+            "lambda x: model(x)."
+        ) from error
     key = name, attack, method, tuple(x.shape[1:]), seed.shape.rank
     if key not in traces:
         num_classes = check_logits(logits_of(model, "running")(x[:64]))

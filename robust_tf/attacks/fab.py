@@ -15,7 +15,7 @@ from robust_tf.attacks import hyperplane, randomness
 from robust_tf.attacks.arguments import check_batch, check_values
 from robust_tf.attacks.base import Attack
 from robust_tf.attacks.compiled import compiled
-from robust_tf.attacks.network import Network, input_gradient, num_classes_of
+from robust_tf.attacks.network import Network, finite, input_gradient, num_classes_of
 from robust_tf.attacks.presets import threat
 from robust_tf.attacks.survivors import Rows, choose, on_survivors, per_image
 from robust_tf.attacks.threat import Threat, check_number, flat
@@ -268,6 +268,7 @@ class FAB(Attack):
                     gap, point, unconnected_gradients=tf.UnconnectedGradients.ZERO
                 )
                 away = tf.abs(gap) / (1e-12 + tf.norm(flat(gradient), order, axis=1))
+                gradient = finite(gradient)
                 nearer = away < best[0]
                 best = (
                     tf.minimum(away, best[0]),

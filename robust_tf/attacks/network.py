@@ -61,6 +61,11 @@ def num_classes_of(logits: tf.Tensor) -> int:
     return int(logits.shape[-1])
 
 
+def finite(gradient: tf.Tensor) -> tf.Tensor:
+    """The gradient, 0 where it is not a number: one such pixel would end up in the image."""
+    return tf.where(tf.math.is_finite(gradient), gradient, tf.zeros_like(gradient))
+
+
 def input_gradient(network: Network, values: Callable[..., tf.Tensor]) -> GradientAt:
     """(x, *arguments) -> (gradient, values, logits), at one forward and one backward pass.
 
@@ -83,6 +88,6 @@ def input_gradient(network: Network, values: Callable[..., tf.Tensor]) -> Gradie
             logits = network(x)
             value = values(logits, *arguments)
         gradient = tape.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return gradient, value, logits
+        return finite(gradient), value, logits
 
     return gradient_at

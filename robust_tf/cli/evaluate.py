@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     attacks, settings = _attacks(options, summary)
     protocol = _protocol(options, settings)
     partial = f"{options.output}.partial" if options.output else None
-    record = evaluation.Record(partial, options.save_adversarial)
+    record = evaluation.Record(partial, options.save_adversarial, options.run_dir or options.model)
     model = _model(options)
     data, provenance = _data(options, summary)
     split = getattr(data, options.split)
@@ -153,8 +153,8 @@ def _merge(options: argparse.Namespace) -> int:
     for path, report in zip(options.merge, reports, strict=True):
         if not isinstance(report, dict) or "evaluation" not in report:
             raise UserError(f"{path} is not a result of evaluate.")
-        if any(report.get(key) != reports[0].get(key) for key in ("run_dir", "model", "data")):
-            raise UserError(f"{path} is of another model or other data than {options.merge[0]}.")
+        if report.get("data") != reports[0].get("data"):
+            raise UserError(f"{path} is of other data than {options.merge[0]}.")
     parts = [evaluation.Evaluation.from_json(report["evaluation"]) for report in reports]
     result = evaluation.merge(parts)
     print(result.table())

@@ -21,7 +21,7 @@ from robust_tf.evaluation.progress import Progress
 from robust_tf.evaluation.protocol import Examples, Protocol, choose
 from robust_tf.evaluation.record import Record
 from robust_tf.evaluation.results import Evaluation, Outcome
-from robust_tf.evaluation.spec import as_attacks, eps_of, norm_of
+from robust_tf.evaluation.spec import as_attacks, check_aim, eps_of, norm_of
 from robust_tf.evaluation.subject import Subject
 from robust_tf.version import __version__
 
@@ -67,14 +67,14 @@ def evaluate(
     examples = choose(split, settings)
     named = as_attacks(attacks)
     for name, attack in named.items():
-        _check_aim(name, attack)
+        check_aim(name, attack)
         if eps_of(attack) == 0:
             raise ValueError(f"{name}: eps is 0, which leaves nothing to attack; give eps > 0.")
     first = examples.pixels(np.arange(min(64, settings.batch_size, len(examples))))
     subject = Subject(model, first, settings.search_dtype)
     check_values(first, examples.labels, subject.num_classes)
     run = _Run(subject, examples, settings, record or Record(), progress)
-    run.record.open(run.identity(named))
+    run.record.open(run.settings(named))
     try:
         natural = run.natural()
         flags = run.inspect(named) if settings.checks else []
@@ -112,6 +112,7 @@ class _Run:
         return {
             **protocol,
             "total_examples": self.examples.total,
+            "model": self.subject.fingerprint,
             "num_classes": self.subject.num_classes,
             "data_hash": self.examples.fingerprint,
             "versions": {
@@ -119,36 +120,39 @@ class _Run:
                 "tensorflow": tf.__version__,
                 "keras": keras.__version__,
             },
-            "eps": {name: eps_of(attack) for name, attack in attacks.items()},
+            "balls": {n: [norm_of(attack), eps_of(attack)] for n, attack in attacks.items()},
             "attacks": {name: compat.serialize(attack) for name, attack in attacks.items()},
         }
 
-    def identity(self, attacks: dict[str, Attack]) -> dict[str, Any]:
-        """What must be the same for an evaluation to be continued."""
-        return {**self.settings(attacks), "model": self.subject.fingerprint}
-
     def natural(self) -> np.ndarray:
-        """Whether each clean image is classified correctly."""
+        """Whether each clean image is classified correctly; what is kept goes by this verdict."""
         right = np.zeros(len(self.examples), bool)
-        for part in self._chunks(np.arange(len(self.examples))):
-            right[part] = self._stands(self.examples.pixels(part), part)
+        known = self.record.get("natural")
+        if known is None:
+            for part in self._chunks(np.arange(len(self.examples))):
+                right[part] = self._stands(self.examples.pixels(part), part)
+            self.record.put("natural", np.flatnonzero(right).tolist())
+        else:
+            right[known] = True
         return right
 
     def inspect(self, attacks: dict[str, Attack]) -> list[checks.Flag]:
         """Signs of masked gradients, looked for on a few images before the attacks."""
-        balls = [(eps_of(attack), norm_of(attack)) for attack in attacks.values() if eps_of(attack)]
+        balls = [(norm_of(attack), eps_of(attack)) for attack in attacks.values() if eps_of(attack)]
         if not balls:
             return []
-        eps, norm = max(balls)  # type: ignore[type-var]
+        norm = balls[0][0]
+        eps = max(radius for its_norm, radius in balls if radius and its_norm == norm)
         sample = np.arange(min(64, len(self.examples)))
         x, y = self.examples.pixels(sample), self.examples.labels[sample]
-        return checks.inspect(self.subject.model, x, y, eps, norm, self.protocol.seed)  # type: ignore[arg-type]
+        return checks.inspect(self.subject.model, x, y, eps, norm, self.protocol.seed)
 
     def review(self, natural: np.ndarray, attacks: dict[str, Attack]) -> list[checks.Flag]:
-        """Signs of masked gradients in the verdicts; attacks of one eps are compared."""
+        """Signs of masked gradients in the verdicts; attacks in one ball are compared."""
         found: dict[str, checks.Flag] = {}
-        for eps in {eps_of(stage): None for stage in self.stage_attacks.values()}:
-            group = {n: stage for n, stage in self.stage_attacks.items() if eps_of(stage) == eps}
+        balls = {n: (norm_of(stage), eps_of(stage)) for n, stage in self.stage_attacks.items()}
+        for ball in dict.fromkeys(balls.values()):
+            group = {n: self.stage_attacks[n] for n in balls if balls[n] == ball}
             verdicts = {n: self.stage_verdicts[n] for n in group}
             found |= {flag.name: flag for flag in checks.review(natural, verdicts, group)}
         weak = checks.weak_battery(attacks)
@@ -185,7 +189,7 @@ class _Run:
                 self.stage_attacks[title] = stage
                 self.stage_verdicts[title] = outcome.robust.copy()
         if self.subject.searches and self.protocol.search_sample:
-            details["float32_sample"] = self._repeat(name, attack, outcome.robust)
+            details["float32_sample"] = self._repeat(name, attack, outcome)
         seconds, forwards, gradients = totals
         return dataclasses.replace(
             outcome,
@@ -205,26 +209,27 @@ class _Run:
         if self.subject.searches:  # what only the copy in bfloat16 takes for broken is tried again
             again = np.flatnonzero(stands & ~self.subject.agrees(x_adv, self.examples.labels[part]))
             if len(again):
-                second = self._craft(self.subject.model, stage, part[again], seed).numpy()
-                x_adv = x_adv.numpy()
-                x_adv[again] = second
-                stands[again] = self._stands(second, part[again])
+                x_adv[again] = self._craft(self.subject.model, stage, part[again], seed)
+                stands[again] = self._stands(x_adv[again], part[again])
         rounded = np.zeros(0, int)
         if self.protocol.eight_bits:
-            eight = tf.round(x_adv * 255) / 255
-            rounded = np.flatnonzero(~self._stands(eight, part))
+            rounded = np.flatnonzero(~self._stands(self._eight_bits(x_adv, stage, part), part))
         seconds = time.perf_counter() - began
         settled = np.arange(len(part)) if last else np.flatnonzero(~stands)
-        images = np.asarray(x_adv)[settled]
-        self.record.keep_images(name, key, self.examples.numbers[part[settled]], images)
+        place = key.rpartition("/")[0].rpartition("/")[2]
+        self.record.keep_images(
+            name, f"stage{place}", self.examples.numbers[part[settled]], x_adv[settled]
+        )
         costs = [seconds, *(self._passes(stage) - before).tolist()]
         broken = np.flatnonzero(~stands)
         return {"broken": broken.tolist(), "rounded": rounded.tolist(), "costs": costs}
 
-    def _repeat(self, name: str, attack: Attack, robust: np.ndarray) -> dict[str, int]:
+    def _repeat(self, name: str, attack: Attack, outcome: Outcome) -> dict[str, int]:
         """Attacks some survivors again in float32; those that break now count as broken."""
         key = f"{name}/float32"
-        sample = np.flatnonzero(robust)[: self.protocol.search_sample]
+        # By their numbers in the whole, so that shards take the same ones as a single run.
+        stride = max(self.examples.total // self.protocol.search_sample, 1)
+        sample = np.flatnonzero(outcome.robust & (self.examples.numbers % stride == 0))
         piece = self.record.get(key)
         if piece is None:
             stands = np.ones(len(sample), bool)
@@ -233,16 +238,47 @@ class _Run:
                 if len(part):
                     seed = fold(as_seed(self.protocol.seed), index)
                     x_adv = self._craft(self.subject.model, stage, part, seed)
-                    stands[stands] = self._stands(x_adv, part)
+                    still = self._stands(x_adv, part)
+                    lost = self.examples.numbers[part[~still]]
+                    self.record.keep_images(name, "stage9-float32", lost, x_adv[~still])
+                    stands[stands] = still
             piece = {"broken": np.flatnonzero(~stands).tolist()}
             self.record.put(key, piece)
-        robust[sample[piece["broken"]]] = False
-        return {"examples": len(sample), "broken": len(piece["broken"])}
+        broken = sample[piece["broken"]]
+        outcome.robust[broken] = False
+        if outcome.eight_bits is not None:
+            outcome.eight_bits[broken] = False
+        return {"examples": len(sample), "broken": len(broken)}
 
-    def _craft(self, model: Any, stage: Attack, part: np.ndarray, seed: tf.Tensor) -> tf.Tensor:
+    def _eight_bits(self, x_adv: np.ndarray, stage: Attack, part: np.ndarray) -> np.ndarray:
+        """Rounded to multiples of 1/255, in an L-inf ball to those inside."""
+        eight, eps = np.round(x_adv * 255), eps_of(stage)
+        if eps and norm_of(stage) == "Linf":
+            x = self.examples.pixels(part).numpy().astype(np.float64)
+            low, high = np.ceil((x - eps) * 255 - 1e-6), np.floor((x + eps) * 255 + 1e-6)
+            eight = np.clip(eight, np.maximum(low, 0), np.minimum(high, 255))
+        return (eight / 255).astype(np.float32)
+
+    def _craft(self, model: Any, stage: Attack, part: np.ndarray, seed: tf.Tensor) -> np.ndarray:
+        """What the attack makes of these examples; the clean image where that is not an image.
+
+        A pixel that is not a number, or a point outside the ball, would count as broken whatever
+        the model says.
+        """
         seeds = each(seed, tf.constant(self.examples.numbers[part]))
         x, y = self.examples.pixels(part), tf.constant(self.examples.labels[part])
-        return stage(model, x, y, seed=seeds)
+        x_adv = np.array(stage(model, x, y, seed=seeds))
+        step = (x_adv.astype(np.float64) - x.numpy()).reshape(len(part), -1)
+        eps = eps_of(stage)
+        length = (
+            np.abs(step).max(axis=1) if norm_of(stage) == "Linf" else np.linalg.norm(step, axis=1)
+        )
+        fits = np.isfinite(length) & (x_adv.reshape(len(part), -1).min(axis=1) >= 0)
+        fits &= x_adv.reshape(len(part), -1).max(axis=1) <= 1
+        if eps is not None:
+            fits &= length <= eps * (1 + 1e-6)
+        x_adv[~fits] = x.numpy()[~fits]
+        return x_adv
 
     def _stands(self, x: Any, part: np.ndarray) -> np.ndarray:
         return self.subject.predict(x).numpy() == self.examples.labels[part]
@@ -257,12 +293,3 @@ class _Run:
     def _chunks(self, positions: np.ndarray) -> list[np.ndarray]:
         size = self.protocol.batch_size
         return [positions[begin : begin + size] for begin in range(0, len(positions), size)]
-
-
-def _check_aim(name: str, attack: Attack) -> None:
-    for _, stage in attack.stages():
-        if getattr(getattr(stage, "objective", None), "targeted", False):
-            raise ValueError(
-                f"{name}: a targeted attack has no target here; wrap it, MultiTargeted(attack), to "
-                "run it at every wrong class."
-            )

@@ -123,11 +123,22 @@ def _load_import(path: str) -> Callable[..., Any]:
         raise ValueError(f"{path}: {_line(error)}; is it on PYTHONPATH?") from error
     except AttributeError:
         raise ValueError(f"{path}: the module {module} has nothing named {name!r}.") from None
+    except Exception as error:  # a module may raise anything
+        raise ValueError(f"{path}: {module} fails: {_named(error)}") from error
     if not callable(found):
         raise ValueError(f"{path} is {type(found).__name__}, not a model or a function.")
     if inspect.isfunction(found) and not inspect.signature(found).parameters:
-        found = found()
+        try:
+            found = found()
+        except Exception as error:
+            raise ValueError(f"{path}() fails: {_named(error)}") from error
+        if not callable(found):
+            raise ValueError(f"{path}() gives {type(found).__name__}, not a model or a function.")
     return found
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {_line(error)}"
 
 
 def _line(error: BaseException) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import time
+import urllib.parse
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,16 @@ class Record:
     Args:
       path: of the file; None keeps nothing. A file of the same evaluation is continued.
       images: folder for the adversarial images, or None. See `load_adversarial`.
+      source: what the model was loaded from, where that is known.
 
     Raises:
       FileError: a path that cannot be written.
     """
 
-    def __init__(self, path: str | None = None, images: str | None = None):
-        self.path, self.images = path, images
+    def __init__(
+        self, path: str | None = None, images: str | None = None, source: str | None = None
+    ):
+        self.path, self.images, self.source = path, images, source
         self._identity: Any = None
         self._pieces: dict[str, Any] = {}
         self._written = 0.0
@@ -39,9 +42,19 @@ class Record:
         """Reads what is there; the number of pieces found.
 
         Raises:
-          ValueError: the file belongs to another evaluation.
+          ValueError: the file, or the folder for images, belongs to another evaluation.
         """
-        self._identity = identity
+        identity = {**identity, "source": self.source, "images": self.images}
+        self._identity, self._pieces = identity, {}
+        found = self._read()
+        if not found and self.images and tf.io.gfile.glob(os.path.join(self.images, "*/*.npz")):
+            raise ValueError(
+                f"{self.images} holds the images of another evaluation; choose an empty folder."
+            )
+        return found
+
+    def _read(self) -> int:
+        identity = self._identity
         if not self.path or not files.exists(self.path):
             return 0
         found = files.read_json(self.path)
@@ -85,8 +98,7 @@ class Record:
         """Writes adversarial images (n, ...) of the examples with these numbers."""
         if not self.images or not len(numbers):
             return
-        name = re.sub(r"[^\w.=-]+", "_", key)
-        path = os.path.join(self.images, re.sub(r"[^\w.=-]+", "_", attack), f"{name}.npz")
+        path = os.path.join(self.images, _file_name(attack), f"{key}-{numbers[0]:08d}.npz")
         content = io.BytesIO()
         np.savez_compressed(content, numbers=numbers, images=x_adv)
         with files.atomic(path) as temporary, tf.io.gfile.GFile(temporary, "wb") as file:
@@ -107,7 +119,7 @@ def load_adversarial(folder: str | os.PathLike[str], attack: str) -> tuple[np.nd
     Raises:
       FileError: nothing of this attack is there.
     """
-    place = os.path.join(os.fspath(folder), re.sub(r"[^\w.=-]+", "_", attack))
+    place = os.path.join(os.fspath(folder), _file_name(attack))
     paths = sorted(tf.io.gfile.glob(os.path.join(place, "*.npz")))
     if not paths:
         raise files.FileError(f"there are no adversarial images of {attack!r} in {folder}.")
@@ -117,5 +129,12 @@ def load_adversarial(folder: str | os.PathLike[str], attack: str) -> tuple[np.nd
             part = np.load(io.BytesIO(file.read()), allow_pickle=False)
             numbers.append(part["numbers"])
             images.append(part["images"])
-    order = np.argsort(np.concatenate(numbers), kind="stable")
-    return np.concatenate(numbers)[order], np.concatenate(images)[order]
+    # Of an example that was attacked again in float32, the later image counts.
+    last = dict(zip(np.concatenate(numbers).tolist(), np.concatenate(images), strict=True))
+    order = sorted(last)
+    return np.array(order, np.int32), np.stack([last[number] for number in order])
+
+
+def _file_name(attack: str) -> str:
+    """An attack's name as a folder's; other attacks have others."""
+    return urllib.parse.quote(attack, safe=" =.,+-_()")

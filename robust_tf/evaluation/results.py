@@ -42,7 +42,8 @@ class Evaluation:
     Attributes:
       natural: bool (N,), whether the clean image is classified correctly.
       outcomes: what each attack did, by name.
-      settings: JSON-ready: 'attacks' (each as Keras serialises it), their 'eps', the protocol,
+      settings: JSON-ready: 'attacks' (each as Keras serialises it), their 'balls' (norm and
+        eps), the protocol, the 'model' by its fingerprint,
         'num_classes', 'data_hash' and 'versions'.
       flags: signs that the evaluation may be too weak, each with name, title, explanation and
         advice.
@@ -82,17 +83,23 @@ class Evaluation:
         """The headline: an adversary takes, for each image, whatever attack works."""
         return float(self.worst_case.mean())
 
-    def curve(self) -> list[tuple[float, float]]:
-        """Robustness curve: (eps, worst-case accuracy over all attacks of at most that eps).
+    def curves(self) -> dict[str, list[tuple[float, float]]]:
+        """Robustness curves: for each norm (eps, worst-case accuracy over attacks up to that eps).
 
-        It begins with eps 0, the natural accuracy. Attacks whose eps is not known are left out.
+        Each begins with eps 0, the natural accuracy. Attacks without an eps are left out.
         """
-        eps = self.settings.get("eps", {})
-        points = [(0.0, self.natural_accuracy)]
-        for radius in sorted({e for e in eps.values() if e}):
-            inside = [r for name, r in self.robust.items() if 0 < (eps.get(name) or 0) <= radius]
-            points.append((radius, float(np.logical_and.reduce([self.natural, *inside]).mean())))
-        return points
+        balls = self.settings.get("balls", {})
+        result: dict[str, list[tuple[float, float]]] = {}
+        for norm, eps in sorted({tuple(ball) for ball in balls.values() if ball[1]}):
+            inside = [
+                robust
+                for name, robust in self.robust.items()
+                if balls[name][0] == norm and 0 < (balls[name][1] or 0) <= eps
+            ]
+            worst = np.logical_and.reduce([self.natural, *inside])
+            result.setdefault(norm, [(0.0, self.natural_accuracy)])
+            result[norm].append((eps, float(worst.mean())))
+        return result
 
     def table(self) -> str:
         """Natural accuracy, each attack's with its cost, the worst case and the flags, as text."""
@@ -106,10 +113,10 @@ class Evaluation:
             if outcome.eight_bits is not None:
                 rounded = f"{100 * outcome.eight_bits.mean():.2f} %"
                 rows.append((f"{name}, rounded to 8 bits", rounded, "", "", ""))
-        curve = self.curve()
-        if len(curve) > 2:
-            for eps, value in curve[1:]:
-                rows.append((f"worst case, eps {eps:.4g}", f"{100 * value:.2f} %", "", "", ""))
+        points = [(norm, *point) for norm, curve in self.curves().items() for point in curve[1:]]
+        for norm, eps, value in points if len(points) > 1 else ():
+            title = f"worst case, {norm} eps {eps:.4g}"
+            rows.append((title, f"{100 * value:.2f} %", "", "", ""))
         rows.append(("worst case over all", f"{100 * self.worst_case_accuracy:.2f} %", "", "", ""))
         head = ("", "accuracy", "time", "forwards", "gradients")
         widths = [max(len(row[k]) for row in [head, *rows]) for k in range(5)]
@@ -153,7 +160,7 @@ class Evaluation:
             "examples": len(self),
             "natural_accuracy": self.natural_accuracy,
             "worst_case_accuracy": self.worst_case_accuracy,
-            "curve": [list(point) for point in self.curve()],
+            "curves": {n: [list(point) for point in curve] for n, curve in self.curves().items()},
             **settings,
             "misclassified": _to_ranges(~self.natural),
             "attacks": attacks,
@@ -173,7 +180,7 @@ class Evaluation:
             size, attacks = value["examples"], value["attacks"]
             natural = ~_from_ranges(value["misclassified"], size)
             derived = {"examples", "natural_accuracy", "worst_case_accuracy", "misclassified"}
-            derived |= {"curve", "flags"}
+            derived |= {"curves", "flags"}
             settings = {name: part for name, part in value.items() if name not in derived}
             settings["attacks"] = {name: part["attack"] for name, part in attacks.items()}
             outcomes = {}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from robust_tf import attacks as library
-from robust_tf.attacks import Attack, MultiTargeted, ProjectedGradient
+from robust_tf.attacks import Attack, MultiTargeted, ProjectedGradient, Transfer
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Margin
 from robust_tf.attacks.steps import CleanStart, Momentum
 from robust_tf.attacks.threat import Linf
@@ -153,6 +153,17 @@ def norm_of(attack: Attack) -> str:
     if threat is None and inner is not None:
         return norm_of(inner)
     return getattr(attack, "norm", "Linf") if threat is None else type(threat).__name__
+
+
+def check_aim(name: str, attack: Attack) -> None:
+    """Raises ValueError for an attack that is targeted, and at nothing."""
+    for _, stage in attack.stages():
+        inner = stage.attack if isinstance(stage, Transfer) else stage
+        if getattr(getattr(inner, "objective", None), "targeted", False):
+            raise ValueError(
+                f"{name}: a targeted attack has no target here; wrap it, MultiTargeted(attack), to "
+                "run it at every wrong class."
+            )
 
 
 def name_of(attack: Attack) -> str:

@@ -26,7 +26,8 @@ class Subject:
     Attributes:
       model: judges. search: what attacks work on, the same model or a copy in bfloat16.
       num_classes: of the model.
-      fingerprint: of its weights, where it is a Keras model.
+      fingerprint: of its weights if it is a Keras model, else of its logits on images of noise;
+        None if they are random.
 
     Raises:
       ValueError: the model does not take such images, or does not give two logits or more.
@@ -37,7 +38,7 @@ class Subject:
         self.num_classes = check_logits(_logits(model, x))
         if self.num_classes < 2:
             raise ValueError("the model has one logit; expected one for each class, two or more.")
-        self.fingerprint = _fingerprint(model)
+        self.fingerprint = _fingerprint(model, x)
         self.model = model if search_dtype is None else copy_in(model, "float32")
         self.search = copy_in(model, "bfloat16") if search_dtype == "bfloat16" else self.model
         self.predict = _predictor(self.model, x.shape[1:])
@@ -96,11 +97,16 @@ def _check_image_shape(model: Any, shape: tuple[int, ...]) -> None:
         )
 
 
-def _fingerprint(model: Any) -> str | None:
-    """16 hex digits of SHA-256 over the weights of a Keras model."""
-    if not isinstance(model, keras.Model):
-        return None
+def _fingerprint(model: Any, x: tf.Tensor) -> str | None:
+    """16 hex digits of SHA-256 over weights or logits."""
+    if isinstance(model, keras.Model):
+        arrays = model.get_weights()
+    else:
+        probe = tf.random.stateless_uniform([8, *x.shape[1:]], [0, 0])
+        arrays = [np.asarray(_logits(model, probe)) for _ in range(2)]
+        if not np.array_equal(arrays[0], arrays[1], equal_nan=True):
+            return None
     digest = hashlib.sha256()
-    for weight in model.get_weights():
-        digest.update(np.ascontiguousarray(weight).data)
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]
