@@ -12,6 +12,7 @@ from robust_tf.data.augment import Augmentation, crop_and_flip
 from robust_tf.data.catalog import Split
 
 _NO_AUGMENTATION = Augmentation()
+_PARALLEL, _PREFETCHED = 4, 4  # batches in work, and ready
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:
@@ -119,9 +120,12 @@ def batches(
 
     with tf.init_scope():
         dataset = tf.data.Dataset.from_tensor_slices(bounds)
-        dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        dataset = dataset.prefetch(tf.data.AUTOTUNE)
+        dataset = dataset.map(load, num_parallel_calls=_PARALLEL, deterministic=True)
+        dataset = dataset.prefetch(_PREFETCHED)
     options = tf.data.Options()
+    # The thread that tunes a pipeline sleeps for longer and longer, up to a minute, and whoever
+    # drops the iterator, at the end of an epoch, waits for it to wake.
+    options.autotune.enabled = False
     options.deterministic = True
     # There are no files to deal out. A part is not to be cut again by tf.distribute.
     policy = tf.data.experimental.AutoShardPolicy
