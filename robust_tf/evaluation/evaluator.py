@@ -160,7 +160,8 @@ class _Run:
 
     def attack(self, name: str, attack: Attack, natural: np.ndarray) -> Outcome:
         """One attack on all images that are classified correctly."""
-        outcome = Outcome(natural.copy(), eight_bits=self._rounded(natural))
+        rounded = natural.copy() if self.protocol.eight_bits else None
+        outcome = Outcome(natural.copy(), eight_bits=rounded)
         stages = list(attack.stages())
         details: dict[str, Any] = {}
         if notes := attack.notes(self.subject.num_classes):
@@ -174,7 +175,7 @@ class _Run:
                     piece = self.record.get(key)
                     if piece is None:
                         seed = fold(as_seed(self.protocol.seed), index)
-                        piece = self._piece(key, name, stage, part, seed, last)
+                        piece = self._piece(f"stage{index}", name, stage, part, seed, last)
                         self.record.put(key, piece)
                     broken = part[piece["broken"]]
                     outcome.robust[broken] = False
@@ -200,7 +201,7 @@ class _Run:
         )
 
     def _piece(
-        self, key: str, name: str, stage: Attack, part: np.ndarray, seed: tf.Tensor, last: bool
+        self, place: str, name: str, stage: Attack, part: np.ndarray, seed: tf.Tensor, last: bool
     ) -> dict[str, Any]:
         """One stage on one batch: positions in it that broke, and what it cost."""
         began, before = time.perf_counter(), self._passes(stage)
@@ -216,10 +217,7 @@ class _Run:
             rounded = np.flatnonzero(~self._stands(self._eight_bits(x_adv, stage, part), part))
         seconds = time.perf_counter() - began
         settled = np.arange(len(part)) if last else np.flatnonzero(~stands)
-        place = key.rpartition("/")[0].rpartition("/")[2]
-        self.record.keep_images(
-            name, f"stage{place}", self.examples.numbers[part[settled]], x_adv[settled]
-        )
+        self.record.keep_images(name, place, self.examples.numbers[part[settled]], x_adv[settled])
         costs = [seconds, *(self._passes(stage) - before).tolist()]
         broken = np.flatnonzero(~stands)
         return {"broken": broken.tolist(), "rounded": rounded.tolist(), "costs": costs}
@@ -282,9 +280,6 @@ class _Run:
 
     def _stands(self, x: Any, part: np.ndarray) -> np.ndarray:
         return self.subject.predict(x).numpy() == self.examples.labels[part]
-
-    def _rounded(self, natural: np.ndarray) -> np.ndarray | None:
-        return natural.copy() if self.protocol.eight_bits else None
 
     def _passes(self, stage: Attack) -> np.ndarray:
         models = {id(m): m for m in (self.subject.model, self.subject.search)}.values()

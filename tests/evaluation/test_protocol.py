@@ -89,8 +89,6 @@ def test_a_record_of_another_evaluation_is_refused(examples, tmp_path):
         other = tiny_network(seed=5)
         evaluate(other, examples, [WEAK], record=Record(path), checks=False, seed=1)
     files.write_json(path, [1])
-    other = Record(path)  # used before, for something else
-    other.put("weak/0/0", {"broken": [0], "rounded": [], "costs": [0, 0, 0]})
     with pytest.raises(ValueError, match="not the record of an evaluation"):
         evaluate(tiny_network(), examples, [WEAK], record=Record(path), checks=False)
 
