@@ -85,9 +85,12 @@ def two_replicas() -> tf.distribute.Strategy:
 
 
 def weights_of(model: Any) -> list[np.ndarray]:
-    """Values of all weights of a network, or of a method's network, trainable or not."""
-    network = getattr(model, "network", model)  # Keras 2 counts a method's metrics as its weights
-    return [compat.raw(v).numpy() for v in network.weights]
+    """Values of all weights of a network, or of a method's networks, trainable or not."""
+    parts = [model]
+    if hasattr(model, "network"):  # Keras 2 counts a method's metrics as its weights
+        averaged = [model.averaged] if model.averaged is not None else []
+        parts = [model.network, *averaged, *model.companions().values()]
+    return [compat.raw(v).numpy() for part in parts for v in part.weights]
 
 
 def cross_entropies(model: Callable[..., Any], x: Any, y: np.ndarray) -> np.ndarray:

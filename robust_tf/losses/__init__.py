@@ -5,7 +5,12 @@ global batch.
 """
 
 from robust_tf.losses.compactness import global_compactness, local_compactness, pair_weights
-from robust_tf.losses.labels import conditional_entropy, cross_entropy
+from robust_tf.losses.labels import (
+    conditional_entropy,
+    cross_entropy,
+    smooth_labels,
+    soft_cross_entropy,
+)
 from robust_tf.losses.smoothness import kl_divergence, smoothness, virtual_adversarial
 
 __all__ = [
@@ -15,6 +20,8 @@ __all__ = [
     "kl_divergence",
     "local_compactness",
     "pair_weights",
+    "smooth_labels",
     "smoothness",
+    "soft_cross_entropy",
     "virtual_adversarial",
 ]

@@ -1,4 +1,4 @@
-"""Losses on logits and integer labels, and the input checks that all losses share."""
+"""Losses on logits and labels, and the input checks that all losses share."""
 
 import tensorflow as tf
 
@@ -88,6 +88,52 @@ def cross_entropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     logits = as_logits(logits)
     y = as_labels(y, logits.shape[0] if logits.shape.rank else None)
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
+
+
+def smooth_labels(y: tf.Tensor, num_classes: int, smoothing: float) -> tf.Tensor:
+    """Label distributions that leave `smoothing` to the other classes, in equal parts.
+
+    Args:
+        y: (B,) integer class ids in [0, num_classes).
+        num_classes: C, 2 or more.
+        smoothing: d in [0, 1); the true class gets 1 - d, each other one d / (C - 1). ATLD and
+            Feature Scattering take 0.5.
+
+    Returns:
+        (B, C) float32, rows of sum 1.
+
+    Raises:
+        ValueError: smoothing outside its range; labels one-hot or not integer.
+    """
+    check_smoothing(smoothing)
+    rest = smoothing / (num_classes - 1)
+    return tf.one_hot(as_labels(y), num_classes, on_value=1.0 - smoothing, off_value=rest)
+
+
+def check_smoothing(smoothing: float, owner: str = "") -> None:
+    """Raises ValueError unless this is a label smoothing, in [0, 1)."""
+    if not 0 <= smoothing < 1:
+        raise ValueError(
+            f"{owner}(label_smoothing={smoothing!r}): must be in [0, 1); 0 keeps the labels hard."
+        )
+
+
+def soft_cross_entropy(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy against a distribution over the classes, per example.
+
+    Args:
+        logits: (B, C), any floating type.
+        targets: (B, C) distributions; no gradient passes to them.
+
+    Returns:
+        (B,) float32, -sum_c t_c log p_c in nats, >= 0.
+
+    Raises:
+        ValueError: logits not (B, C), or targets of another shape.
+    """
+    logits, targets = as_logits(logits), as_logits(targets, "targets")
+    logits.shape.assert_is_compatible_with(targets.shape)
+    return tf.nn.softmax_cross_entropy_with_logits(tf.stop_gradient(targets), logits)
 
 
 def conditional_entropy(logits: tf.Tensor) -> tf.Tensor:

@@ -2,7 +2,8 @@
 
 from robust_tf.methods.adr import ADR, Compactness
 from robust_tf.methods.adversarial import AdversarialTraining
-from robust_tf.methods.base import Batch, RobustModel
+from robust_tf.methods.base import RobustModel
+from robust_tf.methods.batch import Batch, Crafted
 from robust_tf.methods.standard import Standard
 from robust_tf.methods.trades import TRADES
 
@@ -12,6 +13,7 @@ __all__ = [
     "AdversarialTraining",
     "Batch",
     "Compactness",
+    "Crafted",
     "RobustModel",
     "Standard",
 ]

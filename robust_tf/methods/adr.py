@@ -12,7 +12,8 @@ from robust_tf.attacks import Attack
 from robust_tf.attacks.network import logits_of
 from robust_tf.attacks.randomness import fold
 from robust_tf.losses.compactness import Pairs
-from robust_tf.methods.base import Batch, RobustModel, Terms
+from robust_tf.methods.base import RobustModel
+from robust_tf.methods.batch import Batch, Terms
 from robust_tf.models import SplitClassifier
 
 # Table 3 has 1, 1, 1, 0 for MNIST and CIFAR-10 ResNet and 1, 1, 1, 1 for the CIFAR-10 CNN; its

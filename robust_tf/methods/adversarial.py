@@ -8,7 +8,8 @@ import gin
 
 from robust_tf import compat, losses
 from robust_tf.attacks import Attack
-from robust_tf.methods.base import Batch, RobustModel, Terms
+from robust_tf.methods.base import RobustModel
+from robust_tf.methods.batch import Batch, Terms
 from robust_tf.models import SplitClassifier
 
 

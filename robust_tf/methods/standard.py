@@ -5,7 +5,8 @@ from __future__ import annotations
 import gin
 
 from robust_tf import compat, losses
-from robust_tf.methods.base import Batch, RobustModel, Terms
+from robust_tf.methods.base import RobustModel
+from robust_tf.methods.batch import Batch, Terms
 from robust_tf.models import SplitClassifier
 
 

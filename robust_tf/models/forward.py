@@ -36,16 +36,19 @@ def forward_mode(
     Args:
       batch_norm: 'running' (moving averages), 'batch' (statistics of the batch, moving averages
         untouched), 'training' (statistics of the batch, moving averages updated), or None: as the
-        `training` flag of the call says.
-      seed: int32 (2,), from which dropout masks are drawn, or None: TensorFlow's global generator.
+        context around this one, or else the `training` flag of the call says.
+      seed: int32 (2,), from which dropout masks are drawn, or None: as in the context around this
+        one, or else TensorFlow's global generator.
 
     Raises:
       ValueError: unknown mode.
     """
     check_batch_norm_mode(batch_norm, allow_none=True)
     before = _CONTEXT.batch_norm, _CONTEXT.seed
-    _CONTEXT.batch_norm = batch_norm
-    _CONTEXT.seed = None if seed is None else tf.convert_to_tensor(seed, tf.int32)
+    if batch_norm is not None:
+        _CONTEXT.batch_norm = batch_norm
+    if seed is not None:
+        _CONTEXT.seed = tf.convert_to_tensor(seed, tf.int32)
     try:
         yield
     finally:
