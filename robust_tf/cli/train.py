@@ -126,13 +126,14 @@ def _runs(options: argparse.Namespace) -> list[list[str]]:
     return [alone, [*alone, f"train.method = {method!r}"]]
 
 
-def _dataset(options: argparse.Namespace) -> Any:
+def _dataset(options: argparse.Namespace, recipe: Any) -> Any:
     from robust_tf import data
     from robust_tf.cli import configuration
 
     arguments = {"data_dir": options.data_dir} if options.data_dir else {}
     with configuration.readable():
-        return data.load(**arguments)
+        dataset = data.load(**arguments)
+        return dataset if recipe.extra is None else recipe.extra(dataset, **arguments)
 
 
 def _prepare(options: argparse.Namespace, params: Sequence[str], folder: str, strategy: Any) -> Any:
@@ -141,7 +142,7 @@ def _prepare(options: argparse.Namespace, params: Sequence[str], folder: str, st
     from robust_tf.training import Trainer
 
     recipe, text = _load(options, params)
-    dataset = _dataset(options)
+    dataset = _dataset(options, recipe)
     with configuration.readable():
         trainer = Trainer(recipe, dataset, folder, strategy, text, options.restart)
     _note_idle(options)
@@ -188,7 +189,7 @@ def _state(trainer: Any) -> str:
     epoch, epochs = int(trainer.progress.epoch.numpy()), trainer.recipe.epochs
     if trainer.finished:
         return f"finished earlier in {trainer.run_dir}"
-    if trainer.resumed and epoch >= epochs:
+    if trainer.resumed and trainer.over:
         return f"trained earlier in {trainer.run_dir}; evaluating"
     if trainer.resumed:
         return f"continuing in epoch {epoch + 1} of {epochs} in {trainer.run_dir}"
@@ -203,7 +204,7 @@ def _describe(options: argparse.Namespace, params: Sequence[str], strategy: Any)
     from robust_tf.training.recipe import check_dataset
 
     recipe, text = _load(options, params)
-    dataset = _dataset(options)
+    dataset = _dataset(options, recipe)
     with configuration.readable():
         check_dataset(dataset)
         steps = data.steps_per_epoch(dataset.train, recipe.batch_size)

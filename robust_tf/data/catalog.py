@@ -65,6 +65,15 @@ class Split:
         """Number of examples N."""
         return len(self.labels)
 
+    @property
+    def epoch_size(self) -> int:
+        """Examples in one epoch of training."""
+        return len(self)
+
+    def order(self, seed: int, epoch: int, batch_size: int) -> np.ndarray:
+        """Positions of the examples in the order of a training epoch, int32, batch after batch."""
+        return np.random.default_rng([seed, epoch, 0]).permutation(len(self)).astype(np.int32)
+
     def take(self, n: int) -> Split:
         """The first `n` examples (all of them if there are fewer)."""
         return Split(self.images[:n], self.labels[:n])

@@ -20,22 +20,23 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
 
     Args:
       split: The training split.
-      batch_size: Images per global batch, 1 .. len(split).
+      batch_size: Images per global batch, 1 .. split.epoch_size.
 
     Returns:
-      len(split) // batch_size, at least 1.
+      split.epoch_size // batch_size, at least 1.
 
     Raises:
       ValueError: If `batch_size` is below 1 or above the number of examples.
     """
     batch_size = _whole("batch_size", batch_size, least=1)
-    if batch_size > len(split):
+    size = split.epoch_size
+    if batch_size > size:
         raise ValueError(
-            f"batch_size is {batch_size}, but there are only {len(split)} training examples, so an "
-            f"epoch would have no step. Set batch_size to {len(split)} or less, or a smaller "
+            f"batch_size is {batch_size}, but there are only {size} training examples, so an "
+            f"epoch would have no step. Set batch_size to {size} or less, or a smaller "
             "data.validation_size."
         )
-    return len(split) // batch_size
+    return size // batch_size
 
 
 def batches(
@@ -87,7 +88,7 @@ def batches(
             f"examples; it must be 0 .. {steps}."
         )
     if training:
-        order = np.random.default_rng([seed, epoch, 0]).permutation(size).astype(np.int32)
+        order = split.order(seed, epoch, batch_size)
     else:
         order = np.arange(size, dtype=np.int32)
     first = np.arange(skip, steps, dtype=np.int64) * batch_size

@@ -3,19 +3,28 @@
 from robust_tf.training.checkpoints import CheckpointError
 from robust_tf.training.distribution import is_chief, make_strategy
 from robust_tf.training.optimizers import SGD, Adam, EpochSchedule, cosine, piecewise
+from robust_tf.training.pseudo_labels import PseudoLabels
 from robust_tf.training.recipe import Recipe
 from robust_tf.training.run_folder import RunFolderError
 from robust_tf.training.trainer import NonFiniteLossError, Trainer
+from robust_tf.training.weight_average import EMA, SWA, WeightAverage
+from robust_tf.training.weight_perturbation import AWP, WeightPerturbation
 
 __all__ = [
+    "AWP",
+    "EMA",
     "SGD",
+    "SWA",
     "Adam",
     "CheckpointError",
     "EpochSchedule",
     "NonFiniteLossError",
+    "PseudoLabels",
     "Recipe",
     "RunFolderError",
     "Trainer",
+    "WeightAverage",
+    "WeightPerturbation",
     "cosine",
     "is_chief",
     "make_strategy",

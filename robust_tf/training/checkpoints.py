@@ -6,13 +6,14 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from robust_tf import compat, files
 from robust_tf.methods import RobustModel
-from robust_tf.models import SplitClassifier
 
 
 class CheckpointError(OSError):
@@ -32,7 +33,7 @@ class Progress(tf.Module):
 
 
 class Checkpoints:
-    """`last` (model, optimiser, running metrics, progress) and `best` (network) of a run.
+    """`last` (networks, optimisers, running metrics, progress) and `best` (what is saved) of a run.
 
     Random state needs no saving: data order, noise and dropout masks are functions of
     (seed, epoch, step).
@@ -47,17 +48,17 @@ class Checkpoints:
 
     def __init__(self, folder: str, model: RobustModel, chief: bool = True):
         self.progress = Progress()
-        optimizer = model.optimizer.variables
-        optimizer = optimizer() if callable(optimizer) else optimizer
-        metrics = [v for metric in model.metrics for v in metric.variables]
+        averaged = [] if model.averaged is None else [model.averaged]
+        companions = list(model.companions().values())
+        rivals = [optimizer for optimizer, _ in model.rivals().values()]
         # Lists of plain variables: the same layout under both Keras, whatever wraps them.
         self._last = tf.train.Checkpoint(
-            network=_plain(model.network.variables),
-            optimizer=_plain(optimizer),
-            metrics=_plain(metrics),
+            network=_plain([model.network, *averaged, *companions]),
+            optimizer=_plain([model.optimizer, *rivals]),
+            metrics=_plain(model.metrics),
             progress=self.progress,
         )
-        self._best = tf.train.Checkpoint(network=_plain(model.network.variables))
+        self._best = tf.train.Checkpoint(network=_plain([model.final_network, *companions]))
         self._folder = folder
         if not chief:
             folder = tempfile.mkdtemp(prefix="robust_tf_worker_")
@@ -92,15 +93,15 @@ class Checkpoints:
             self._restore(path, lambda: self._last.restore(path).assert_consumed())
         return bool(path)
 
-    def load_best(self, network: SplitClassifier) -> bool:
-        """Loads the weights of the best checkpoint into `network`; False where there is none.
+    def load_best(self, models: Sequence[keras.Model]) -> bool:
+        """Loads the best checkpoint into the network and its companions; False if there is none.
 
         Raises:
           CheckpointError: see `restore_last`.
         """
         path = self._latest("best")
         if path:
-            best = tf.train.Checkpoint(network=_plain(network.variables))
+            best = tf.train.Checkpoint(network=_plain(models))
             self._restore(path, lambda: best.restore(path).assert_existing_objects_matched())
         return bool(path)
 
@@ -145,5 +146,11 @@ class Checkpoints:
         return int(progress.epoch.numpy()) * 10**6 + int(progress.step_in_epoch.numpy())
 
 
-def _plain(variables: list[Any]) -> list[tf.Variable]:
-    return [compat.raw(variable) for variable in variables]
+def _plain(owners: Sequence[Any]) -> list[tf.Variable]:
+    """The variables of models, optimisers and metrics, one after the other."""
+    found = []
+    for owner in owners:
+        variables = owner.variables
+        variables = variables() if callable(variables) else variables
+        found += [compat.raw(variable) for variable in variables]
+    return found

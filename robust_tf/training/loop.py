@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from robust_tf import compat
 from robust_tf.methods import RobustModel
+from robust_tf.training.weight_average import REFRESHING_BATCHES, refresh_statistics
 
 
 class Loop:
@@ -50,6 +51,21 @@ class Loop:
     @tf.function(reduce_retracing=True)
     def _test(self, batch: Any) -> None:
         self.strategy.run(self.model.test_step, args=(batch,))
+
+    @tf.function(reduce_retracing=True)
+    def _refresh(self, batch: Any, number: tf.Tensor) -> None:
+        def run(batch: Any) -> None:
+            seed = tf.stack([tf.constant(self.model.seed % 2**31), number])
+            refresh_statistics(self.model.final_network, batch[0], seed)
+
+        self.strategy.run(run, args=(batch,))
+
+    def refresh(self, batches: Any) -> None:
+        """Gives the averaged network batch statistics of its own, where it has any."""
+        if self.model.averaged is None or not self.model.averaged.has_batch_norm:
+            return
+        for number, batch in zip(range(REFRESHING_BATCHES), batches, strict=False):
+            self._refresh(batch, tf.constant(number))
 
     def train_metrics(self) -> dict[str, float]:
         """Means since the last reset."""

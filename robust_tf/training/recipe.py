@@ -15,7 +15,10 @@ from robust_tf.attacks import Attack
 from robust_tf.attacks.arguments import check_values
 from robust_tf.methods import RobustModel, Standard
 from robust_tf.models import CNN
+from robust_tf.training.initial import start_from
 from robust_tf.training.optimizers import SGD, piecewise
+from robust_tf.training.weight_average import EMA
+from robust_tf.training.weight_perturbation import AWP
 
 
 @gin.configurable("train")
@@ -33,10 +36,18 @@ class Recipe:
       epochs: >= 1.
       batch_size: of the whole, over all replicas, >= 1.
       weight_decay: w of w/2 ||W||^2 over kernels, >= 0.
+      weight_perturbation: builder, (steps_per_epoch) -> WeightPerturbation: @AWP.
+      weight_average: builder, (steps_per_epoch) -> WeightAverage: @EMA or @SWA. The averaged
+        network is validated, evaluated and saved.
+      extra: adds training examples to the data: @PseudoLabels().
+      initial: run folder, or .keras file, whose weights training starts from; None: `seed`'s.
       eps_warmup_epochs: over which the training attack grows to its eps, >= 0, fractions allowed.
       term_warmup_epochs: over which the weights of the terms beside the cross-entropies grow, >= 0.
       validation_attack: of the robust accuracy by which the best checkpoint is chosen.
       validate_every: epochs between validations, >= 1.
+      select: 'last', or 'best': by the robust accuracy of the validation images (early stopping of
+        Rice et al., 2020), which is the network that is evaluated and saved.
+      patience: epochs without a better validation after which training ends, or None.
       evaluation_attacks: run on the test images at the end; a list, or a dict with their names.
       evaluation_examples: test images for that, or None for all.
       steps_per_call: steps in one call of the compiled loop, >= 1.
@@ -58,10 +69,16 @@ class Recipe:
     epochs: int = 10
     batch_size: int = 128
     weight_decay: float = 0.0
+    weight_perturbation: Callable[..., Any] | None = None
+    weight_average: Callable[..., Any] | None = None
+    extra: Callable[..., Any] | None = None
+    initial: str | None = None
     eps_warmup_epochs: float = 0.0
     term_warmup_epochs: float = 0.0
     validation_attack: Attack | None = None
     validate_every: int = 1
+    select: str = "last"
+    patience: int | None = None
     evaluation_attacks: Mapping[str, Attack] | Sequence[Attack] = ()
     evaluation_examples: int | None = None
     steps_per_call: int = 10
@@ -73,8 +90,11 @@ class Recipe:
         for name in ("epochs", "batch_size", "validate_every", "steps_per_call"):
             _check_whole(name, getattr(self, name), 1)
         _check_whole("seed", self.seed, 0)
-        if self.evaluation_examples is not None:
-            _check_whole("evaluation_examples", self.evaluation_examples, 1)
+        for name in ("evaluation_examples", "patience"):
+            if getattr(self, name) is not None:
+                _check_whole(name, getattr(self, name), 1)
+        if self.select not in ("last", "best"):
+            raise ValueError(f"train.select={self.select!r}: must be 'last' or 'best'.")
         warmups = ("eps_warmup_epochs", "term_warmup_epochs")
         for name in ("weight_decay", *warmups, "checkpoint_minutes", "learning_rate"):
             value = getattr(self, name)
@@ -86,14 +106,21 @@ class Recipe:
             raise ValueError(
                 f"train.dtype_policy={self.dtype_policy!r}: must be 'float32' or 'mixed_bfloat16'."
             )
-        for name in ("network", "method", "compare_with", "optimizer", "schedule"):
+        optional = {
+            "compare_with": Standard,
+            "weight_perturbation": AWP,
+            "weight_average": EMA,
+        }
+        for name in ("network", "method", "optimizer", "schedule", *optional):
             value = getattr(self, name)
-            if not callable(value) and not (name == "compare_with" and value is None):
-                example = getattr(type(self), name) or Standard
+            if not callable(value) and not (name in optional and value is None):
+                example = optional.get(name) or getattr(type(self), name)
                 raise ValueError(
                     f"train.{name}={value!r}: must be a builder, such as @{example.__name__} (no "
                     "quotes, no brackets)."
                 )
+        if self.extra is not None and not callable(self.extra):
+            raise ValueError(f"train.extra={self.extra!r}: must be @PseudoLabels(), with brackets.")
         if not isinstance(self.evaluation_attacks, (dict, list, tuple)):
             raise ValueError(
                 f"train.evaluation_attacks={self.evaluation_attacks!r}: must be a list, such as "
@@ -114,6 +141,8 @@ class Recipe:
         steps = data.steps_per_epoch(dataset.train, self.batch_size)
         with strategy.scope():
             network = self.network(input_shape=dataset.image_shape, num_classes=dataset.num_classes)
+            if self.initial is not None:
+                start_from(self.initial, network)
             model = self.method(network=network)
             if not isinstance(model, RobustModel):
                 raise ValueError(
@@ -132,9 +161,15 @@ class Recipe:
                 weight_decay=self.weight_decay,
                 eps_warmup_steps=round(self.eps_warmup_epochs * steps),
                 term_warmup_steps=round(self.term_warmup_epochs * steps),
+                weight_perturbation=_composed(self.weight_perturbation, steps),
+                weight_average=_composed(self.weight_average, steps),
                 seed=self.seed,
             )
         return model
+
+
+def _composed(builder: Callable[..., Any] | None, steps_per_epoch: int) -> Any:
+    return None if builder is None else builder(steps_per_epoch=steps_per_epoch)
 
 
 def check_dataset(dataset: data.Data) -> None:

@@ -21,6 +21,7 @@ OUTPUTS = (
     "tensorboard",
     "model.keras",
     "best.keras",
+    "discriminator.keras",
     "summary.json",
     "comparison",
     "identity.json",

@@ -7,11 +7,11 @@ import time
 from typing import Any
 
 import gin
+import keras
 import tensorflow as tf
 
-from robust_tf import compat, data, evaluation, files
-from robust_tf.models import SplitClassifier
-from robust_tf.training import run_folder
+from robust_tf import compat, data, files
+from robust_tf.training import outcome, run_folder
 from robust_tf.training.checkpoints import Checkpoints
 from robust_tf.training.distribution import barrier, distribute, is_chief, spans_replicas
 from robust_tf.training.loop import Loop
@@ -77,9 +77,8 @@ class Trainer:
         if self.chief:
             files.write_text(os.path.join(run_dir, "config.gin"), self.configuration)
         self._summary = os.path.join(run_dir, "summary.json")
-        done = int(self.progress.epoch.numpy()) >= recipe.epochs
-        self.finished = done and files.exists(self._summary)
-        self._copy: SplitClassifier | None = None
+        self.finished = self.over and files.exists(self._summary)
+        self._copies: dict[str, keras.Model] = {}
         barrier(strategy)  # all have looked before the chief writes
 
     def train(self) -> dict[str, Any]:
@@ -99,15 +98,23 @@ class Trainer:
         start = int(self.progress.epoch.numpy())
         reporter = Reporter(self.run_dir, self.recipe.epochs, start, self.chief)
         try:
-            for epoch in range(start, self.recipe.epochs):
-                self._epoch(epoch, reporter)
+            while not self.over:
+                self._epoch(int(self.progress.epoch.numpy()), reporter)
         finally:
             reporter.close()
-        network = self._plain_network()
+        models = self._plain_models()
         if self.chief:
-            self._finish(network)
+            self._finish(models)
         barrier(self.strategy)
         return files.read_json(self._summary)
+
+    @property
+    def over(self) -> bool:
+        """Whether all epochs are done, or too many since the best."""
+        done, best = int(self.progress.epoch.numpy()), int(self.progress.best_epoch.numpy())
+        patience = self.recipe.patience
+        lost = patience is not None and best > 0 and done - best >= patience
+        return done >= self.recipe.epochs or lost
 
     def _epoch(self, epoch: int, reporter: Reporter) -> None:
         recipe, progress = self.recipe, self.progress
@@ -175,6 +182,7 @@ class Trainer:
         split = self.dataset.validation
         if not len(split):
             return {}
+        self.loop.refresh(self._training_batches(epoch, 0))
         batches = data.batches(split, min(500, len(split)))
         values = self.loop.test(self.strategy.experimental_distribute_dataset(batches))
         score = values.get("robust_accuracy", values["natural_accuracy"])
@@ -189,27 +197,28 @@ class Trainer:
             reporter.text("configuration", self.configuration)
         if not len(self.dataset.validation) or self.recipe.validation_attack is None:
             return
-        network = self._plain_network()
+        network = self._plain_models()["model"]
         if self.chief:
             for x, y in data.batches(self.dataset.validation.take(8), 8):
                 reporter.images("clean", x, step)
                 attacked = self.recipe.validation_attack(network, x, y)
                 reporter.images("adversarial", attacked, step)
 
-    def _plain_network(self) -> SplitClassifier:
-        """The network as it is now, for use by this process alone; called by every worker.
+    def _plain_models(self) -> dict[str, keras.Model]:
+        """The network as it is now and its companions, for this process alone; for every worker.
 
-        Under a strategy it is a copy: there a forward of the network itself reads statistics that
-        are spread over all workers, which would have to take part.
+        Under a strategy they are copies: there a forward of the network itself reads statistics
+        that are spread over all workers, which would have to take part.
         """
-        network = self.model.network
+        models = {"model": self.model.final_network, **self.model.companions()}
         if not spans_replicas(self.strategy):
-            return network
-        if self._copy is None:
-            self._copy = compat.deserialize(compat.serialize(network))
-        for mine, theirs in zip(self._copy.variables, network.variables, strict=True):
-            compat.raw(mine).assign(tf.convert_to_tensor(compat.raw(theirs)))
-        return self._copy
+            return models
+        for name, model in models.items():
+            if name not in self._copies:
+                self._copies[name] = compat.deserialize(compat.serialize(model))
+            for mine, theirs in zip(self._copies[name].variables, model.variables, strict=True):
+                compat.raw(mine).assign(tf.convert_to_tensor(compat.raw(theirs)))
+        return self._copies
 
     def _learning_rate(self) -> float:
         rate = self.model.optimizer.learning_rate
@@ -237,46 +246,16 @@ class Trainer:
             "start with --restart or in another folder."
         )
 
-    def _save_best(self, network: SplitClassifier) -> None:
-        """Writes `best.keras`, the network of the best validation accuracy, where there was one."""
-        last = network.get_weights()
-        if self.checkpoints.load_best(network):
-            run_folder.save_model(network, os.path.join(self.run_dir, "best.keras"))
-        network.set_weights(last)
-
-    def _finish(self, network: SplitClassifier) -> None:
-        """Evaluates on the test images and writes what outlives the run."""
-        recipe = self.recipe
-        run_folder.save_model(network, os.path.join(self.run_dir, "model.keras"))
-        result = evaluation.evaluate(
-            network,
-            self.dataset.test,
-            recipe.evaluation_attacks,
-            max_examples=recipe.evaluation_examples,
-            seed=recipe.seed,
-        )
-        summary = {
+    def _finish(self, models: dict[str, keras.Model]) -> None:
+        """Saves the models, evaluates on the test images, writes the summary."""
+        outcome.save_models(self.run_dir, models, self.checkpoints, self.recipe.select)
+        about = {
             "method": type(self.model).__name__,
             "weights": self.model.term_weights,
-            "natural_accuracy": result.natural_accuracy,
-            "robust_accuracy": {name: result.accuracy(name) for name in result.robust},
-            "worst_case": result.worst_case_accuracy,
-            "data": {
-                "name": self.dataset.name,
-                "fingerprint": self.dataset.fingerprint(),
-                "train": len(self.dataset.train),
-                "validation": len(self.dataset.validation),
-                "test": len(self.dataset.test),
-                "seed": self.dataset.seed,
-            },
             "configuration": self.configuration,
-            "parameters": network.count_params(),
             "best_epoch": int(self.progress.best_epoch.numpy()),
             "best_validation_accuracy": float(self.progress.best_accuracy.numpy()),
             "training_seconds": float(self.progress.seconds.numpy()),
-            "versions": run_folder.versions(),
-            "evaluation": result.to_json(),
         }
-        self._save_best(network)
-        # Last: a run with a summary is finished.
-        files.write_json(self._summary, summary)
+        network = models["model"]
+        outcome.finish(self.run_dir, outcome.summary(self.recipe, self.dataset, network, about))

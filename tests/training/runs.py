@@ -21,6 +21,11 @@ from robust_tf.models import CNN, MLP
 from robust_tf.training import Adam, Recipe, Trainer, piecewise
 from tests.tiny import CLASSES, labelled
 
+
+class Stopped(Exception):
+    """Stands for the end of the process."""
+
+
 NO_STRATEGY = tf.distribute.get_strategy()
 
 

@@ -14,9 +14,9 @@ from robust_tf.attacks import TRADESAttack
 from robust_tf.methods import TRADES
 from robust_tf.training import CheckpointError, RunFolderError
 from robust_tf.training.optimizers import SGD
-from robust_tf.training.reporting import Reporter
 from tests.tiny import tiny_network
 from tests.training.runs import (
+    Stopped,
     assert_same_run,
     digits,
     events,
@@ -27,29 +27,6 @@ from tests.training.runs import (
     thirds,
     trainer,
 )
-
-
-class Stopped(Exception):
-    """Stands for the end of the process."""
-
-
-@pytest.fixture
-def stop_after(monkeypatch):
-    """Makes the trainer stop at its nth call of a method of the reporter."""
-
-    def arrange(method: str, call: int) -> None:
-        original, count = getattr(Reporter, method), iter(range(1, 10**6))
-
-        def stopping(self, *args, **kwargs):
-            original(self, *args, **kwargs)
-            if next(count) == call:
-                monkeypatch.setattr(Reporter, method, original)
-                raise Stopped
-
-        monkeypatch.setattr(Reporter, method, stopping)
-
-    return arrange
-
 
 # What was going on, and how often before, when the run stopped: 3 calls of the loop make an epoch.
 MOMENTS = {

@@ -271,7 +271,7 @@ def test_best_is_the_best_by_robust_validation_accuracy(tmp_path):
     assert summary["best_epoch"] == next(e for e, score in scores.items() if score == best)
     saved = keras.models.load_model(tmp_path / "best.keras")
     last = run.model.network.get_weights()
-    assert run.checkpoints.load_best(run.model.network)
+    assert run.checkpoints.load_best([run.model.network])
     for best_weight, weight in zip(
         saved.get_weights(), run.model.network.get_weights(), strict=True
     ):

@@ -1,0 +1,43 @@
+"""Networks that an earlier run trained: to start from, or to learn from."""
+
+from __future__ import annotations
+
+from robust_tf import files
+from robust_tf.evaluation import loading
+from robust_tf.models import SplitClassifier
+
+
+def trained(path: str) -> SplitClassifier:
+    """The network of a run folder or `.keras` file.
+
+    Raises:
+      FileError: there is none.
+      ValueError: it is not a network of this library.
+    """
+    run = files.is_folder(path) and not path.endswith(".keras")
+    network = loading.load_run(path) if run else loading.load_model(path)
+    if not isinstance(network, SplitClassifier):
+        raise ValueError(
+            f"{path}: expected a run folder, or the .keras file of a SplitClassifier; found "
+            f"{type(network).__name__}."
+        )
+    return network
+
+
+def start_from(path: str, network: SplitClassifier) -> None:
+    """Gives `network` the weights of an earlier run of the same architecture.
+
+    Raises:
+      FileError, ValueError: see `trained`; another architecture.
+    """
+    weights = trained(path).get_weights()
+    theirs = [tuple(weight.shape) for weight in weights]
+    own = [tuple(weight.shape) for weight in network.get_weights()]
+    if theirs != own:
+        odd = [pair for pair in zip(theirs, own, strict=False) if pair[0] != pair[1]]
+        raise ValueError(
+            f"train.initial={path!r}: its {len(theirs)} weights do not fit the {len(own)} of this "
+            f"network; first difference {odd[0] if odd else 'their number'}. Use the same network "
+            "and classes."
+        )
+    network.set_weights(weights)

@@ -1,0 +1,103 @@
+"""Averages of the weights over training (EMA, SWA), for any method."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import gin
+import tensorflow as tf
+
+from robust_tf import compat
+from robust_tf.models import SplitClassifier, forward_mode
+
+# Batches that give batch normalisation new statistics: at a decay of 0.9 the old ones are gone.
+REFRESHING_BATCHES = 100
+
+
+@compat.serializable
+@dataclasses.dataclass(frozen=True)
+class WeightAverage:
+    """Keeps a second network, of averaged weights, which is the one that is evaluated and saved.
+
+    Until `from_step` it follows the network. The moving averages of its batch normalisation are
+    those of the network at its last update, which do not fit averaged weights: call
+    `refresh_statistics` before it is used, as the trainer does.
+
+    Args:
+      decay: of the exponential average, in (0, 1), average <- decay average + (1 - decay) weights;
+        or None for the plain mean of all updates.
+      from_step: of the first update, >= 0.
+      every: steps between updates, >= 1.
+
+    Source: Polyak & Juditsky (1992); Izmailov et al. (2018) for the plain mean (SWA) and the new
+    statistics; for robust training Gowal et al. (2020) and Rebuffi et al. (2021).
+    """
+
+    decay: float | None = 0.999
+    from_step: int = 0
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.decay is not None and not 0 < self.decay < 1:
+            raise ValueError(
+                f"WeightAverage(decay={self.decay!r}): must be in (0, 1), or None for equal "
+                "weights."
+            )
+        if self.from_step < 0 or self.every < 1:
+            raise ValueError(
+                f"WeightAverage(from_step={self.from_step!r}, every={self.every!r}): from_step "
+                "must be >= 0, every >= 1."
+            )
+
+    def begin(self, averaged: SplitClassifier, network: SplitClassifier) -> None:
+        """Makes `averaged` equal to `network`."""
+        for mean, weight in zip(averaged.variables, network.variables, strict=True):
+            compat.raw(mean).assign(tf.convert_to_tensor(compat.raw(weight)))
+
+    def update(self, averaged: SplitClassifier, network: SplitClassifier, iterations: Any) -> None:
+        """After a step; `iterations` counts it already."""
+        done = tf.cast(iterations, tf.int64) - self.from_step
+        updates = tf.cast(done // self.every, tf.float32)
+        rate = 1.0 / tf.maximum(updates, 1.0) if self.decay is None else 1.0 - self.decay
+        due = tf.logical_and(done > 0, done % self.every == 0)
+        rate = tf.where(done <= 0, 1.0, tf.where(due, rate, 0.0))
+        for mean, weight in zip(
+            averaged.trainable_variables, network.trainable_variables, strict=True
+        ):
+            old, new = compat.raw(mean), compat.raw(weight)
+            old.assign(old + tf.cast(rate, old.dtype) * (new - old))
+
+    def get_config(self) -> dict[str, Any]:
+        """For Keras files."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> WeightAverage:
+        """Inverse of `get_config`."""
+        return cls(**config)
+
+
+@gin.configurable
+def EMA(steps_per_epoch: int, decay: float = 0.999, from_epoch: float = 0) -> WeightAverage:
+    """Exponential average over the steps from an epoch (counted from 0) on."""
+    return WeightAverage(decay, round(from_epoch * steps_per_epoch))
+
+
+@gin.configurable
+def SWA(steps_per_epoch: int, from_epoch: float, every_epochs: float = 1) -> WeightAverage:
+    """Mean of the weights at the ends of epochs, from an epoch (counted from 0) on."""
+    every = max(round(every_epochs * steps_per_epoch), 1)
+    return WeightAverage(None, round(from_epoch * steps_per_epoch), every)
+
+
+def refresh_statistics(network: SplitClassifier, x: tf.Tensor, seed: tf.Tensor) -> None:
+    """Lets batch normalisation see these images under the present weights; graph code.
+
+    Args:
+      network: its moving averages forget slowly, so that 50 calls or more are needed.
+      x: clean images (B, H, W, C).
+      seed: int32 (2,), of dropout.
+    """
+    with forward_mode(batch_norm="training", seed=seed):
+        network(x, training=True)
