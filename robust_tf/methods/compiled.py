@@ -22,6 +22,7 @@ class Compiled(keras.Model):
     weight_perturbation: Any = None
     weight_average: Any = None
     weight_decay: float = 0.0
+    decay_all: bool = False
     eps_warmup_steps: int = 0
     term_warmup_steps: int = 0
     seed: int = 0
@@ -31,6 +32,7 @@ class Compiled(keras.Model):
         optimizer: Any = "sgd",
         evaluation_attack: Attack | None = None,
         weight_decay: float = 0.0,
+        decay_all: bool = False,
         eps_warmup_steps: int = 0,
         term_warmup_steps: int = 0,
         weight_perturbation: Any = None,
@@ -45,6 +47,7 @@ class Compiled(keras.Model):
           evaluation_attack: makes `evaluate` and validation report `robust_accuracy`.
           weight_decay: w of the penalty w/2 ||W||^2 over kernels (no biases, no batch-norm
             parameters), >= 0.
+          decay_all: the penalty is over all parameters of the network, as in PyTorch's SGD.
           eps_warmup_steps: number of steps over which eps and step size of the training attack rise
             linearly to their values, >= 0.
           term_warmup_steps: number of steps over which the weights of the terms beside the
@@ -74,6 +77,7 @@ class Compiled(keras.Model):
         super().compile(optimizer=optimizer, **kwargs)
         self.evaluation_attack = evaluation_attack
         self.weight_decay, self.seed = float(weight_decay), int(seed)
+        self.decay_all = bool(decay_all)
         self.eps_warmup_steps = int(eps_warmup_steps)
         self.term_warmup_steps = int(term_warmup_steps)
         self.weight_perturbation, self.weight_average = weight_perturbation, weight_average
@@ -109,6 +113,7 @@ class Compiled(keras.Model):
             "optimizer": compat.serialize(self.optimizer),
             "evaluation_attack": compat.serialize(self.evaluation_attack),
             "weight_decay": self.weight_decay,
+            "decay_all": self.decay_all,
             "eps_warmup_steps": self.eps_warmup_steps,
             "term_warmup_steps": self.term_warmup_steps,
             "weight_perturbation": compat.serialize(self.weight_perturbation),
@@ -128,9 +133,10 @@ class Compiled(keras.Model):
         return tf.minimum((tf.cast(self.optimizer.iterations, tf.float32) + 1) / steps, 1.0)
 
     def penalty(self) -> tf.Tensor | float:
-        """w/2 ||W||^2 over the kernels of the network."""
+        """w/2 ||W||^2 over the kernels of the network, or all its parameters."""
         if not self.weight_decay:
             return 0.0
         variables = self.network.trainable_variables
-        kernels = [v for v in variables if v.name.split(":")[0].endswith("kernel")]
-        return self.weight_decay * tf.add_n([tf.nn.l2_loss(compat.raw(v)) for v in kernels])
+        if not self.decay_all:
+            variables = [v for v in variables if v.name.split(":")[0].endswith("kernel")]
+        return self.weight_decay * tf.add_n([tf.nn.l2_loss(compat.raw(v)) for v in variables])

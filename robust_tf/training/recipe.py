@@ -36,6 +36,7 @@ class Recipe:
       epochs: >= 1.
       batch_size: of the whole, over all replicas, >= 1.
       weight_decay: w of w/2 ||W||^2 over kernels, >= 0.
+      decay_all: the penalty is over all parameters, as PyTorch's.
       weight_perturbation: builder, (steps_per_epoch) -> WeightPerturbation: @AWP.
       weight_average: builder, (steps_per_epoch) -> WeightAverage: @EMA or @SWA. The averaged
         network is validated, evaluated and saved.
@@ -69,6 +70,7 @@ class Recipe:
     epochs: int = 10
     batch_size: int = 128
     weight_decay: float = 0.0
+    decay_all: bool = False
     weight_perturbation: Callable[..., Any] | None = None
     weight_average: Callable[..., Any] | None = None
     extra: Callable[..., Any] | None = None
@@ -159,6 +161,7 @@ class Recipe:
                 self.optimizer(learning_rate=rate),
                 evaluation_attack=self.validation_attack,
                 weight_decay=self.weight_decay,
+                decay_all=self.decay_all,
                 eps_warmup_steps=round(self.eps_warmup_epochs * steps),
                 term_warmup_steps=round(self.term_warmup_epochs * steps),
                 weight_perturbation=_composed(self.weight_perturbation, steps),

@@ -151,23 +151,26 @@ def test_global_compactness_pairs_are_within_a_replica():
     assert abs(value - whole) > 1e-3
 
 
-def test_weight_decay_is_of_kernels_only():
+@pytest.mark.parametrize("decay_all", [False, True])
+def test_weight_decay_is_of_kernels_or_of_all(decay_all):
     def after_one_step(weight_decay):
         model = methods.Standard(tiny_network(batch_norm=True))
-        model.compile(keras.optimizers.SGD(1.0), weight_decay=weight_decay)
+        optimizer = keras.optimizers.SGD(1.0)
+        model.compile(optimizer, weight_decay=weight_decay, decay_all=decay_all)
         before = [compat.raw(v).numpy() for v in model.trainable_variables]
         logs_of(model)
         return before, [compat.raw(v).numpy() for v in model.trainable_variables], model
 
     before, without, model = after_one_step(0.0)
-    _, decayed, _ = after_one_step(0.1)
+    _, with_decay, _ = after_one_step(0.1)
     kernels = 0
     for variable, old, plain, shrunk in zip(
-        model.trainable_variables, before, without, decayed, strict=True
+        model.trainable_variables, before, without, with_decay, strict=True
     ):
         kernel = variable.name.split(":")[0].endswith("kernel")
         kernels += kernel
-        np.testing.assert_allclose(shrunk, plain - 0.1 * old * kernel, rtol=0, atol=1e-6)
+        decayed = kernel or decay_all
+        np.testing.assert_allclose(shrunk, plain - 0.1 * old * decayed, rtol=0, atol=1e-6)
     assert kernels == 3
 
 
