@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gin
+import tensorflow as tf
 
 from robust_tf import compat, losses
+from robust_tf.losses.labels import check_smoothing
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
 from robust_tf.models import SplitClassifier
@@ -13,14 +17,42 @@ from robust_tf.models import SplitClassifier
 @gin.configurable
 @compat.serializable
 class Standard(RobustModel):
-    """Cross-entropy of clean images."""
+    """Cross-entropy of clean images, of smoothed labels if wanted.
+
+    Args:
+      network: to be trained.
+      attack: None; it takes none.
+      label_smoothing: d in [0, 1); the true class has 1 - d, each other d / (C - 1).
+    """
 
     needs_adv = False
 
-    def __init__(self, network: SplitClassifier, attack: None = None, name: str | None = None):
+    def __init__(
+        self,
+        network: SplitClassifier,
+        attack: None = None,
+        label_smoothing: float = 0.0,
+        name: str | None = None,
+    ):
         if attack is not None:
             raise ValueError("Standard trains on clean images; it takes no attack.")
+        check_smoothing(label_smoothing, "Standard")
+        self.label_smoothing = float(label_smoothing)
         super().__init__(network, None, {"cross_entropy": 1.0}, name)
 
     def terms(self, batch: Batch) -> Terms:
-        return {"cross_entropy": lambda: losses.cross_entropy(batch.clean.logits, batch.y)}
+        return {
+            "cross_entropy": lambda: smoothed_cross_entropy(
+                batch.clean.logits, batch.y, self.label_smoothing
+            )
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+def smoothed_cross_entropy(logits: tf.Tensor, y: tf.Tensor, smoothing: float) -> tf.Tensor:
+    """Cross-entropy (B,) of logits (B, C) against labels (B,), smoothed where that is not 0."""
+    if not smoothing:
+        return losses.cross_entropy(logits, y)
+    return losses.soft_cross_entropy(logits, losses.smooth_labels(y, logits.shape[1], smoothing))

@@ -13,7 +13,7 @@ CASES = {
     "Standard": lambda: MethodCase(methods.Standard, {}),
     "AdversarialTraining": lambda: MethodCase(methods.AdversarialTraining, {"attack": PGD}),
     "AdversarialTraining half": lambda: MethodCase(
-        methods.AdversarialTraining, {"attack": PGD, "clean_weight": 0.5}
+        methods.AdversarialTraining, {"attack": PGD, "clean_weight": 0.5, "label_smoothing": 0.2}
     ),
     "TRADES": lambda: MethodCase(methods.TRADES, {"attack": KL, "beta": 3.0}),
     "ADR": lambda: MethodCase(methods.ADR, {"attack": PGD, "preset": "code"}, independent=False),
