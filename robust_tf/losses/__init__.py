@@ -4,6 +4,7 @@ No function here averages over the batch that it returns: the training step redu
 global batch.
 """
 
+from robust_tf.losses.boosted import boosted_cross_entropy
 from robust_tf.losses.compactness import global_compactness, local_compactness, pair_weights
 from robust_tf.losses.labels import (
     conditional_entropy,
@@ -14,6 +15,7 @@ from robust_tf.losses.labels import (
 from robust_tf.losses.smoothness import kl_divergence, smoothness, virtual_adversarial
 
 __all__ = [
+    "boosted_cross_entropy",
     "conditional_entropy",
     "cross_entropy",
     "global_compactness",

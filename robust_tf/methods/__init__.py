@@ -2,13 +2,17 @@
 
 from robust_tf.methods.adr import ADR, Compactness
 from robust_tf.methods.adversarial import AdversarialTraining
+from robust_tf.methods.alp import ALP
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Crafted
+from robust_tf.methods.mart import MART
 from robust_tf.methods.standard import Standard
 from robust_tf.methods.trades import TRADES
 
 __all__ = [
     "ADR",
+    "ALP",
+    "MART",
     "TRADES",
     "AdversarialTraining",
     "Batch",

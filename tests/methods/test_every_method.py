@@ -16,6 +16,8 @@ CASES = {
         methods.AdversarialTraining, {"attack": PGD, "clean_weight": 0.5, "label_smoothing": 0.2}
     ),
     "TRADES": lambda: MethodCase(methods.TRADES, {"attack": KL, "beta": 3.0}),
+    "ALP": lambda: MethodCase(methods.ALP, {"attack": PGD, "weight": 2.0}),
+    "MART": lambda: MethodCase(methods.MART, {"attack": PGD, "beta": 5.0}),
     "ADR": lambda: MethodCase(methods.ADR, {"attack": PGD, "preset": "code"}, independent=False),
     "ADR virtual": lambda: MethodCase(
         methods.ADR,

@@ -1,0 +1,170 @@
+"""ALP and MART, their steps written out in float64 with batch normalisation."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from robust_tf import attacks, losses, methods
+from robust_tf.models import Outputs, SplitClassifier
+from tests.methods import by_hand
+from tests.tiny import CLASSES, labelled, tiny_network
+
+EPS, SIZE = 0.1, 0.06
+BIM = attacks.BIM(EPS, SIZE, 2)
+X, Y = labelled()
+RATE = 0.1
+ROWS = np.arange(len(Y))
+
+
+def built(method, *args, **kwargs):
+    network = tiny_network(batch_norm=True)
+    by_hand.unlike_new(network)
+    model = method(network, BIM, *args, **kwargs)
+    model.compile(keras.optimizers.SGD(RATE))
+    return model
+
+
+def perturbed(w):
+    """Two signed steps up the cross-entropy by running averages."""
+    x = tf.constant(X, tf.float64)
+    moved = x
+    for _ in range(2):
+        with tf.GradientTape() as tape:
+            tape.watch(moved)
+            log_p = by_hand.log_softmax(by_hand.forward(w, moved, training=False)[0])
+            loss = -tf.reduce_sum(tf.gather(log_p, Y, batch_dims=1))
+        moved = moved + SIZE * tf.sign(tape.gradient(loss, moved))
+        moved = tf.clip_by_value(tf.clip_by_value(moved, x - EPS, x + EPS), 0.0, 1.0)
+    return moved
+
+
+def alp_terms(clean, adv):
+    """Each (B,)."""
+    log_p, log_q = by_hand.log_softmax(clean), by_hand.log_softmax(adv)
+    return {
+        "clean": -tf.gather(log_p, Y, batch_dims=1),
+        "adversarial": -tf.gather(log_q, Y, batch_dims=1),
+        "pairing": tf.reduce_sum((clean - adv) ** 2, 1) / CLASSES,
+    }
+
+
+def mart_terms(clean, adv):
+    """As in the paper, 1 - p_k taken literally."""
+    p = tf.exp(by_hand.log_softmax(clean))
+    q = tf.exp(by_hand.log_softmax(adv))
+    wrong = tf.reduce_max(q * (1 - tf.one_hot(Y, CLASSES, dtype=tf.float64)), 1)
+    divergence = tf.reduce_sum(p * (tf.math.log(p) - tf.math.log(q)), 1)
+    return {
+        "boosted": -tf.math.log(tf.gather(q, Y, batch_dims=1)) - tf.math.log(1 - wrong),
+        "divergence": divergence * (1 - tf.gather(p, Y, batch_dims=1)),
+    }
+
+
+def stepped(w, x_adv, terms_of, weights):
+    """The mean of each term, and all weights after a step of plain SGD."""
+    trained = {name: w[name] for name in by_hand.TRAINED}
+    with tf.GradientTape() as tape:
+        tape.watch(trained)
+        clean, _, averages = by_hand.forward({**w, **trained}, X, training=True)
+        adv, _, averages = by_hand.forward({**w, **trained, **averages}, x_adv, training=True)
+        terms = {name: tf.reduce_mean(v) for name, v in terms_of(clean, adv).items()}
+        loss = sum(weights[name] * terms[name] for name in weights)
+    gradients = tape.gradient(loss, trained)
+    moved = {name: trained[name] - RATE * gradients[name] for name in trained}
+    return {**terms, "loss": loss}, {**moved, **averages}
+
+
+@pytest.mark.parametrize(
+    "method, argument, terms_of, weights",
+    [
+        (methods.ALP, 0.0, alp_terms, {"clean": 0.5, "adversarial": 0.5}),
+        (methods.ALP, 2.0, alp_terms, {"clean": 0.5, "adversarial": 0.5, "pairing": 2.0}),
+        (methods.MART, 0.0, mart_terms, {"boosted": 1.0}),
+        (methods.MART, 5.0, mart_terms, {"boosted": 1.0, "divergence": 5.0}),
+    ],
+)
+def test_step(method, argument, terms_of, weights):
+    model = built(method, argument)
+    before = by_hand.weights(model.network)
+    x_adv = perturbed(before)
+    np.testing.assert_allclose(by_hand.crafted(model, X, Y), x_adv, rtol=0, atol=1e-6)
+    terms, after = stepped(before, x_adv, terms_of, weights)
+    logs = model.train_on_batch(X, Y, return_dict=True)
+    assert set(logs) == {"loss", *weights, "natural_accuracy", "robust_accuracy"}
+    for name in ("loss", *weights):
+        assert logs[name] == pytest.approx(float(terms[name]), rel=1e-4), name
+    for name, value in by_hand.weights(model.network).items():
+        np.testing.assert_allclose(value, after[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+LOGITS = np.random.default_rng(0).normal(size=(12, CLASSES), scale=2.0)
+
+
+def numpy_boosted(logits):
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    wrong = [max(p[i, k] for k in range(CLASSES) if k != Y[i]) for i in ROWS]
+    return -np.log(p[ROWS, Y]) - np.log(1 - np.array(wrong))
+
+
+def test_boosted_cross_entropy_and_its_gradient():
+    logits = tf.constant(LOGITS, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = losses.boosted_cross_entropy(logits, Y)
+    np.testing.assert_allclose(value, numpy_boosted(LOGITS), rtol=1e-5)
+    slope, step = np.zeros_like(LOGITS), 1e-5
+    for k in range(CLASSES):
+        move = step * np.eye(CLASSES)[k]
+        slope[:, k] = (numpy_boosted(LOGITS + move) - numpy_boosted(LOGITS - move)) / (2 * step)
+    np.testing.assert_allclose(tape.gradient(value, logits), slope, rtol=1e-3, atol=1e-5)
+
+
+def test_boosted_cross_entropy_of_a_network_that_is_sure():
+    logits = tf.constant([[200.0, 0.0, -50.0], [1e4, -1e4, 0.0], [0.0, 0.0, 0.0]])
+    y = [1, 0, 2]
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = losses.boosted_cross_entropy(logits, y)
+    # Of the second class by 200 nats: the true one has p = e^-200 and 1 - p_0 = e^-200 as well.
+    np.testing.assert_allclose(value, [400, 0, np.log(3) - np.log(2 / 3)], rtol=1e-6, atol=1e-6)
+    gradient = tape.gradient(value, logits)
+    np.testing.assert_allclose(gradient[0], [2, -2, 0], atol=1e-6)
+    assert np.isfinite(gradient).all()
+    two = losses.boosted_cross_entropy(tf.constant([[1.0, -2.0]], tf.bfloat16), [0])
+    assert two.dtype == tf.float32  # and with two classes 1 - p_k is p_y
+    np.testing.assert_allclose(two, [2 * np.log(1 + np.exp(-3))], rtol=1e-6)
+
+
+def test_gradients_stay_finite_where_the_clean_image_is_surely_right():
+    logits = tf.constant([[80.0, 0.0, 0.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        batch = methods.Batch(None, [0], None, *(2 * [Outputs(logits, logits)]), None)
+        value = built(methods.MART).terms(batch)["divergence"]()
+    assert float(value[0]) == 0
+    assert np.isfinite(tape.gradient(value, logits)).all()
+
+
+def one_class():
+    generator = tiny_network().generator
+    inputs = keras.Input(generator.output_shape[1:])
+    classifier = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    return SplitClassifier(generator, classifier)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: methods.ALP(tiny_network(), BIM, -1.0), r"ALP\(weight=-1.0\): .* >= 0"),
+        (lambda: methods.ALP(tiny_network(), BIM, float("inf")), r"ALP\(weight=inf\): .*finite"),
+        (lambda: methods.ALP(tiny_network(), None), "give the training adversary"),
+        (lambda: methods.MART(tiny_network(), BIM, -6), r"MART\(beta=-6\): .* >= 0; 5 or 6"),
+        (lambda: methods.MART(tiny_network(), BIM, float("nan")), r"MART\(beta=nan\)"),
+        (lambda: methods.MART(tiny_network(), None), "give the training adversary"),
+        (lambda: methods.MART(one_class(), BIM), "has 1 class; it needs two or more"),
+    ],
+)
+def test_refusals(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
