@@ -8,20 +8,25 @@ from typing import Any
 import tensorflow as tf
 
 from robust_tf import compat, files
+from robust_tf.inference import ManifoldTransformation
 from robust_tf.models import SplitClassifier, forward_mode
+
+Exportable = SplitClassifier | ManifoldTransformation
 
 
 def export(network: Any, export_dir: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Writes a SavedModel with two signatures, both from `images`, float32 (B, H, W, C) in [0, 1].
 
     * `serving_default`: `logits` and `probabilities`, float32 (B, num_classes);
-    * `features`: `features`, float32 (B, ...), the intermediate layer.
+    * `features`: `features`, float32 (B, ...), the intermediate layer; of a model behind a manifold
+      transformation `transform` instead: `images`, what the network is shown.
 
     Dropout is off and batch normalisation uses its moving averages. The folder appears whole or
     not at all.
 
     Args:
-      network: `SplitClassifier`, or a `RobustModel`, whose network is taken.
+      network: `SplitClassifier`; a `RobustModel`, whose network is taken; or a
+        `ManifoldTransformation`, with which goes its gradient.
       export_dir: a folder that does not exist or is empty.
       overwrite: replace a SavedModel that is there.
 
@@ -30,8 +35,9 @@ def export(network: Any, export_dir: str | os.PathLike[str], overwrite: bool = F
       ValueError: the folder is in use.
       FileError: it cannot be written.
     """
-    network = getattr(network, "network", network)
-    if not isinstance(network, SplitClassifier):
+    if not isinstance(network, Exportable):
+        network = getattr(network, "network", network)
+    if not isinstance(network, Exportable):
         raise TypeError(
             f"export takes a SplitClassifier, got {type(network).__name__}; split the network in "
             "two: SplitClassifier(generator, classifier)."
@@ -39,7 +45,7 @@ def export(network: Any, export_dir: str | os.PathLike[str], overwrite: bool = F
     path = os.fspath(export_dir).rstrip("/")
     check_free(path, overwrite)
     module = _Served(network)
-    signatures = {"serving_default": module.serve, "features": module.features}
+    signatures = {"serving_default": module.serve, module.second: module.inner}
     with files.atomic(path) as temporary:
         tf.saved_model.save(module, temporary, signatures=signatures)
         files.remove(path)  # empty, or a SavedModel to be replaced: `check_free` saw to that
@@ -69,7 +75,7 @@ class _Served(tf.Module):
     loading it wants the classes.
     """
 
-    def __init__(self, network: SplitClassifier):
+    def __init__(self, network: Exportable):
         super().__init__()
         self.weights = [compat.raw(variable) for variable in network.variables]
         images = [tf.TensorSpec([None, *network.image_shape], tf.float32, name="images")]
@@ -81,9 +87,12 @@ class _Served(tf.Module):
             return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
 
         @tf.function(input_signature=images)
-        def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        def inner(images: tf.Tensor) -> dict[str, tf.Tensor]:
+            if isinstance(network, ManifoldTransformation):
+                return {"images": network.transform(images)}
             with forward_mode(batch_norm="running"):
                 z = network.features(images, training=False)
             return {"features": tf.cast(z, tf.float32)}
 
-        self.serve, self.features = serve, features
+        self.serve, self.inner = serve, inner
+        self.second = "transform" if isinstance(network, ManifoldTransformation) else "features"

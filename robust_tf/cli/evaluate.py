@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from robust_tf.cli import Parser, UserError, command, quiet_start, whole
+from robust_tf.cli import Parser, UserError, batteries, command, inference, quiet_start, whole
 
 EPILOG = """\
 attacks, divided by semicolons; eps and step_size in pixel units of images in [0, 1]:
@@ -29,6 +27,7 @@ batteries: smoke, adr, atld, st, autoattack, full, or a gin file with battery.at
 
 examples:
   evaluate --run_dir=runs/adr_mnist
+  evaluate --run_dir=runs/atld_mnist --inference=imt+ --max_examples=500
   evaluate --run_dir=runs/adr_mnist --battery=autoattack --max_examples=1000 --output=result.json
   evaluate --model=exported --dataset=cifar10 --battery=full --eps=8/255
   evaluate --model=my_package.models:resnet --dataset=cifar10 --attacks="AutoAttack(eps=8/255)"
@@ -101,6 +100,7 @@ def parser() -> Parser:
     result.add_argument(
         "--output", metavar="FILE", help="JSON: table, settings, and the verdict of each example"
     )
+    inference.add_options(result)
     return result
 
 
@@ -108,6 +108,7 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     options = parser().parse_args(argv)
+    inference.check_options(options)
     # TensorFlow takes seconds to import: not before the arguments are known to be right.
     with quiet_start():
         from robust_tf import evaluation, files
@@ -120,8 +121,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     attacks, settings = _attacks(options, summary)
     protocol = _protocol(options, settings)
     partial = f"{options.output}.partial" if options.output else None
+    source = {"run_dir" if options.run_dir else "model": options.run_dir or options.model}
     record = evaluation.Record(partial, options.save_adversarial, options.run_dir or options.model)
-    model = _model(options)
+    if options.inference:
+        model, attacks, source["inference"] = inference.defended(options, attacks, summary)
+    else:
+        model = _model(options)
     data, provenance = _data(options, summary)
     split = getattr(data, options.split)
     print(
@@ -136,9 +141,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"\nkept in {partial}; the same command continues.", file=sys.stderr)
         raise
     print(result.table())
+    report = {**source, "data": provenance, "evaluation": result.to_json()}
+    _columns(report, result)
     if options.output:
-        source = {"run_dir" if options.run_dir else "model": options.run_dir or options.model}
-        report = {**source, "data": provenance, "evaluation": result.to_json()}
         files.write_json(options.output, report)
         print(f"written to {options.output}", file=sys.stderr)
     record.close()
@@ -153,15 +158,27 @@ def _merge(options: argparse.Namespace) -> int:
     for path, report in zip(options.merge, reports, strict=True):
         if not isinstance(report, dict) or "evaluation" not in report:
             raise UserError(f"{path} is not a result of evaluate.")
-        if report.get("data") != reports[0].get("data"):
-            raise UserError(f"{path} is of other data than {options.merge[0]}.")
+        for what, where in (("data", "of other data"), ("inference", "of another inference")):
+            if report.get(what) != reports[0].get(what):
+                raise UserError(f"{path} is {where} than {options.merge[0]}.")
     parts = [evaluation.Evaluation.from_json(report["evaluation"]) for report in reports]
     result = evaluation.merge(parts)
     print(result.table())
+    whole_report = {**reports[0], "evaluation": result.to_json()}
+    _columns(whole_report, result)
     if options.output:
-        files.write_json(options.output, {**reports[0], "evaluation": result.to_json()})
+        files.write_json(options.output, whole_report)
         print(f"written to {options.output}", file=sys.stderr)
     return 0
+
+
+def _columns(report: dict[str, Any], result: Any) -> None:
+    """Of a defence at inference, the three columns: printed, and added to the report."""
+    from robust_tf import evaluation
+
+    if "inference" in report:
+        report["columns"] = evaluation.three_columns(result)
+        print(f"\n{evaluation.columns_table(result)}")
 
 
 def _protocol(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
@@ -209,51 +226,13 @@ def _attacks(
     if options.attacks is not None:
         return evaluation.parse_attacks(options.attacks), {}
     if options.battery:
-        return _battery(options, summary), {}
+        return batteries.chosen(options.battery, options.eps, summary), {}
     if not summary.get("evaluation"):
         raise UserError(
             'no attacks: give --attacks="PGD(eps=8/255, step_size=2/255, steps=20)", or '
             "--battery=autoattack, or the --run_dir of a finished run, whose own are the default."
         )
     return evaluation.attacks_from_json(summary["evaluation"]), summary["evaluation"]
-
-
-def _battery(options: argparse.Namespace, summary: dict[str, Any]) -> dict[str, Any]:
-    """The attacks of a battery at each eps; eps, step_size and steps are the run's by default."""
-    from robust_tf import evaluation, files
-    from robust_tf.cli import configuration
-    from robust_tf.evaluation.battery import NAMES, battery
-    from robust_tf.evaluation.spec import number
-
-    path = options.battery
-    if not path.endswith(".gin"):
-        near = difflib.get_close_matches(path, NAMES, 1)
-        if path not in NAMES:
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(NAMES)}."
-            raise UserError(f"there is no battery {path!r}; {hint}")
-        path = f"gin/parts/batteries/{path}.gin"
-    path = configuration.find(path)
-    bound = re.findall(r"^(\w+) = (\S+)$", summary.get("configuration", ""), re.M)
-    own = {name: float(value) for name, value in bound if re.fullmatch(r"[\d.e+-]+", value)}
-    radii = [number(text) for text in (options.eps or str(own.get("eps", ""))).split(",") if text]
-    if not radii:
-        raise UserError("no eps: give --eps=8/255, or the --run_dir of a run, whose own it is.")
-    used = set(re.findall(r"%(\w+)", files.read_text(path)))
-    attacks: list[Any] = []
-    for eps in radii:
-        if not 0 < eps < float("inf"):
-            raise UserError(f"--eps={eps}: must be > 0.")
-        same = eps == own.get("eps")
-        macros = {
-            "eps": eps,
-            "step_size": own.get("evaluation_step_size", eps / 4) if same else eps / 4,
-            "steps": int(own.get("evaluation_steps", 20)),
-        }
-        chosen = [f"{name} = {value!r}" for name, value in macros.items() if name in used]
-        configuration.load([path], chosen)
-        with configuration.readable():
-            attacks += battery().values()
-    return evaluation.named(attacks)
 
 
 def _model(options: argparse.Namespace) -> Callable[..., Any]:

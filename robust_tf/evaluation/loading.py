@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 # Keras finds the classes in a file by the names under which these packages register them.
-from robust_tf import attacks, files, methods, models  # noqa: F401
+from robust_tf import attacks, files, inference, methods, models  # noqa: F401
 
 
 class SavedModel:
@@ -110,6 +110,48 @@ def load_run(run_dir: str | os.PathLike[str]) -> Callable[..., Any]:
             "ended; start the training again with the same --run_dir and it continues."
         )
     return load_model(path)
+
+
+def load_inference(
+    run_dir: str | os.PathLike[str], kind: str = "imt", **arguments: Any
+) -> inference.ManifoldTransformation:
+    """The trained model of a run of ATLD behind its manifold transformation.
+
+    Args:
+      run_dir: holds `model.keras` and `discriminator.keras`.
+      kind: 'imt', or 'imt+' with its gate.
+      **arguments: of `inference.ManifoldTransformation`: delta, gate, gated_delta, disc_input. The
+        last is the run's own by default.
+
+    Raises:
+      FileError: as `load_run`; or the run has left no discriminator.
+      ValueError: another kind; a gate for 'imt'; as `ManifoldTransformation`.
+    """
+    if kind not in ("imt", "imt+"):
+        raise ValueError(f"kind={kind!r}: must be 'imt' or 'imt+'.")
+    if kind == "imt" and arguments.get("gate") is not None:
+        raise ValueError("a gate belongs to 'imt+'; 'imt' has none.")
+    run_dir = os.fspath(run_dir)
+    network = load_run(run_dir)
+    path = os.path.join(run_dir, "discriminator.keras")
+    if not files.exists(path):
+        raise files.FileError(
+            f"{run_dir} holds no discriminator.keras: manifold transformation needs the "
+            "discriminator of a run of ATLD; give the folder of one."
+        )
+    if kind == "imt+" and arguments.get("gate") is None:
+        arguments["gate"] = inference.GATE
+    arguments.setdefault("disc_input", _disc_input(run_dir))
+    return inference.ManifoldTransformation(network, load_model(path), **arguments)
+
+
+def _disc_input(run_dir: str) -> str:
+    """What the discriminator of a run takes, 'logits' unless its recipe says otherwise."""
+    path = os.path.join(run_dir, "summary.json")
+    summary = files.read_json(path) if files.exists(path) else {}
+    configuration = summary.get("configuration", "") if isinstance(summary, dict) else ""
+    bound = re.findall(r"^ATLD\.disc_input = ['\"](\w+)['\"]", configuration, re.MULTILINE)
+    return bound[-1] if bound else "logits"
 
 
 def _load_import(path: str) -> Callable[..., Any]:

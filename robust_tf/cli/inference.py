@@ -1,0 +1,85 @@
+"""`bin/evaluate --inference`: a trained network behind its manifold transformation."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from robust_tf.cli import Parser, UserError
+from robust_tf.cli.batteries import numbers_of
+
+
+def add_options(parser: Parser) -> None:
+    """What belongs to a defence at inference."""
+    group = parser.add_argument_group(
+        "manifold transformation (runs of ATLD)",
+        "the attacks run on the network alone (oblivious) and through the transformation "
+        "(adaptive),\nwhere others join them that are made for it; the result is printed in three columns.",
+    )
+    group.add_argument("--inference", choices=("imt", "imt+"), help="how images are moved first")
+    group.add_argument(
+        "--delta", metavar="D", help="by how much, e.g. 8/255; default: the run's eps, or 8/255"
+    )
+    group.add_argument(
+        "--gate",
+        metavar="LOW,HIGH",
+        help="of imt+: half of delta where D0 is between; default: 0.3,0.7",
+    )
+    group.add_argument(
+        "--adaptive",
+        choices=("full", "quick"),
+        help="full (default): 10 restarts of 100 steps, AutoAttack, Square and RayS; quick: a "
+        "first look, proves nothing",
+    )
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Raises UserError for options that want --inference, or do not go with it."""
+    if options.inference is None:
+        for name in ("delta", "gate", "adaptive"):
+            if getattr(options, name) is not None:
+                raise UserError(f"--{name} belongs to --inference=imt or --inference=imt+.")
+    elif not options.run_dir:
+        raise UserError("--inference needs --run_dir: the discriminator lies beside the network.")
+    elif options.search_dtype:
+        raise UserError("--search_dtype does not go with --inference: leave it out.")
+
+
+def defended(
+    options: argparse.Namespace, attacks: dict[str, Any], summary: dict[str, Any]
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """The model to be judged, the attacks in both groups, and what the report says of the model."""
+    from robust_tf import evaluation
+    from robust_tf.evaluation import loading
+    from robust_tf.evaluation.defended_attacks import EFFORTS
+    from robust_tf.evaluation.spec import eps_of, norm_of, number
+
+    own = numbers_of(summary)
+    arguments: dict[str, Any] = {}
+    if options.delta or "eps" in own:
+        arguments["delta"] = number(options.delta) if options.delta else own["eps"]
+    if options.gate:
+        arguments["gate"] = tuple(number(part) for part in options.gate.split(","))
+    model = loading.load_inference(options.run_dir, options.inference, **arguments)
+    groups = evaluation.oblivious_attacks(model, attacks)
+    groups |= {evaluation.ADAPTIVE + name: attack for name, attack in attacks.items()}
+    for norm, eps in dict.fromkeys((norm_of(one), eps_of(one)) for one in attacks.values()):
+        if eps:
+            step_size = own.get("evaluation_step_size") if eps == own.get("eps") else None
+            effort = EFFORTS[options.adaptive or "full"]
+            made = evaluation.adaptive_attacks(model, eps, step_size, norm=norm, **effort)
+            groups |= {name: one for name, one in made.items() if one not in attacks.values()}
+    said = {
+        "kind": options.inference,
+        "delta": model.delta,
+        "gate": model.gate and list(model.gate),
+        "gated_delta": model.gate and model.gated_delta,
+        "adaptive": options.adaptive or "full",
+    }
+    unsure = ""
+    if model.gate:
+        low, high = model.gate
+        unsure = f", {model.gated_delta:.4g} where {low:g} < D0 < {high:g}"
+    print(f"{options.inference}: delta {model.delta:.4g}{unsure}", file=sys.stderr)
+    return evaluation.straight_through(model), groups, said

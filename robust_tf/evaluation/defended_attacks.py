@@ -1,0 +1,165 @@
+"""Attacks on `ManifoldTransformation`: those that do not know of it, and those that do."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gin
+import tensorflow as tf
+
+from robust_tf import compat
+from robust_tf.attacks import APGD, Attack, AutoAttack, CrossEntropy, RayS, Square, Transfer
+from robust_tf.attacks.objectives import Margin, Objective
+from robust_tf.attacks.presets import threat
+from robust_tf.attacks.projected_gradient import ProjectedGradient
+from robust_tf.attacks.steps import Steepest
+from robust_tf.evaluation.adaptive import Defended
+from robust_tf.evaluation.spec import name_of
+from robust_tf.inference import ManifoldTransformation
+
+OBLIVIOUS, ADAPTIVE = "oblivious: ", "adaptive: "  # before the names of attacks
+TAUS, STEERS = (1.0, 0.1), (-1.0, 1.0)
+# What `adaptive_attacks` spends; 'quick' shows what breaks at once and proves nothing.
+EFFORTS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "quick": {"steps": 20, "restarts": 1, "queries": 200, "autoattack": False},
+}
+
+
+def straight_through(model: ManifoldTransformation) -> Defended:
+    """The defended model as it is to be judged and attacked: T's gradient taken for the identity.
+
+    Its logits are those of `model`. The model's own gradient is 0 for pixels that the clip has cut,
+    which on images with black or white areas hides them from attacks.
+    """
+    return Defended(model.network, model.transform)
+
+
+def bare(model: ManifoldTransformation) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The network without its defence."""
+    # A function: of a Keras model, the result file would repeat the configuration at each attack.
+    return _called(lambda x: model.network(x, training=False), "the bare network")
+
+
+def surrogate(model: ManifoldTransformation, tau: float) -> Defended:
+    """The defended model with the gradient of `model.smooth_transform` of this tau."""
+    path = Defended(
+        model.network, model.transform, surrogate=lambda u: model.smooth_transform(u, tau)
+    )
+    return _called(path, f"surrogate of tau {tau:g}")
+
+
+def steered(model: ManifoldTransformation, weight: float) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The defended model for `SteeredCrossEntropy`: the mean of its logits carries D0.
+
+    Its logits are those of `straight_through` but for one number for each example, added to all:
+    weight * log(D0 / (1 - D0)) at the image before its transformation, less their mean.
+    """
+    path = straight_through(model)
+
+    def lifted(u: tf.Tensor) -> tf.Tensor:
+        logits = path(u)
+        lift = weight * model.natural_logits(u) - tf.reduce_mean(logits, axis=1)
+        return logits + lift[:, tf.newaxis]
+
+    return _called(lifted, f"steered by {weight:+g}")
+
+
+@gin.configurable
+@compat.serializable
+@dataclasses.dataclass(frozen=True)
+class SteeredCrossEntropy(CrossEntropy):
+    """CE(f(T(u)), y) + weight * log-odds of D0(f(u)), from the logits of `steered`.
+
+    A number added to all logits of an example changes neither its cross-entropy nor its prediction:
+    their mean can carry another value to the adversary.
+    """
+
+    def values(self, logits: tf.Tensor, y: tf.Tensor, reference: tf.Tensor | None) -> tf.Tensor:
+        return super().values(logits, y, reference) + tf.reduce_mean(logits, axis=1)
+
+
+def oblivious_attacks(
+    model: ManifoldTransformation, attacks: Mapping[str, Attack]
+) -> dict[str, Attack]:
+    """Each attack on the network alone, its images to be judged behind the transformation.
+
+    The protocol of the ATLD paper, and of its AutoAttack rows. It overstates the robustness: this
+    adversary does not know the defence.
+    """
+    source = bare(model)
+    return {OBLIVIOUS + name: Transfer(attack, source) for name, attack in attacks.items()}
+
+
+def adaptive_attacks(
+    model: ManifoldTransformation,
+    eps: float,
+    step_size: float | None = None,
+    steps: int = 100,
+    restarts: int = 10,
+    queries: int = 5000,
+    norm: str = "Linf",
+    autoattack: bool = True,
+) -> dict[str, Attack]:
+    """What an adversary does who knows the transformation; to be run on `straight_through(model)`.
+
+    PGD on cross-entropy and margin with T's gradient as the identity, and as it is (0 where the
+    clip cuts); with that of the smooth surrogate, tau 1 and 0.1; with the log-odds of the
+    discriminator added to the loss or taken off, to steer T and its gate. Square and RayS on the
+    defended outputs; APGD of the bare network; AutoAttack on the whole, or APGD where it is left
+    out. Every PGD judges each iterate, behind the real T. RayS is for L-inf alone.
+
+    Args:
+      model: the defended model.
+      eps: radius of the ball, > 0.
+      step_size: of PGD; None: eps / 4.
+      steps: of PGD and APGD.
+      restarts: of each PGD.
+      queries: of Square; RayS has twice as many.
+      norm: 'Linf' or 'L2'.
+      autoattack: runs AutoAttack, standard version.
+
+    Returns:
+      Attacks by names that begin with 'adaptive: '. A PGD step costs two forwards and two input
+      gradients, twice that with the surrogate.
+
+    Source: Tramer et al. (2020) on adaptive attacks; Athalye et al. (2018) on stand-in gradients.
+    """
+
+    def pgd(objective: Objective | None = None) -> Attack:
+        step = Steepest(eps / 4 if step_size is None else step_size)
+        ball = threat(norm, eps)
+        return ProjectedGradient(
+            ball, step, steps, objective or CrossEntropy(), restarts=restarts, keep="best"
+        )
+
+    def apgd(loss: str) -> Attack:
+        return APGD(eps, steps=steps, loss=loss, norm=norm)
+
+    found: dict[str, Attack] = {}
+    for attack in (pgd(), pgd(Margin())):
+        found[f"straight-through, {name_of(attack)}"] = attack
+    exact = _called(lambda x: model(x, training=False), "the defended model's own gradient")
+    found[f"exact gradient, {name_of(pgd())}"] = Transfer(pgd(), exact)
+    for tau in TAUS:
+        found[f"surrogate tau={tau:g}, {name_of(pgd())}"] = Transfer(pgd(), surrogate(model, tau))
+    for weight in STEERS:
+        joint = pgd(SteeredCrossEntropy())
+        name = f"steered {weight:+g}, {name_of(pgd())}"
+        found[name] = Transfer(joint, steered(model, weight))
+    for attack in (apgd("ce"), apgd("dlr")):
+        found[f"from the bare network, {name_of(attack)}"] = Transfer(attack, bare(model))
+    whole: list[Attack] = [AutoAttack(eps, norm)] if autoattack else [apgd("ce"), apgd("dlr")]
+    whole.append(Square(eps, queries=queries, norm=norm))
+    if norm == "Linf":
+        whole.append(RayS(eps, queries=2 * queries))
+    found |= {f"whole, {name_of(attack)}": attack for attack in whole}
+    return {ADAPTIVE + name: attack for name, attack in found.items()}
+
+
+def _called(path: Any, name: str) -> Any:
+    """`path`, which result files name so: two that differ in a number alone are not the same."""
+    path.__qualname__ = name
+    return path

@@ -1,0 +1,339 @@
+"""Oblivious and adaptive attacks on a defended model, and the three columns."""
+
+import json
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from robust_tf import attacks, data, evaluation, files, inference
+from robust_tf.attacks import CleanStart, Linf, ProjectedGradient, Steepest, Transfer
+from robust_tf.cli import evaluate
+from robust_tf.evaluation import defended_attacks, loading
+from robust_tf.models import Outputs, SplitClassifier
+from tests import tiny
+from tests.inference import stand_in
+
+
+class Formula(keras.Model):
+    """A network or a discriminator that is one line of TensorFlow."""
+
+    def __init__(self, line):
+        super().__init__()
+        self.line, self.built = line, True
+
+    def call(self, z, training=False):
+        return self.line(z)
+
+
+def pixels(shape, margin, natural, delta):
+    """Two classes by the sign of `margin`, D0's logit `natural`, both of pixels (B, n)."""
+    flatten = keras.Sequential([keras.Input(shape), keras.layers.Flatten()])
+
+    class Network(Formula):
+        image_shape = shape
+
+        def forward(self, x, training=False):
+            z = flatten(x)
+            m = margin(z)
+            return Outputs(tf.stack([m, -m], 1), z)
+
+        def call(self, x, training=False):
+            return self.forward(x).logits
+
+    discriminator = Formula(lambda z: stand_in.Judged(natural(z), z))
+    return inference.ManifoldTransformation(
+        Network(None), discriminator, delta, disc_input="features"
+    )
+
+
+@pytest.fixture(scope="module")
+def model():
+    return stand_in.defended(batch_norm=True, gate=(0.3, 0.7), delta=0.1)
+
+
+@pytest.fixture(scope="module")
+def labelled(model):
+    x = tiny.images(12, seed=1)
+    return x, np.argmax(model(x), axis=1).astype("int32")
+
+
+def test_oblivious_is_the_transformation_of_the_finished_images(model, labelled):
+    x, y = labelled
+    attack = attacks.BIM(0.1, 0.04, 3)
+    path = evaluation.straight_through(model)
+    named = evaluation.oblivious_attacks(model, {"BIM": attack})
+    found = evaluation.evaluate(path, labelled, named, checks=False, progress=False)
+    x_adv = attack(model.network, x, y)
+    tiny.same_bits(named["oblivious: BIM"](path, x, y), x_adv)
+    verdict = np.argmax(model.network(model.transform(x_adv)), 1) == y
+    tiny.same_bits(found.robust["oblivious: BIM"], verdict)
+    assert found.natural.all() and 0 < verdict.sum() < len(y)
+
+
+def test_straight_through_is_the_model_with_the_gradient_at_the_moved_image(model, labelled):
+    x = tf.constant(labelled[0])
+    path = evaluation.straight_through(model)
+    np.testing.assert_allclose(path(x), model(x), atol=1e-6)
+    found = gradient_of(path, x)
+    np.testing.assert_allclose(found, gradient_of(model.network, model.transform(x)), atol=1e-6)
+    own = gradient_of(model, x)
+    kept = own != 0
+    np.testing.assert_allclose(own[kept], found[kept], atol=1e-6)
+    assert 0 < np.mean(kept) < 1
+
+
+def test_the_surrogates_gradient_and_the_real_logits(model, labelled):
+    x = tf.constant(labelled[0])
+    path = defended_attacks.surrogate(model, 0.1)
+    np.testing.assert_allclose(path(x), model(x), atol=1e-6)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        moved = model.smooth_transform(x, 0.1)
+    at = gradient_of(model.network, model.transform(x))
+    np.testing.assert_allclose(
+        gradient_of(path, x), tape.gradient(moved, x, output_gradients=at), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("weight", [-1.0, 1.0, 0.0])
+def test_the_joint_loss_and_its_gradient(model, labelled, weight):
+    x, y = tf.constant(labelled[0]), tf.constant(labelled[1])
+    path = defended_attacks.steered(model, weight)
+    objective = defended_attacks.SteeredCrossEntropy()
+
+    def joint(u):
+        return objective.values(path(u), y, None)
+
+    odds = model.natural_logits(x)
+    expected = tiny.cross_entropies(model, x, labelled[1]) + weight * odds
+    np.testing.assert_allclose(joint(x), expected, atol=1e-5)
+    np.testing.assert_array_equal(np.argmax(path(x), 1), np.argmax(model(x), 1))
+
+    def cross_entropy(u):
+        return attacks.CrossEntropy().values(evaluation.straight_through(model)(u), y, None)
+
+    parts = gradient_of(cross_entropy, x) + weight * gradient_of(model.natural_logits, x)
+    np.testing.assert_allclose(gradient_of(joint, x), parts, atol=1e-5)
+
+
+def gradient_of(function, x):
+    """Of the sum over all that `function` gives."""
+    with tf.GradientTape() as tape:
+        x = tf.convert_to_tensor(x)
+        tape.watch(x)
+        value = function(x)
+    return tape.gradient(value, x).numpy()
+
+
+def three(model, x, named):
+    y = np.zeros(len(x), np.int32)
+    path = evaluation.straight_through(model)
+    found = evaluation.evaluate(path, (x, y), named, checks=False, progress=False)
+    assert found.natural_accuracy == 1
+    return evaluation.three_columns(found)
+
+
+def test_what_knows_the_defence_breaks_what_the_paper_calls_robust():
+    """f is right on (0.37, 0.73) alone; T adds 0.1. An attack on f leaves below: T mends it."""
+    model = pixels(
+        (1, 1, 1),
+        lambda z: 1 - tf.square((z[:, 0] - 0.55) / 0.18),
+        lambda z: z[:, 0],
+        0.1,
+    )
+    x = np.linspace(0.48, 0.52, 4, dtype=np.float32).reshape(4, 1, 1, 1)
+    attack = attacks.BIM(0.2, 0.05, 10)
+    named = evaluation.oblivious_attacks(model, {"BIM": attack})
+    found = three(model, x, {**named, "adaptive: BIM": attack})
+    assert found["BIM"] == {"oblivious": 1.0, "adaptive": 0.0, "worst case": 0.0}
+    assert found["all"] == found["BIM"]
+
+
+def test_steering_the_discriminator_breaks_what_the_cross_entropy_cannot():
+    """f sees the first pixel only; the second one says whether T raises or lowers the first."""
+    model = pixels(
+        (2, 1, 1),
+        lambda z: 10 * (z[:, 0] - 0.5),
+        lambda z: z[:, 0] * (z[:, 1] - 0.4),
+        0.1,
+    )
+    x = np.array([[0.58, 0.5], [0.56, 0.45]], np.float32).reshape(2, 2, 1, 1)
+
+    def bim(objective):
+        return ProjectedGradient(Linf(0.15), Steepest(0.05), 10, objective, CleanStart())
+
+    joint = bim(defended_attacks.SteeredCrossEntropy())
+    found = three(
+        model,
+        x,
+        {
+            "adaptive: plain": bim(attacks.CrossEntropy()),
+            "adaptive: steered": Transfer(joint, defended_attacks.steered(model, -1.0)),
+        },
+    )
+    assert found["plain"]["adaptive"] == 1 and found["steered"]["adaptive"] == 0
+    assert found["all"] == {"adaptive": 0, "worst case": 0}
+
+
+def test_the_adaptive_attacks_are_all_there(model):
+    full = evaluation.adaptive_attacks(model, 0.1)
+    names = [name.removeprefix("adaptive: ").partition(",")[0] for name in full]
+    assert names == [
+        *["straight-through"] * 2,
+        "exact gradient",
+        "surrogate tau=1",
+        "surrogate tau=0.1",
+        "steered -1",
+        "steered +1",
+        *["from the bare network"] * 2,
+        *["whole"] * 3,
+    ]
+    searches = [getattr(a, "attack", a) for a in full.values()]
+    ascents = [a for a in searches if isinstance(a, ProjectedGradient)]
+    assert len(ascents) == 7 and {a.restarts for a in ascents} == {10}
+    assert {a.steps for a in ascents} == {100} and {a.step.step_size for a in ascents} == {0.025}
+    sources = [a.get_config()["source"] for a in full.values() if isinstance(a, Transfer)]
+    assert len(set(sources)) == 6  # the bare network twice
+    json.dumps([a.get_config() for a in full.values()])
+    quick = evaluation.adaptive_attacks(model, 0.5, norm="L2", **defended_attacks.EFFORTS["quick"])
+    assert not any("RayS" in name or "AutoAttack" in name for name in quick)
+    assert all("L2" in name for name in quick), list(quick)
+
+
+def outcome(*robust):
+    return evaluation.Outcome(np.array(robust, bool))
+
+
+def test_the_columns_by_hand():
+    found = evaluation.Evaluation(
+        np.array([1, 1, 1, 0], bool),
+        {
+            "oblivious: A": outcome(1, 1, 0, 0),
+            "oblivious: B": outcome(1, 0, 1, 0),
+            "adaptive: A": outcome(0, 1, 1, 0),
+            "adaptive: C": outcome(1, 1, 1, 0),
+            "other": outcome(1, 1, 1, 0),
+        },
+        {},
+    )
+    assert evaluation.three_columns(found) == {
+        "A": {"oblivious": 0.5, "adaptive": 0.5, "worst case": 0.25},
+        "B": {"oblivious": 0.5, "worst case": 0.5},
+        "C": {"adaptive": 0.75, "worst case": 0.75},
+        "all": {"oblivious": 0.25, "adaptive": 0.5, "worst case": 0.0},
+    }
+    table = evaluation.columns_table(found).splitlines()
+    assert table[0].split() == ["oblivious", "adaptive", "worst", "case"]
+    assert table[1].split() == ["natural"] + ["75.00", "%"] * 3
+    assert table[3].split() == ["B", "50.00", "%", "50.00", "%"]
+    with pytest.raises(ValueError, match=r"only \['other'\]: run those of oblivious_attacks"):
+        evaluation.three_columns(
+            evaluation.Evaluation(found.natural, {"other": found.outcomes["other"]}, {})
+        )
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    """What a run of ATLD leaves, with a discriminator that was never trained."""
+    digits = data.load("digits")
+    keras.utils.set_random_seed(0)
+    generator = keras.Sequential(
+        [keras.Input((28, 28, 1)), keras.layers.AveragePooling2D(4), keras.layers.Flatten()]
+    )
+    network = SplitClassifier(
+        generator, keras.Sequential([keras.Input((49,)), keras.layers.Dense(10)])
+    )
+    network.compile(
+        keras.optimizers.Adam(0.02), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    network.fit(digits.train.images / 255.0, digits.train.labels, epochs=3, verbose=0)
+    folder = tmp_path_factory.mktemp("runs") / "atld"
+    folder.mkdir()
+    network.save(folder / "model.keras")
+    stand_in.Discriminator(10).save(folder / "discriminator.keras")
+    configuration = "eps = 0.05\nevaluation_step_size = 0.02\nATLD.disc_input = 'logits'\n"
+    summary = {"data": {"name": "digits"}, "configuration": configuration}
+    files.write_json(folder / "summary.json", summary)
+    return folder
+
+
+@pytest.mark.slow
+def test_every_adaptive_attack_runs(model, labelled):
+    named = evaluation.adaptive_attacks(model, 0.1, steps=3, restarts=2, queries=20)
+    path = evaluation.straight_through(model)
+    found = evaluation.evaluate(path, labelled, named, checks=False, progress=False)
+    assert all(verdict.sum() <= len(found) for verdict in found.robust.values())
+    assert found.worst_case_accuracy < 1
+
+
+def test_the_command_prints_and_writes_three_columns(run_dir, tmp_path, capsys, monkeypatch):
+    def some(*args, **kwargs):
+        found = defended_attacks.adaptive_attacks(*args, **kwargs)
+        return {name: a for name, a in found.items() if re.search("surrogate tau=0.1|\\+1", name)}
+
+    monkeypatch.setattr(evaluation, "adaptive_attacks", some)
+    common = [f"--run_dir={run_dir}", "--max_examples=8", "--no_checks", "--adaptive=quick"]
+    common += ["--attacks=PGD(eps=0.05, step_size=0.02, steps=3)", "--inference=imt+"]
+    part = str(tmp_path / "part.json")
+    assert evaluate.main([*common, "--shard=1/1", f"--output={part}"]) == 0
+    assert "imt+: delta 0.05, 0.025 where 0.3 < D0 < 0.7" in capsys.readouterr().err
+    merged = tmp_path / "all.json"
+    assert evaluate.main(["--merge", part, f"--output={merged}"]) == 0
+    printed = capsys.readouterr().out
+    report = json.loads(merged.read_text())
+    assert report["inference"]["gate"] == [0.3, 0.7] and report["inference"]["delta"] == 0.05
+    found = evaluation.Evaluation.from_json(report["evaluation"])
+    assert report["columns"] == evaluation.three_columns(found) and len(found) == 8
+    assert len(report["columns"]) == 4
+    assert set(report["columns"]["PGD-3 eps=0.05"]) == {"oblivious", "adaptive", "worst case"}
+    assert printed.rstrip().endswith(evaluation.columns_table(found))
+    path = evaluation.straight_through(loading.load_inference(run_dir, "imt+", delta=0.05))
+    x = data.load("digits").test.images[:8].astype(np.float32) / 255
+    right = np.argmax(path(tf.constant(x)), 1) == data.load("digits").test.labels[:8]
+    np.testing.assert_array_equal(found.natural, right)
+
+
+def test_a_run_gives_both_kinds(run_dir):
+    plain = loading.load_inference(run_dir)
+    gated = loading.load_inference(run_dir, "imt+", delta=0.1)
+    assert plain.gate is None and plain.delta == 8 / 255
+    assert gated.gate == (0.3, 0.7) and gated.gated_delta == 0.05
+    with pytest.raises(ValueError, match="kind='IMT'"):
+        loading.load_inference(run_dir, "IMT")
+
+
+FGSM = "--attacks=FGSM(eps=0.05)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--run_dir={run}", FGSM, "--delta=0.1"], "--delta belongs to --inference=imt"),
+        (["--run_dir={run}", FGSM, "--adaptive=quick"], "--adaptive belongs to"),
+        (["--run_dir={run}", FGSM, "--inference=IMT"], "invalid choice: 'IMT'"),
+        (["--model={run}/model.keras", FGSM, "--inference=imt"], "needs --run_dir"),
+        (["--run_dir={run}", FGSM, "--inference=imt", "--delta=0"], r"delta=0.*: must be > 0"),
+        (["--run_dir={run}", FGSM, "--inference=imt", "--gate=0.3,0.7"], "belongs to 'imt\\+'"),
+        (["--run_dir={run}", FGSM, "--inference=imt+", "--gate=0.7,0.3"], "must be .low, high"),
+        (["--run_dir={run}", FGSM, "--inference=imt+", "--gate=0.7"], "must be .low, high"),
+        (["--run_dir={bare}", FGSM, "--inference=imt"], "holds no discriminator.keras"),
+        (["--run_dir={wide}", FGSM, "--inference=imt"], "does not take the network's logits"),
+        (
+            ["--run_dir={run}", FGSM, "--inference=imt", "--search_dtype=bfloat16"],
+            "--search_dtype does not go",
+        ),
+    ],
+)
+def test_mistakes_are_one_clear_line(arguments, message, run_dir, tmp_path, capsys):
+    for name in ("bare", "wide"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.keras").write_bytes((run_dir / "model.keras").read_bytes())
+    stand_in.Discriminator(3).save(tmp_path / "wide" / "discriminator.keras")
+    places = {"run": run_dir, "bare": tmp_path / "bare", "wide": tmp_path / "wide"}
+    arguments = [argument.format(**places) for argument in arguments]
+    assert evaluate.main([*arguments, "--dataset=digits"]) == 2
+    captured = capsys.readouterr()
+    assert re.search(f"^error: .*{message}", captured.err, re.MULTILINE), captured.err
