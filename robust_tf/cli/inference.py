@@ -15,7 +15,8 @@ def add_options(parser: Parser) -> None:
     group = parser.add_argument_group(
         "manifold transformation (runs of ATLD)",
         "the attacks run on the network alone (oblivious) and through the transformation "
-        "(adaptive),\nwhere others join them that are made for it; the result is printed in three columns.",
+        "(adaptive),\nwhere others join them that are made for it; the result is printed in "
+        "three columns.",
     )
     group.add_argument("--inference", choices=("imt", "imt+"), help="how images are moved first")
     group.add_argument(
