@@ -94,7 +94,7 @@ def check_replicas(case: MethodCase) -> None:
     """
     arguments = dict(case.without_chance)
     if "attack" in case.arguments:
-        arguments["attack"] = BIM(0.1, 0.05, 2)
+        arguments.setdefault("attack", BIM(0.1, 0.05, 2))
     compiled = {"weight_decay": 0.01}
     alone = case.build(dropout=0.0, compiled=compiled, **arguments)
     fit(alone, 3)

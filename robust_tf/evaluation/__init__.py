@@ -1,6 +1,7 @@
 """Evaluation: how many images a classifier still gets right when somebody tries to break it."""
 
 from robust_tf.evaluation.evaluator import evaluate
+from robust_tf.evaluation.loss_profile import LossProfile, loss_profile
 from robust_tf.evaluation.protocol import Protocol
 from robust_tf.evaluation.record import Record, load_adversarial
 from robust_tf.evaluation.results import Evaluation, Outcome, attacks_from_json
@@ -9,12 +10,14 @@ from robust_tf.evaluation.spec import name_of, named, parse_attack, parse_attack
 
 __all__ = [
     "Evaluation",
+    "LossProfile",
     "Outcome",
     "Protocol",
     "Record",
     "attacks_from_json",
     "evaluate",
     "load_adversarial",
+    "loss_profile",
     "merge",
     "name_of",
     "named",

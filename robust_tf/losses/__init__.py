@@ -13,17 +13,29 @@ from robust_tf.losses.labels import (
     soft_cross_entropy,
 )
 from robust_tf.losses.smoothness import kl_divergence, smoothness, virtual_adversarial
+from robust_tf.losses.squeeze import (
+    jensen_shannon,
+    squared_l2,
+    squeeze_pair,
+    squeeze_regulariser,
+    symmetric_kl,
+)
 
 __all__ = [
     "boosted_cross_entropy",
     "conditional_entropy",
     "cross_entropy",
     "global_compactness",
+    "jensen_shannon",
     "kl_divergence",
     "local_compactness",
     "pair_weights",
     "smooth_labels",
     "smoothness",
     "soft_cross_entropy",
+    "squared_l2",
+    "squeeze_pair",
+    "squeeze_regulariser",
+    "symmetric_kl",
     "virtual_adversarial",
 ]

@@ -6,6 +6,7 @@ from robust_tf.methods.alp import ALP
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Crafted
 from robust_tf.methods.mart import MART
+from robust_tf.methods.squeeze import SqueezeTraining
 from robust_tf.methods.standard import Standard
 from robust_tf.methods.trades import TRADES
 
@@ -19,5 +20,6 @@ __all__ = [
     "Compactness",
     "Crafted",
     "RobustModel",
+    "SqueezeTraining",
     "Standard",
 ]

@@ -21,6 +21,11 @@ def fgsm(random_start):
     return lambda eps, **kwargs: attacks.FGSM(eps, random_start, **kwargs)
 
 
+def apart(batch_norm="running", **arguments):
+    """A squeeze attack in which examples do not see each other."""
+    return attacks.SqueezeAttack(batch_norm=batch_norm, **arguments)
+
+
 def multi_targeted(attack, **arguments):
     inner = make(attack)
     return lambda eps, **kwargs: attacks.MultiTargeted(inner(eps, **kwargs), **arguments)
@@ -43,6 +48,14 @@ CASES = {
         make(attacks.TRADESAttack, direction="adv_clean", random_start="uniform"),
         follows_labels=False,
     ),
+    # Labels are what it nears; that they are another class makes it a targeted attack.
+    "Collaborative": lambda: AttackCase(make(attacks.Collaborative), random=False, targeted=True),
+    "Collaborative random": lambda: AttackCase(
+        make(attacks.Collaborative, random_start=True, keep="best"), targeted=True
+    ),
+    "Squeeze": lambda: AttackCase(make(attacks.SqueezeAttack)),
+    "Squeeze uniform": lambda: AttackCase(make(apart, start="uniform")),
+    "Squeeze js": lambda: AttackCase(make(apart, regulariser="js")),
     "MultiTargeted": lambda: AttackCase(multi_targeted(attacks.PGD)),
     "MultiTargeted margin": lambda: AttackCase(multi_targeted(attacks.CW)),
     "MultiTargeted logits": lambda: AttackCase(multi_targeted(attacks.PGD, logits=True)),

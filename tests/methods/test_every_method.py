@@ -1,6 +1,7 @@
 """Every training method through the harness. A new method is one more line of CASES."""
 
 import pytest
+import tensorflow as tf
 
 from robust_tf import attacks, methods
 from tests.harness import METHOD_CHECKS, MethodCase, run_method_test
@@ -8,6 +9,15 @@ from tests.harness import METHOD_CHECKS, MethodCase, run_method_test
 PGD = attacks.PGD(eps=0.1, step_size=0.05, steps=2)
 KL = attacks.TRADESAttack(0.1, 0.05, 2)
 ADR_KL = attacks.TRADESAttack(0.1, 0.05, 2, "adv_clean", "uniform", batch_norm="batch")
+
+class FromAPattern(attacks.SqueezeAttack):
+    """Starts without chance, and not where all candidates are equal."""
+
+    def starts(self, bounds, seed):
+        pattern = 0.001 * tf.sin(tf.range(64, dtype=tf.float32))
+        moved = bounds.center + tf.reshape(pattern, [8, 8, 1])
+        return moved, bounds.center + 2 * (bounds.center - moved)
+
 
 CASES = {
     "Standard": lambda: MethodCase(methods.Standard, {}),
@@ -32,6 +42,21 @@ CASES = {
             "compactness": methods.Compactness(pairs="all", detach_clean=True),
         },
         network={"batch_norm": True},
+        independent=False,
+    ),
+    "SqueezeTraining": lambda: MethodCase(
+        methods.SqueezeTraining,
+        {"attack": attacks.SqueezeAttack(0.1, 0.05, 2), "beta": 3.0},
+        without_chance={"attack": FromAPattern(0.1, 0.05, 2)},
+    ),
+    "SqueezeTraining batch norm": lambda: MethodCase(
+        methods.SqueezeTraining,
+        {
+            "attack": attacks.SqueezeAttack(0.1, 0.05, 2, "uniform", "js"),
+            "outer_order": "rst",
+        },
+        network={"batch_norm": True},
+        without_chance={"attack": FromAPattern(0.1, 0.05, 2)},
         independent=False,
     ),
 }

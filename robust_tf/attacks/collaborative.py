@@ -1,0 +1,48 @@
+"""Collaborative examples: points of the ball where the loss is low."""
+
+from __future__ import annotations
+
+import gin
+
+from robust_tf.attacks.objectives import CrossEntropy
+from robust_tf.attacks.presets import threat
+from robust_tf.attacks.projected_gradient import ProjectedGradient
+from robust_tf.attacks.steps import CleanStart, Steepest, UniformStart
+
+
+@gin.configurable
+def Collaborative(
+    eps: float,
+    step_size: float,
+    steps: int,
+    random_start: bool = False,
+    keep: str = "last",
+    norm: str = "Linf",
+    batch_norm: str = "running",
+) -> ProjectedGradient:
+    """PGD with its sign reversed: descends the cross-entropy of the labels it is given.
+
+    That is targeted PGD whose targets are the true labels. It makes nothing harder for the model,
+    so evaluations and trainings refuse it; it is for the study of models.
+
+    Args:
+      eps: radius of the ball.
+      step_size: of each step.
+      steps: number of steps.
+      random_start: start at a uniform point of the ball rather than at the clean image.
+      keep: 'last' iterate, or the 'best' one: classified as the label before not, then lowest loss.
+      norm: 'Linf' or 'L2'.
+      batch_norm: see `ProjectedGradient`.
+
+    Source: Li et al. (2023), "Squeeze training for adversarial robustness", arXiv 2205.11156. The
+    start is not stated there.
+    """
+    return ProjectedGradient(
+        threat(norm, eps),
+        Steepest(step_size),
+        steps,
+        CrossEntropy(targeted=True),
+        UniformStart() if random_start else CleanStart(),
+        keep=keep,
+        batch_norm=batch_norm,
+    )
