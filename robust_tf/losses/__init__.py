@@ -20,6 +20,7 @@ from robust_tf.losses.squeeze import (
     squeeze_regulariser,
     symmetric_kl,
 )
+from robust_tf.losses.transport import sinkhorn_distance
 
 __all__ = [
     "boosted_cross_entropy",
@@ -30,6 +31,7 @@ __all__ = [
     "kl_divergence",
     "local_compactness",
     "pair_weights",
+    "sinkhorn_distance",
     "smooth_labels",
     "smoothness",
     "soft_cross_entropy",

@@ -5,6 +5,8 @@ from robust_tf.methods.adversarial import AdversarialTraining
 from robust_tf.methods.alp import ALP
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Crafted
+from robust_tf.methods.bilateral import Bilateral
+from robust_tf.methods.feature_scattering import FeatureScattering, ScatteringAttack
 from robust_tf.methods.mart import MART
 from robust_tf.methods.squeeze import SqueezeTraining
 from robust_tf.methods.standard import Standard
@@ -17,9 +19,12 @@ __all__ = [
     "TRADES",
     "AdversarialTraining",
     "Batch",
+    "Bilateral",
     "Compactness",
     "Crafted",
+    "FeatureScattering",
     "RobustModel",
+    "ScatteringAttack",
     "SqueezeTraining",
     "Standard",
 ]

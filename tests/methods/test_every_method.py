@@ -1,5 +1,7 @@
 """Every training method through the harness. A new method is one more line of CASES."""
 
+import dataclasses
+
 import pytest
 import tensorflow as tf
 
@@ -9,6 +11,7 @@ from tests.harness import METHOD_CHECKS, MethodCase, run_method_test
 PGD = attacks.PGD(eps=0.1, step_size=0.05, steps=2)
 KL = attacks.TRADESAttack(0.1, 0.05, 2)
 ADR_KL = attacks.TRADESAttack(0.1, 0.05, 2, "adv_clean", "uniform", batch_norm="batch")
+SCATTERING = methods.ScatteringAttack(0.1)
 
 class FromAPattern(attacks.SqueezeAttack):
     """Starts without chance, and not where all candidates are equal."""
@@ -57,6 +60,25 @@ CASES = {
         },
         network={"batch_norm": True},
         without_chance={"attack": FromAPattern(0.1, 0.05, 2)},
+        independent=False,
+    ),
+    "FeatureScattering": lambda: MethodCase(
+        methods.FeatureScattering, {"attack": SCATTERING}, independent=False
+    ),
+    "FeatureScattering features batch norm": lambda: MethodCase(
+        methods.FeatureScattering,
+        {
+            "attack": dataclasses.replace(SCATTERING, space="features", steps=2),
+            "label_smoothing": 0.2,
+        },
+        network={"batch_norm": True},
+        independent=False,
+    ),
+    "Bilateral": lambda: MethodCase(methods.Bilateral, {"attack": PGD, "gap": 0.1}),
+    "Bilateral batch norm": lambda: MethodCase(
+        methods.Bilateral,
+        {"attack": attacks.FGSM(0.1, random_start=True), "multiplier": 4.0},
+        network={"batch_norm": True},
         independent=False,
     ),
 }

@@ -1,0 +1,94 @@
+"""`tiny_network(batch_norm=True)` and its training step, written out in float64."""
+
+import numpy as np
+import tensorflow as tf
+
+from robust_tf import compat
+from robust_tf.attacks.randomness import fold
+
+DECAY, EPSILON = 0.9, 1e-3
+TRAINED = ("conv", "gamma", "beta", "hidden", "hidden_bias", "logits", "logits_bias")
+
+
+def unlike_new(network, seed=5):
+    """Gives batch normalisation scales, offsets and averages other than those of a new layer."""
+    rng = np.random.default_rng(seed)
+    layer = network.generator.get_layer("bn")
+    for variable, low in ((layer.gamma, 0.5), (layer.beta, -0.5), (layer.moving_mean, -0.2)):
+        compat.raw(variable).assign(rng.uniform(low, low + 1, 4).astype("float32"))
+    compat.raw(layer.moving_variance).assign(rng.uniform(0.2, 0.6, 4).astype("float32"))
+
+
+def weights(network):
+    """All weights by name, float64."""
+    bn = network.generator.get_layer("bn")
+    hidden, logits = (network.classifier.get_layer(name) for name in ("hidden", "logits"))
+    named = {
+        "conv": network.generator.get_layer("conv").kernel,
+        "gamma": bn.gamma,
+        "beta": bn.beta,
+        "hidden": hidden.kernel,
+        "hidden_bias": hidden.bias,
+        "logits": logits.kernel,
+        "logits_bias": logits.bias,
+        "mean": bn.moving_mean,
+        "variance": bn.moving_variance,
+    }
+    return {name: tf.constant(compat.raw(v).numpy(), tf.float64) for name, v in named.items()}
+
+
+def elu(x):
+    return tf.where(x > 0, x, tf.exp(tf.minimum(x, 0.0)) - 1)
+
+
+def forward(w, x, training):
+    """Logits, features, and the moving averages after this forward."""
+    x = tf.nn.conv2d(tf.cast(x, tf.float64), w["conv"], 2, "VALID")
+    mean, variance = w["mean"], w["variance"]
+    after = {"mean": mean, "variance": variance}
+    if training:
+        values = tf.reshape(x, [-1, x.shape[-1]])
+        count = int(values.shape[0])
+        mean = tf.reduce_mean(values, 0)
+        variance = tf.reduce_mean((values - mean) ** 2, 0)
+        unbiased = variance * count / (count - 1)
+        after = {
+            "mean": DECAY * after["mean"] + (1 - DECAY) * mean,
+            "variance": DECAY * after["variance"] + (1 - DECAY) * unbiased,
+        }
+    x = w["gamma"] * (x - mean) / tf.sqrt(variance + EPSILON) + w["beta"]
+    z = tf.reshape(elu(x), [len(x), -1])
+    hidden = elu(z @ w["hidden"] + w["hidden_bias"])
+    return hidden @ w["logits"] + w["logits_bias"], z, after
+
+
+def log_softmax(logits):
+    logits = logits - tf.reduce_max(logits, 1, keepdims=True)
+    return logits - tf.math.log(tf.reduce_sum(tf.exp(logits), 1, keepdims=True))
+
+
+def craft_seed(model, replica=0):
+    """Of the adversary in the next step."""
+    step = tf.constant(
+        [model.seed, int(tf.convert_to_tensor(model.optimizer.iterations))], tf.int32
+    )
+    return fold(fold(step, replica), 0)
+
+
+def crafted(model, x, y):
+    """What the next step trains on."""
+    seed = craft_seed(model)
+    run = tf.function(lambda x, y: model.craft(x, y, seed, tf.constant(1.0)))
+    return run(tf.constant(x), tf.constant(y))
+
+
+def after_step(w, x, targets, rate):
+    """The loss -sum_k t_k log p_k in training mode, and all weights after a step of plain SGD."""
+    trained = {name: w[name] for name in TRAINED}
+    with tf.GradientTape() as tape:
+        tape.watch(trained)
+        logits, _, averages = forward({**w, **trained}, x, training=True)
+        loss = -tf.reduce_mean(tf.reduce_sum(targets * log_softmax(logits), 1))
+    gradients = tape.gradient(loss, trained)
+    moved = {name: trained[name] - rate * gradients[name] for name in TRAINED}
+    return float(loss), {**moved, **averages}, gradients
