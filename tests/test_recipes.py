@@ -9,25 +9,52 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from robust_tf import data
+from robust_tf import data, methods
 from robust_tf.attacks import MultiTargeted
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence
 from robust_tf.attacks.steps import GaussianStart, UniformStart
 from robust_tf.cli import configuration
-from robust_tf.methods import ADR, TRADES, AdversarialTraining, Standard
 from robust_tf.training import Recipe
 
 FOLDER = configuration.recipes_folder()
 RECIPES = sorted(os.path.basename(path) for path in glob.glob(os.path.join(FOLDER, "*.gin")))
-SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "digits": (28, 28, 1)}
-TRAINING = {"mnist": 55000, "cifar10": 45000, "digits": 1287}
+COLOUR = (32, 32, 3)
+SHAPES = {"mnist": (28, 28, 1), "digits": (28, 28, 1), "cifar10": COLOUR, "cifar100": COLOUR}
+SHAPES["svhn_cropped"] = COLOUR
+TRAINING = {"mnist": 55000, "digits": 1287, "cifar10": 45000, "cifar100": 45000}
+TRAINING["svhn_cropped"] = 68257
+# The large networks in small: what a recipe says of them is read from its text.
+SMALL = {"@WideResNet": ["WideResNet.depth = 10", "WideResNet.width = 1"]}
+SMALL["@ATLD"] = ["WideDiscriminator.depth = 10", "WideDiscriminator.width = 1"]
+METHODS = {
+    "adr": methods.ADR,
+    "adr_trades": methods.ADR,
+    "adversarial": methods.AdversarialTraining,
+    "alp": methods.ALP,
+    "at": methods.AdversarialTraining,
+    "atld": methods.ATLD,
+    "awp": methods.TRADES,
+    "bilateral": methods.Bilateral,
+    "early_stopping": methods.AdversarialTraining,
+    "feature_scattering": methods.FeatureScattering,
+    "label_smoothing": methods.AdversarialTraining,
+    "lat": methods.LAT,
+    "mart": methods.MART,
+    "rst": methods.TRADES,
+    "squeeze": methods.SqueezeTraining,
+    "squeeze_awp": methods.SqueezeTraining,
+    "squeeze_rst": methods.SqueezeTraining,
+    "standard": methods.Standard,
+    "tla": methods.TLA,
+    "trades": methods.TRADES,
+}
 
 
 class Counted:
     """As many training examples as the real set, without the images."""
 
     def __init__(self, count):
-        self.count = count
+        self.count = self.epoch_size = count
 
     def __len__(self):
         return self.count
@@ -36,12 +63,15 @@ class Counted:
 @functools.cache
 def built(name):
     """The recipe, its augmentation and its model on a dataset of the right shape."""
-    configuration.load([f"gin/{name}"], [])
+    bound = configuration.load([f"gin/{name}"], [])
+    small = [line for owner, lines in SMALL.items() if owner in bound for line in lines]
+    configuration.load([f"gin/{name}"], small)
     recipe = Recipe()
     dataset = gin.query_parameter("data.name")
     shape, some = SHAPES[dataset], np.arange(10, dtype="int32")
     split = data.Split(np.zeros((10, *shape), "uint8"), some)
-    fake = data.Data(dataset, split, split, split, 10, data.Augmentation())
+    classes = 100 if dataset == "cifar100" else 10
+    fake = data.Data(dataset, split, split, split, classes, data.Augmentation())
     object.__setattr__(fake, "train", Counted(TRAINING[dataset]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data.Data, "image_shape", shape)
@@ -51,18 +81,22 @@ def built(name):
 
 def test_all_recipes_are_there():
     named = {name.removesuffix(".gin") for name in RECIPES}
-    methods = ("adr", "adr_trades", "adversarial", "trades", "standard")
+    first = ("adr", "adr_trades", "adversarial", "trades", "standard")
     places = ("digits", "mnist", "cifar10_cnn", "cifar10_resnet")
-    assert {f"{method}_{place}" for method in methods for place in places} <= named
+    assert {f"{method}_{place}" for method in first for place in places} <= named
+    places = ("cifar10", "cifar100", "svhn", "mnist", "digits")
+    papers = ("atld", "squeeze", "feature_scattering")
+    assert {f"{method}_{place}" for method in papers for place in places} <= named
+    baselines = set(METHODS) - {*first, *papers, "squeeze_awp", "squeeze_rst"}
+    assert {f"{m}_{place}" for m in baselines for place in ("cifar10", "mnist")} <= named
+    assert {"squeeze_awp_cifar10", "squeeze_rst_cifar10"} <= named
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_builds(name):
     dataset, recipe, augmentation, model = built(name)
-    kind = {"adr": ADR, "adr_trades": ADR, "adversarial": AdversarialTraining, "trades": TRADES}
     method = name.removesuffix(".gin").removesuffix("_cnn").removesuffix("_resnet")
-    method = method.removesuffix(f"_{dataset}")
-    assert type(model) is kind.get(method, Standard)
+    assert type(model) is METHODS[method.removesuffix(f"_{dataset.removesuffix('_cropped')}")]
     # Section 6 of the paper: PGD, non-targeted and multi-targeted, from a random start.
     plain, targeted = recipe.evaluation_attacks
     assert isinstance(targeted, MultiTargeted)
@@ -70,7 +104,8 @@ def test_recipe_builds(name):
     assert plain.restarts == 1 and plain.batch_norm == "running"
     assert recipe.validation_attack.batch_norm == "running"
     if model.attack is not None:
-        assert model.attack.threat == plain.threat == recipe.validation_attack.threat
+        eps = getattr(model.attack, "eps", None) or model.attack.threat.eps
+        assert eps == plain.threat.eps == recipe.validation_attack.threat.eps
 
 
 def attack_numbers(attack):

@@ -1,0 +1,100 @@
+"""The recipes of ATLD, squeeze training and the baselines hold their sources' numbers."""
+
+import gin
+import pytest
+
+from robust_tf import data, training
+from robust_tf.cli import configuration
+from tests.test_recipes import built
+
+
+def optimisation(name):
+    """Rate, momentum, Nesterov, epochs, batch, decay, of all parameters, boundaries."""
+    dataset, recipe, _, model = built(f"{name}.gin")
+    optimizer = model.optimizer
+    schedule = getattr(optimizer, "_learning_rate", optimizer.learning_rate)
+    assert recipe.seed == 0 and recipe.dtype_policy == "float32"
+    return (
+        schedule.learning_rate,
+        optimizer.momentum,
+        recipe.epochs,
+        recipe.batch_size,
+        recipe.weight_decay,
+        recipe.decay_all,
+        schedule.boundaries,
+    )
+
+
+@pytest.mark.parametrize("place", ["cifar10", "cifar100", "svhn"])
+def test_atld(place):
+    """Reference section 2: its two tables."""
+    rate = 0.01 if place == "svhn" else 0.1
+    assert optimisation(f"atld_{place}") == (rate, 0.9, 400, 50, 2e-4, True, (60, 90))
+    _, recipe, augmentation, model = built(f"atld_{place}.gin")
+    assert model.kappa == (10 if place == "cifar100" else 2)
+    assert model.label_smoothing == 0.5 and model.disc_input == "logits"
+    assert model.invariance == "mse_logits" and model.clean_bn_every == 0
+    play = model.disc_training
+    assert (play.updates, play.learning_rate, play.momentum) == (2, 1e-3, 0.9)
+    assert play.weight_decay == 2e-4 and not play.hard_labels
+    attack = model.attack
+    assert attack.threat.eps == attack.step.step_size == pytest.approx(8 / 255)
+    assert attack.steps == 1 and recipe.select == "last"
+    crops = data.Augmentation() if place == "svhn" else data.Augmentation(pad=4, flip=True)
+    assert augmentation == crops
+    text = configuration.load([f"gin/atld_{place}.gin"], [])
+    assert "WideResNet.depth = 28" in text and "WideResNet.width = 10" in text
+
+
+def test_feature_scattering():
+    """Baselines A3."""
+    assert optimisation("feature_scattering_cifar10") == (0.1, 0.9, 200, 60, 2e-4, True, (60, 90))
+    _, recipe, _, model = built("feature_scattering_cifar10.gin")
+    attack = model.attack
+    assert attack.eps == pytest.approx(8 / 255) and attack.step_size in (None, attack.eps)
+    assert (attack.steps, attack.regulariser, attack.max_iterations) == (1, 0.01, 100)
+    assert attack.tolerance == 0.1 and model.label_smoothing == 0.5
+
+
+@pytest.mark.parametrize("place", ["cifar10", "cifar100", "svhn"])
+def test_squeeze(place):
+    """Reference section 5.1."""
+    svhn = place == "svhn"
+    rate, epochs = (0.01, 80) if svhn else (0.1, 120)
+    drops = (49, 64) if svhn else (79, 99)
+    assert optimisation(f"squeeze_{place}") == (rate, 0.9, epochs, 128, 5e-4, True, drops)
+    _, recipe, augmentation, model = built(f"squeeze_{place}.gin")
+    assert model.beta == (4 if place == "cifar100" else 6)
+    attack = model.attack
+    assert attack.eps == pytest.approx(8 / 255) and attack.steps == 10
+    assert attack.step_size == pytest.approx((1 if svhn else 2) / 255)
+    assert (attack.start, attack.regulariser, attack.batch_norm) == (
+        "gaussian",
+        "symmetric_kl",
+        "batch",
+    )
+    assert recipe.select == "best" and recipe.validation_attack.steps == 20
+    assert augmentation == (data.Augmentation() if svhn else data.Augmentation(pad=4, flip=True))
+
+
+def test_squeeze_with_more():
+    """Reference sections 5.3 and 5.4."""
+    _, recipe, _, model = built("squeeze_rst_cifar10.gin")
+    assert (model.attack.eps, model.attack.step_size) == (0.031, 0.007)
+    assert model.attack.start == "uniform" and model.outer_order == "rst" and model.beta == 6
+    assert (recipe.batch_size, recipe.epochs, recipe.weight_decay) == (256, 200, 5e-4)
+    assert model.optimizer.nesterov and recipe.extra.fraction == 0.5
+    _, recipe, _, model = built("squeeze_awp_cifar10.gin")
+    steps = 45000 // 128
+    assert model.weight_perturbation == training.WeightPerturbation(0.005, 10 * steps)
+    assert optimisation("squeeze_awp_cifar10") == (0.1, 0.9, 200, 128, 5e-4, True, (100, 150))
+
+
+def test_what_a_recipe_composes():
+    assert built("awp_mnist.gin")[3].weight_perturbation.gamma == 0.005
+    assert built("early_stopping_cifar10.gin")[1].select == "best"
+    assert built("label_smoothing_mnist.gin")[3].label_smoothing == 0.1
+    extra = built("rst_mnist.gin")[1].extra
+    assert extra.source is None and extra.teacher == "runs/standard_mnist"
+    configuration.load(["gin/rst_mnist.gin"], [])
+    assert gin.query_parameter("data.validation_size") == 50000
