@@ -194,6 +194,7 @@ def load(
     name: str = "digits",
     data_dir: str | None = None,
     validation_size: int | None = None,
+    train_size: int | None = None,
     seed: int = 0,
     augmentation: Augmentation | None = None,
 ) -> Data:
@@ -207,6 +208,8 @@ def load(
         written to for a download.
       validation_size: Examples held out from the training set, 0 .. len(train) - 1. None: the
         dataset's own default (5000 for those of tfds, 150 for digits, 200 for moons).
+      train_size: Examples to train on, the first of those that are not held out, 1 or more; None:
+        all.
       seed: Chooses the validation examples, 0 or more; the rest keep their order.
       augmentation: For the training pipeline. None: `Augmentation()` as bound by gin.
 
@@ -214,7 +217,7 @@ def load(
       The dataset.
 
     Raises:
-      ValueError: If the name is unknown, or `validation_size` or `seed` out of range.
+      ValueError: If the name is unknown, or a size or `seed` out of range.
       DataError: If the dataset is neither there nor to be had, or cannot be read.
     """
     if name not in _CATALOG:
@@ -234,9 +237,18 @@ def load(
         )
     chosen = np.zeros(len(labels), bool)
     chosen[np.random.default_rng([seed, 3]).permutation(len(labels))[:size]] = True
+    own = Split(images[~chosen], labels[~chosen])
+    if train_size is not None:
+        _check_whole("data.train_size", train_size)
+        if not 1 <= train_size <= len(own):
+            raise ValueError(
+                f"data.train_size is {train_size}; it must be 1 .. {len(own)}, the examples of "
+                f"{name} that are not held out."
+            )
+        own = own.take(train_size)
     return Data(
         name=name,
-        train=Split(images[~chosen], labels[~chosen]),
+        train=own,
         validation=Split(images[chosen], labels[chosen]),
         test=Split(*test),
         num_classes=entry.num_classes,

@@ -321,3 +321,12 @@ def test_unfinished_preparation_is_no_copy(copy_of_mnist):
     (copy_of_mnist / "dataset_info.json").unlink()
     with pytest.raises(data.DataError, match="There is no copy of mnist"):
         data.load("mnist", data_dir=str(copy_of_mnist.parents[1]))
+
+
+def test_train_size_takes_the_first():
+    whole, part = data.load("digits"), data.load("digits", train_size=30)
+    np.testing.assert_array_equal(part.train.images, whole.train.images[:30])
+    np.testing.assert_array_equal(part.validation.images, whole.validation.images)
+    for size in (0, 1288):
+        with pytest.raises(ValueError, match=rf"train_size is {size}; it must be 1 .. 1287"):
+            data.load("digits", train_size=size)
