@@ -21,15 +21,24 @@ from robust_tf.losses.squeeze import (
     symmetric_kl,
 )
 from robust_tf.losses.transport import sinkhorn_distance
+from robust_tf.losses.triplet import (
+    cosine_triplet,
+    hardest_negative,
+    other_positive,
+    triplet_norms,
+)
 
 __all__ = [
     "boosted_cross_entropy",
     "conditional_entropy",
+    "cosine_triplet",
     "cross_entropy",
     "global_compactness",
+    "hardest_negative",
     "jensen_shannon",
     "kl_divergence",
     "local_compactness",
+    "other_positive",
     "pair_weights",
     "sinkhorn_distance",
     "smooth_labels",
@@ -39,5 +48,6 @@ __all__ = [
     "squeeze_pair",
     "squeeze_regulariser",
     "symmetric_kl",
+    "triplet_norms",
     "virtual_adversarial",
 ]

@@ -10,12 +10,14 @@ from robust_tf.methods.feature_scattering import FeatureScattering, ScatteringAt
 from robust_tf.methods.mart import MART
 from robust_tf.methods.squeeze import SqueezeTraining
 from robust_tf.methods.standard import Standard
+from robust_tf.methods.tla import TLA
 from robust_tf.methods.trades import TRADES
 
 __all__ = [
     "ADR",
     "ALP",
     "MART",
+    "TLA",
     "TRADES",
     "AdversarialTraining",
     "Batch",

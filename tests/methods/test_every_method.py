@@ -31,6 +31,16 @@ CASES = {
     "TRADES": lambda: MethodCase(methods.TRADES, {"attack": KL, "beta": 3.0}),
     "ALP": lambda: MethodCase(methods.ALP, {"attack": PGD, "weight": 2.0}),
     "MART": lambda: MethodCase(methods.MART, {"attack": PGD, "beta": 5.0}),
+    "TLA": lambda: MethodCase(
+        methods.TLA, {"attack": PGD}, without_chance={"positive": "own"}, independent=False
+    ),
+    "TLA anchors batch norm": lambda: MethodCase(
+        methods.TLA,
+        {"attack": PGD, "margin": 0.5, "positive": "both", "anchors": 0.5, "noise": 0.1},
+        network={"batch_norm": True},
+        without_chance={"positive": "own", "noise": 0.0},
+        independent=False,
+    ),
     "ADR": lambda: MethodCase(methods.ADR, {"attack": PGD, "preset": "code"}, independent=False),
     "ADR virtual": lambda: MethodCase(
         methods.ADR,
