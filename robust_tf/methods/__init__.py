@@ -1,8 +1,10 @@
 """Training methods: a `RobustModel` around a network, trained by plain Keras or by `bin/train`."""
 
+from robust_tf.attacks.manifold import ManifoldAttack
 from robust_tf.methods.adr import ADR, Compactness
 from robust_tf.methods.adversarial import AdversarialTraining
 from robust_tf.methods.alp import ALP
+from robust_tf.methods.atld import ATLD, DiscriminatorTraining
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Crafted
 from robust_tf.methods.bilateral import Bilateral
@@ -16,6 +18,7 @@ from robust_tf.methods.trades import TRADES
 __all__ = [
     "ADR",
     "ALP",
+    "ATLD",
     "MART",
     "TLA",
     "TRADES",
@@ -24,7 +27,9 @@ __all__ = [
     "Bilateral",
     "Compactness",
     "Crafted",
+    "DiscriminatorTraining",
     "FeatureScattering",
+    "ManifoldAttack",
     "RobustModel",
     "ScatteringAttack",
     "SqueezeTraining",

@@ -1,6 +1,12 @@
 """Networks split into generator, intermediate layer and classifier."""
 
 from robust_tf.models.cnn import CNN
+from robust_tf.models.discriminator import (
+    Discriminator,
+    Judgement,
+    MLPDiscriminator,
+    WideDiscriminator,
+)
 from robust_tf.models.forward import forward_mode
 from robust_tf.models.layers import BatchNormalization, Dropout, PerImageStandardization
 from robust_tf.models.mlp import MLP
@@ -13,12 +19,16 @@ __all__ = [
     "CNN",
     "MLP",
     "BatchNormalization",
+    "Discriminator",
     "Dropout",
+    "Judgement",
+    "MLPDiscriminator",
     "Outputs",
     "PerImageStandardization",
     "ResNet",
     "ResNet18",
     "SplitClassifier",
+    "WideDiscriminator",
     "WideResNet",
     "forward_mode",
 ]

@@ -2,16 +2,28 @@
 
 import dataclasses
 
+import keras
 import pytest
 import tensorflow as tf
 
-from robust_tf import attacks, methods
+from robust_tf import attacks, methods, models
 from tests.harness import METHOD_CHECKS, MethodCase, run_method_test
 
 PGD = attacks.PGD(eps=0.1, step_size=0.05, steps=2)
 KL = attacks.TRADESAttack(0.1, 0.05, 2)
 ADR_KL = attacks.TRADESAttack(0.1, 0.05, 2, "adv_clean", "uniform", batch_norm="batch")
 SCATTERING = methods.ScatteringAttack(0.1)
+
+
+def always_the_same(builder, **arguments):
+    """A builder of discriminators with equal weights, as `tiny_network` has them."""
+
+    def build(**sizes):
+        keras.utils.set_random_seed(1)
+        return builder(**sizes, **arguments)
+
+    return build
+
 
 class FromAPattern(attacks.SqueezeAttack):
     """Starts without chance, and not where all candidates are equal."""
@@ -57,19 +69,27 @@ CASES = {
         network={"batch_norm": True},
         independent=False,
     ),
-    "SqueezeTraining": lambda: MethodCase(
-        methods.SqueezeTraining,
-        {"attack": attacks.SqueezeAttack(0.1, 0.05, 2), "beta": 3.0},
-        without_chance={"attack": FromAPattern(0.1, 0.05, 2)},
-    ),
-    "SqueezeTraining batch norm": lambda: MethodCase(
-        methods.SqueezeTraining,
+    "ATLD": lambda: MethodCase(
+        methods.ATLD,
         {
-            "attack": attacks.SqueezeAttack(0.1, 0.05, 2, "uniform", "js"),
-            "outer_order": "rst",
+            "attack": methods.ManifoldAttack(0.1),
+            "discriminator": always_the_same(models.MLPDiscriminator),
+        },
+        without_chance={"attack": methods.ManifoldAttack(0.1, random_start=False)},
+        independent=False,
+    ),
+    "ATLD features batch norm": lambda: MethodCase(
+        methods.ATLD,
+        {
+            "attack": methods.ManifoldAttack(0.1, 0.05, 2, class_weight=0.5),
+            "discriminator": always_the_same(models.WideDiscriminator, depth=10, width=1),
+            "disc_input": "features",
+            "disc_training": methods.DiscriminatorTraining(1, 1e-2, 0.5, hard_labels=True),
+            "invariance": "fool_disc",
+            "clean_bn_every": 2,
         },
         network={"batch_norm": True},
-        without_chance={"attack": FromAPattern(0.1, 0.05, 2)},
+        without_chance={"attack": methods.ManifoldAttack(0.1, 0.05, 2, random_start=False)},
         independent=False,
     ),
     "FeatureScattering": lambda: MethodCase(
@@ -89,6 +109,21 @@ CASES = {
         methods.Bilateral,
         {"attack": attacks.FGSM(0.1, random_start=True), "multiplier": 4.0},
         network={"batch_norm": True},
+        independent=False,
+    ),
+    "SqueezeTraining": lambda: MethodCase(
+        methods.SqueezeTraining,
+        {"attack": attacks.SqueezeAttack(0.1, 0.05, 2), "beta": 3.0},
+        without_chance={"attack": FromAPattern(0.1, 0.05, 2)},
+    ),
+    "SqueezeTraining batch norm": lambda: MethodCase(
+        methods.SqueezeTraining,
+        {
+            "attack": attacks.SqueezeAttack(0.1, 0.05, 2, "uniform", "js"),
+            "outer_order": "rst",
+        },
+        network={"batch_norm": True},
+        without_chance={"attack": FromAPattern(0.1, 0.05, 2)},
         independent=False,
     ),
 }

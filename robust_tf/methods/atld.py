@@ -1,0 +1,298 @@
+"""ATLD: adversarial training with the latent distribution, a game of three players."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import gin
+import keras
+import tensorflow as tf
+
+from robust_tf import compat, losses
+from robust_tf.attacks import ProjectedGradient
+from robust_tf.attacks.manifold import ManifoldLoss
+from robust_tf.attacks.randomness import fold
+from robust_tf.attacks.threat import check_number
+from robust_tf.losses.labels import check_smoothing
+from robust_tf.methods.base import RobustModel
+from robust_tf.methods.batch import Batch, Crafted, Terms
+from robust_tf.models import (
+    Discriminator,
+    Outputs,
+    SplitClassifier,
+    WideDiscriminator,
+    forward_mode,
+)
+
+MAX_SCALE = 1e3
+
+
+@gin.configurable
+@compat.serializable
+@dataclasses.dataclass(frozen=True)
+class DiscriminatorTraining:
+    """How the discriminator learns: SGD of its own, at a constant rate.
+
+    Args:
+      updates: per batch, >= 1, all on the same outputs of the network.
+      learning_rate: > 0.
+      momentum: in [0, 1).
+      weight_decay: w of w/2 ||W||^2 over all its parameters, >= 0.
+      hard_labels: its class head learns plain labels, as in the paper; the program smooths them.
+    """
+
+    updates: int = 2
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 2e-4
+    hard_labels: bool = False
+
+    def __post_init__(self) -> None:
+        owner = type(self).__name__
+        if not isinstance(self.updates, int) or self.updates < 1:
+            raise ValueError(f"{owner}(updates={self.updates!r}): must be an integer >= 1.")
+        hint = "ATLD uses 0.001"
+        check_number(owner, "learning_rate", self.learning_rate, 0.0, hint, strict=True)
+        check_number(owner, "weight_decay", self.weight_decay, 0.0, "ATLD uses 0.0002")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"{owner}(momentum={self.momentum!r}): must be in [0, 1).")
+
+    def get_config(self) -> dict[str, Any]:
+        """For Keras files."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> DiscriminatorTraining:
+        """Inverse of `get_config`."""
+        return cls(**config)
+
+
+@gin.configurable
+@compat.serializable
+class ATLD(RobustModel):
+    """CE(f(x'), y~) + s / kappa * |f(x') - f(x)|^2 / C, x' by a discriminator, without labels.
+
+    With z = f(x) and D0 the probability that z is of a natural image:
+
+        perturbation   x' lowers log(1 - D0(f(x'))), f by running averages (`ManifoldAttack`)
+        network        the loss above; f(x) by running averages and constant, y~ smoothed labels
+        discriminator  lowers -log D0(f(x)) - log(1 - D0(f(x'))) + CE(Dc(f(x)), y~) + CE(Dc(f(x')),
+                       y~), `updates` times on the outputs that the network's loss had
+
+    s is the largest entry of the gradient of the mean CE with respect to x', over that of the mean
+    square: signed maxima over the batch of a replica, constant, kept in [0, 1000] (the guard is
+    ours). Batch statistics see x' only, unless `clean_bn_every` is given.
+
+    A step with one step of the attack costs three forwards and four backwards of the network, two
+    of which reach for s; and of the discriminator, with two updates, six forwards and five
+    backwards. `manifold` in the logs is the discriminator's -log D0(f(x)) - log(1 - D0(f(x')))
+    before it moves, 2 log 2 = 1.386 where it cannot tell; natural accuracies are by running
+    averages.
+
+    Args:
+      network: to be trained.
+      attack: `ManifoldAttack`.
+      discriminator: builder, (inputs, num_classes) -> Discriminator, or one that is built.
+      disc_training: how the discriminator learns.
+      kappa: > 0; 2 for CIFAR-10 and SVHN, 10 for CIFAR-100.
+      label_smoothing: d in [0, 1); the true class has 1 - d, each other d / (C - 1).
+      disc_input: what the discriminator sees, 'logits' (program) or 'features' (paper).
+      invariance: 'mse_logits' (program), or 'fool_disc' (paper): -log D0(f(x')) / kappa, without
+        scale, by batch statistics of a discriminator held fixed.
+      clean_bn_every: n > 0: after each n-th step from the first on, one more forward shows the
+        network's batch normalisation clean images, as the program's logging does with n = 10.
+
+    Source: Qian et al., "Improving Model Robustness with Latent Distribution Locally and Globally"
+    (ICLR 2021 submission), and the released program, which is followed where they differ.
+    """
+
+    warmed_terms = ("invariance",)
+
+    def __init__(
+        self,
+        network: SplitClassifier,
+        attack: ProjectedGradient,
+        discriminator: Discriminator | Callable[..., Discriminator] = WideDiscriminator,
+        disc_training: DiscriminatorTraining | None = None,
+        kappa: float = 2.0,
+        label_smoothing: float = 0.5,
+        disc_input: str = "logits",
+        invariance: str = "mse_logits",
+        clean_bn_every: int = 0,
+        name: str | None = None,
+    ):
+        check_number("ATLD", "kappa", kappa, 0.0, "2 for CIFAR-10, 10 for CIFAR-100", strict=True)
+        check_smoothing(label_smoothing, "ATLD")
+        for option, value, known in (
+            ("disc_input", disc_input, ("logits", "features")),
+            ("invariance", invariance, ("mse_logits", "fool_disc")),
+        ):
+            if value not in known:
+                raise ValueError(f"ATLD({option}={value!r}): must be one of {known}.")
+        if not isinstance(clean_bn_every, int) or clean_bn_every < 0:
+            raise ValueError(
+                f"ATLD(clean_bn_every={clean_bn_every!r}): must be an integer >= 0; 0 is never."
+            )
+        if not isinstance(getattr(attack, "objective", None), ManifoldLoss):
+            raise ValueError(
+                f"ATLD(attack={attack!r}): must be ManifoldAttack(eps=..., step_size=..., "
+                "steps=...), which attacks the discriminator; others attack a classifier."
+            )
+        self.kappa, self.label_smoothing = float(kappa), float(label_smoothing)
+        self.disc_input, self.invariance = disc_input, invariance
+        self.clean_bn_every = clean_bn_every
+        super().__init__(network, attack, {"adversarial": 1.0, "invariance": 1 / kappa}, name)
+        self.discriminator = self._fitting(discriminator)
+        self.disc_training = disc_training or DiscriminatorTraining()
+        self.disc_optimizer = keras.optimizers.SGD(
+            self.disc_training.learning_rate, momentum=self.disc_training.momentum
+        )
+        self.train_names.append("manifold")
+        self.step_metrics["manifold"] = keras.metrics.Mean("manifold")
+
+    # ---- the perturbation ----------------------------------------------------------------------
+
+    def craft(self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor) -> Crafted:
+        clean = Outputs(*map(tf.stop_gradient, self._running(x)))
+
+        def judged(images: tf.Tensor) -> tf.Tensor:
+            # The clean half of the manifold loss has no gradient; moving averages see it.
+            self.discriminator(self._seen(clean))
+            natural, classes = self.discriminator(self._seen(self._running(images)))
+            return tf.concat([natural[:, None], classes], axis=1)
+
+        assert self.attack is not None
+        return Crafted(self.attack(judged, x, y, seed=seed, scale=scale), clean)
+
+    # ---- the network ---------------------------------------------------------------------------
+
+    def forward(self, x: tf.Tensor, y: tf.Tensor, crafted: Crafted, seed: tf.Tensor) -> Batch:
+        """Adversarial outputs in training mode, and the scale s as `extra`."""
+        x_adv, clean = crafted
+        scaled = self.invariance == "mse_logits"
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            if scaled:
+                tape.watch(x_adv)
+            with forward_mode(seed=fold(seed, 1)):
+                adv = self.network.forward(x_adv, training=True)
+            cross_entropy = tf.reduce_mean(losses.soft_cross_entropy(adv.logits, self._soft(y)))
+            distance = tf.reduce_mean(_mean_square(adv.logits, clean.logits))
+        scale = None
+        if scaled:
+            above, below = (
+                tf.reduce_max(tape.gradient(value, x_adv)) for value in (cross_entropy, distance)
+            )
+            scale = tf.stop_gradient(tf.clip_by_value(above / (below + 1e-12), 0.0, MAX_SCALE))
+        return Batch(x, y, x_adv, clean, adv, seed, scale)
+
+    def terms(self, batch: Batch) -> Terms:
+        def invariance() -> tf.Tensor:
+            if self.invariance == "mse_logits":
+                return batch.extra * _mean_square(batch.adv.logits, batch.clean.logits)
+            with forward_mode(batch_norm="batch", seed=fold(batch.seed, 2)):
+                judgement = self.discriminator(self._seen(batch.adv), training=True)
+            return tf.nn.softplus(-judgement.natural)
+
+        return {
+            "adversarial": lambda: losses.soft_cross_entropy(batch.adv.logits, self._soft(batch.y)),
+            "invariance": invariance,
+        }
+
+    # ---- the discriminator ---------------------------------------------------------------------
+
+    def rivals(self) -> dict[str, tuple[keras.optimizers.Optimizer, list[Any]]]:
+        return {"discriminator": (self.disc_optimizer, self.discriminator.trainable_variables)}
+
+    def companions(self) -> dict[str, keras.Model]:
+        return {"discriminator": self.discriminator}
+
+    def play(self, batch: Batch) -> None:
+        """The discriminator's updates; and, now and then, clean images for the moving averages."""
+        clean, adv = (tf.stop_gradient(self._seen(part)) for part in (batch.clean, batch.adv))
+        manifold = None
+        for update in range(self.disc_training.updates):
+            with forward_mode(seed=fold(batch.seed, 3 + update)):
+                value = self._improve_discriminator(clean, adv, batch.y)
+            manifold = value if manifold is None else manifold
+        self.step_metrics["manifold"].update_state(manifold)
+        if self.clean_bn_every and self.network.has_batch_norm:
+            step = tf.cast(self.optimizer.iterations, tf.int64) - 1
+
+            def show() -> tf.Tensor:
+                with forward_mode(batch_norm="training", seed=fold(batch.seed, 0)):
+                    return tf.reduce_sum(self.network(batch.x, training=True))
+
+            tf.cond(tf.equal(step % self.clean_bn_every, 0), show, lambda: tf.constant(0.0))
+
+    def _improve_discriminator(self, clean: tf.Tensor, adv: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        """One update on what it sees of both; the manifold loss (B,) before it."""
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        labels = self._soft(y, 0.0 if self.disc_training.hard_labels else None)
+        variables = [compat.raw(v) for v in self.discriminator.trainable_variables]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            natural = self.discriminator(clean, training=True)
+            moved = self.discriminator(adv, training=True)
+            manifold = tf.nn.softplus(-natural.natural) + tf.nn.softplus(moved.natural)
+            classes = losses.soft_cross_entropy(natural.classes, labels)
+            classes += losses.soft_cross_entropy(moved.classes, labels)
+            loss = tf.reduce_mean(manifold + classes)
+            loss += self.disc_training.weight_decay * tf.add_n(map(tf.nn.l2_loss, variables))
+            loss /= replicas  # whose gradients are summed
+        self.disc_optimizer.apply_gradients(
+            zip(tape.gradient(loss, variables), self.discriminator.trainable_variables, strict=True)
+        )
+        return manifold
+
+    # ---- their common ground -------------------------------------------------------------------
+
+    def _running(self, x: tf.Tensor) -> Outputs:
+        with forward_mode(batch_norm="running"):
+            return self.network.forward(x, training=False)
+
+    def _seen(self, outputs: Outputs) -> tf.Tensor:
+        """What the discriminator sees."""
+        return outputs.logits if self.disc_input == "logits" else outputs.features
+
+    def _soft(self, y: tf.Tensor, smoothing: float | None = None) -> tf.Tensor:
+        smoothing = self.label_smoothing if smoothing is None else smoothing
+        return losses.smooth_labels(y, self.network.num_classes, smoothing)
+
+    def _fitting(self, discriminator: Any) -> Discriminator:
+        """The discriminator, built if need be; raises where it does not fit the network."""
+        classes = self.network.num_classes
+        inputs = classes
+        if self.disc_input == "features":
+            inputs = math.prod(self.network.generator.output_shape[1:])
+        built = discriminator
+        if not isinstance(built, keras.Model) and callable(built):
+            built = discriminator(inputs=inputs, num_classes=classes)
+        if not isinstance(built, Discriminator):
+            raise TypeError(
+                f"ATLD: discriminator is {built!r}; expected a builder such as "
+                "models.MLPDiscriminator, or a models.Discriminator."
+            )
+        if (built.input_size, built.num_classes) != (inputs, classes):
+            raise ValueError(
+                f"ATLD: the discriminator takes {built.input_size} values and tells "
+                f"{built.num_classes} classes, but the network has {inputs} {self.disc_input} and "
+                f"{classes} classes; give a builder, which is told, or change disc_input."
+            )
+        return built
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("kappa", "label_smoothing", "disc_input", "invariance", "clean_bn_every")
+        return {
+            **super().get_config(),
+            "discriminator": compat.serialize(self.discriminator),
+            "disc_training": compat.serialize(self.disc_training),
+            **{name: getattr(self, name) for name in names},
+        }
+
+
+def _mean_square(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """Over the classes, (B,)."""
+    return tf.reduce_mean(tf.math.squared_difference(a, b), axis=1)
