@@ -51,7 +51,7 @@ def unpack(data: Any, num_classes: int) -> tuple[tf.Tensor, tf.Tensor]:
         data = data[:2]
     if len(data) != 2:
         raise ValueError(f"a batch has {len(data)} parts; expected (images, labels).")
-    x, y = data
+    x, y = map(tf.convert_to_tensor, data)
     if not x.dtype.is_floating:
         raise TypeError(
             f"images are {x.dtype.name}; methods take float32 in [0, 1]: "
