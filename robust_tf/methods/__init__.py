@@ -9,6 +9,7 @@ from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Crafted
 from robust_tf.methods.bilateral import Bilateral
 from robust_tf.methods.feature_scattering import FeatureScattering, ScatteringAttack
+from robust_tf.methods.lat import LAT
 from robust_tf.methods.mart import MART
 from robust_tf.methods.squeeze import SqueezeTraining
 from robust_tf.methods.standard import Standard
@@ -19,6 +20,7 @@ __all__ = [
     "ADR",
     "ALP",
     "ATLD",
+    "LAT",
     "MART",
     "TLA",
     "TRADES",

@@ -43,6 +43,20 @@ CASES = {
     "TRADES": lambda: MethodCase(methods.TRADES, {"attack": KL, "beta": 3.0}),
     "ALP": lambda: MethodCase(methods.ALP, {"attack": PGD, "weight": 2.0}),
     "MART": lambda: MethodCase(methods.MART, {"attack": PGD, "beta": 5.0}),
+    # What a channel ranges over is the batch of a replica.
+    "LAT": lambda: MethodCase(
+        methods.LAT,
+        {"attack": PGD, "latent_rate": 0.05, "latent_attack": PGD},
+        without_chance={"latent_attack": attacks.BIM(0.1, 0.05, 2)},
+        independent=False,
+    ),
+    "LAT batch norm": lambda: MethodCase(
+        methods.LAT,
+        {"attack": PGD},
+        network={"batch_norm": True},
+        without_chance={"latent_attack": attacks.BIM(0.1, 0.05, 2, batch_norm="batch")},
+        independent=False,
+    ),
     "TLA": lambda: MethodCase(
         methods.TLA, {"attack": PGD}, without_chance={"positive": "own"}, independent=False
     ),

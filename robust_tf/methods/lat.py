@@ -1,0 +1,142 @@
+"""Latent adversarial training (LAT)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gin
+import keras
+import tensorflow as tf
+
+from robust_tf import compat, losses
+from robust_tf.attacks import PGD, Attack, ProjectedGradient
+from robust_tf.attacks.network import logits_of
+from robust_tf.attacks.randomness import fold
+from robust_tf.attacks.threat import check_number
+from robust_tf.methods.base import RobustModel
+from robust_tf.methods.batch import Batch, Crafted, Terms
+from robust_tf.models import SplitClassifier, forward_mode
+
+
+@gin.configurable
+@compat.serializable
+class LAT(RobustModel):
+    """CE(f(x'), y) for the network, then CE(h(z'), y) for its classifier h with z' near z = g(x).
+
+    z' is what `latent_attack` makes of clean features, each channel of which is scaled to [0, 1] by
+    its smallest and largest value over the batch of a replica and all positions: eps and step size
+    are fractions of that range, and z' does not leave it. A dense feature is a channel; one that
+    is the same in the whole batch is not moved. The second move has an optimiser of its own, SGD at
+    a constant rate without weight decay.
+
+    Features z and the second move go by batch statistics without touching moving averages, which
+    so move once a step; the latent attack goes by its own `batch_norm`, running averages unless it
+    says otherwise ('batch' in the program). `latent` in the logs is CE(h(z'), y) before h moves. A
+    warm-up of eps holds for both attacks.
+
+    Beside the attack on images and its forward and backward, a step costs a forward of g, and of h
+    a forward and gradient for each step of the latent attack and a forward and backward.
+
+    Args:
+      network: to be trained; it is cut where the latent attack should be, in the paper after its
+        second stage.
+      attack: training adversary on images, e.g. `PGD(eps=8 / 255, step_size=2 / 255, steps=10)`.
+      latent_attack: `ProjectedGradient` on features scaled to [0, 1], with eps > 0; by default the
+        program's `PGD(8 / 255, 1 / 255, 20)`.
+      latent_rate: learning rate of the second move, > 0.
+      latent_momentum: in [0, 1).
+
+    Raises:
+      ValueError: an argument outside its range.
+
+    Source: Sinha et al. (2019), "Harnessing the Vulnerability of Latent Layers in Adversarially
+    Trained Models", and its released program, which alternates the two from a network that is
+    adversarially trained already; the latent step comes first there.
+    """
+
+    needs_clean = False
+
+    def __init__(
+        self,
+        network: SplitClassifier,
+        attack: Attack,
+        latent_attack: ProjectedGradient | None = None,
+        latent_rate: float = 2.5e-4,
+        latent_momentum: float = 0.9,
+        name: str | None = None,
+    ):
+        if attack is None:
+            raise ValueError(
+                "LAT(attack=None): give the training adversary on images, e.g. "
+                "attacks.PGD(eps=8 / 255, step_size=2 / 255, steps=10)."
+            )
+        hint = "a fraction of each channel's range, such as 8 / 255"
+        latent_attack = PGD(8 / 255, 1 / 255, 20) if latent_attack is None else latent_attack
+        if not isinstance(latent_attack, ProjectedGradient):
+            raise ValueError(
+                f"LAT(latent_attack={latent_attack!r}): must be a ProjectedGradient, e.g. "
+                "attacks.PGD(eps=8 / 255, step_size=1 / 255, steps=20)."
+            )
+        check_number("LAT", "latent_attack.eps", latent_attack.threat.eps, 0.0, hint, strict=True)
+        check_number("LAT", "latent_rate", latent_rate, 0.0, "2.5e-4 in the program", strict=True)
+        if not 0 <= latent_momentum < 1:
+            raise ValueError(f"LAT(latent_momentum={latent_momentum!r}): must be in [0, 1).")
+        self.latent_attack = latent_attack
+        self.latent_rate, self.latent_momentum = float(latent_rate), float(latent_momentum)
+        super().__init__(network, attack, {"adversarial": 1.0}, name)
+        # An attribute, so that Keras saves its momentum.
+        self.latent_optimizer = keras.optimizers.SGD(latent_rate, momentum=latent_momentum)
+        self.train_names.append("latent")
+        self.step_metrics["latent"] = keras.metrics.Mean("latent")
+
+    def craft(self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor) -> Crafted:
+        assert self.attack is not None
+        return Crafted(self.attack(self.network, x, y, seed=seed, scale=scale), scale)
+
+    def terms(self, batch: Batch) -> Terms:
+        return {"adversarial": lambda: losses.cross_entropy(batch.adv.logits, batch.y)}
+
+    def rivals(self) -> dict[str, tuple[keras.optimizers.Optimizer, list[Any]]]:
+        return {"latent": (self.latent_optimizer, self.network.classifier.trainable_variables)}
+
+    def play(self, batch: Batch) -> None:
+        """The move of the classifier on features that were attacked."""
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        trained = self.network.classifier.trainable_variables
+        variables = [compat.raw(v) for v in trained]
+        z_adv = self.attack_features(batch.x, batch.y, fold(batch.seed, 2), batch.extra)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            with forward_mode(batch_norm="batch", seed=fold(batch.seed, 3)):
+                logits = self.network.classify(z_adv, training=True)
+            values = losses.cross_entropy(logits, batch.y)
+            loss = tf.reduce_mean(values) / replicas  # whose gradients are summed
+        gradients = tape.gradient(loss, variables)
+        self.latent_optimizer.apply_gradients(zip(gradients, trained, strict=True))
+        self.step_metrics["latent"].update_state(values)
+
+    def attack_features(
+        self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+    ) -> tf.Tensor:
+        """Attacked features z' of clean images, float32 (B, ...), without gradient."""
+        with forward_mode(batch_norm="batch"):
+            z = tf.cast(self.network.features(x), tf.float32)
+        axes = list(range(z.shape.rank - 1))
+        low = tf.reduce_min(z, axes)
+        extent = tf.reduce_max(z, axes) - low
+
+        def classify(shares: tf.Tensor) -> tf.Tensor:
+            return self.network.classify(low + extent * shares)
+
+        # In these units the ball is one of equal radii and the range is the box of images.
+        shares = tf.clip_by_value(tf.math.divide_no_nan(z - low, extent), 0.0, 1.0)
+        network = logits_of(classify, self.latent_attack.batch_norm)
+        return tf.stop_gradient(
+            low + extent * self.latent_attack.run(network, shares, y, seed, scale)
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("latent_rate", "latent_momentum")
+        own = {name: getattr(self, name) for name in names}
+        latent_attack = compat.serialize(self.latent_attack)
+        return {**super().get_config(), "latent_attack": latent_attack, **own}
