@@ -14,7 +14,6 @@ import tensorflow as tf
 from robust_tf import compat
 from robust_tf.attacks import Attack
 from robust_tf.attacks.arguments import check_values
-from robust_tf.attacks.compiled import passes_of
 from robust_tf.attacks.randomness import as_seed, each, fold
 from robust_tf.evaluation import checks
 from robust_tf.evaluation.progress import Progress
@@ -22,7 +21,7 @@ from robust_tf.evaluation.protocol import Examples, Protocol, choose
 from robust_tf.evaluation.record import Record
 from robust_tf.evaluation.results import Evaluation, Outcome
 from robust_tf.evaluation.spec import as_attacks, check_aim, eps_of, norm_of
-from robust_tf.evaluation.subject import Subject
+from robust_tf.evaluation.subject import Subject, sources_of
 from robust_tf.version import __version__
 
 Attacks = Mapping[str, Attack] | Sequence[Attack] | str
@@ -73,7 +72,8 @@ def evaluate(
     first = examples.pixels(np.arange(min(64, settings.batch_size, len(examples))))
     subject = Subject(model, first, settings.search_dtype)
     check_values(first, examples.labels, subject.num_classes)
-    run = _Run(subject, examples, settings, record or Record(), progress)
+    sources = sources_of(named, first)
+    run = _Run(subject, sources, examples, settings, record or Record(), progress)
     run.record.open(run.settings(named))
     try:
         natural = run.natural()
@@ -96,6 +96,7 @@ class _Run:
     """One evaluation on its way."""
 
     subject: Subject
+    sources: dict[str, str | None]
     examples: Examples
     protocol: Protocol
     record: Record
@@ -113,6 +114,7 @@ class _Run:
             **protocol,
             "total_examples": self.examples.total,
             "model": self.subject.fingerprint,
+            "sources": self.sources,
             "num_classes": self.subject.num_classes,
             "data_hash": self.examples.fingerprint,
             "versions": {
@@ -283,7 +285,7 @@ class _Run:
 
     def _passes(self, stage: Attack) -> np.ndarray:
         models = {id(m): m for m in (self.subject.model, self.subject.search)}.values()
-        return np.sum([passes_of(stage, model) for model in models], axis=0)
+        return np.array(stage.passes(*models))
 
     def _chunks(self, positions: np.ndarray) -> list[np.ndarray]:
         size = self.protocol.batch_size
