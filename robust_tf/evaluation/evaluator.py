@@ -16,11 +16,12 @@ from robust_tf.attacks import Attack
 from robust_tf.attacks.arguments import check_values
 from robust_tf.attacks.randomness import as_seed, each, fold
 from robust_tf.evaluation import checks
+from robust_tf.evaluation.describe import check_aim, eps_of, norm_of
 from robust_tf.evaluation.progress import Progress
 from robust_tf.evaluation.protocol import Examples, Protocol, choose
 from robust_tf.evaluation.record import Record
 from robust_tf.evaluation.results import Evaluation, Outcome
-from robust_tf.evaluation.spec import as_attacks, check_aim, eps_of, norm_of
+from robust_tf.evaluation.spec import as_attacks
 from robust_tf.evaluation.subject import Subject, sources_of
 from robust_tf.version import __version__
 
