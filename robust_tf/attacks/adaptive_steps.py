@@ -69,7 +69,7 @@ class AutoPGD(Attack):
         def step(k: tf.Tensor, rows: Rows) -> Rows:
             run, i = k // length, k % length  # iteration 0 of a run looks at its start
             fresh = tf.equal(i, 0)
-            own = bounds._replace(**{name: rows[name] for name in _per_example(bounds)})
+            own = bounds.of(rows)
             moved = tf.cond(
                 fresh,
                 lambda: _start(ball, own, fold(rows["seed"], run)),
@@ -82,7 +82,7 @@ class AutoPGD(Attack):
             rows["step_size"] = tf.where(fresh, 2 * self.eps * scale, rows["step_size"])
             return _adapted(rows, allowed[i])
 
-        rows = _initial(x, y, logits) | _per_example(bounds)
+        rows = _initial(x, y, logits) | bounds.rows()
         rows |= {"aims": aims, "seed": each(seed, tf.shape(y)[0])}
         return on_survivors(step, rows, aims.shape[1] * self.restarts * length, _SHARE)[0]
 
@@ -120,11 +120,6 @@ def _mean(function: Callable[..., tuple], times: int) -> Callable[..., tuple]:
         return tuple(value / times for value in total)
 
     return mean
-
-
-def _per_example(bounds: Bounds) -> Rows:
-    """Those of the bounds that belong to one example each."""
-    return {name: value for name, value in bounds._asdict().items() if value.shape.rank}
 
 
 def _initial(x: tf.Tensor, y: tf.Tensor, logits: tf.Tensor) -> Rows:

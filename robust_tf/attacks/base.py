@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from robust_tf import compat
 from robust_tf.attacks.arguments import check_batch, check_values
-from robust_tf.attacks.compiled import compiled
+from robust_tf.attacks.compiled import compiled, passes_of
 from robust_tf.attacks.network import Network, logits_of
 from robust_tf.attacks.randomness import as_seed
 
@@ -77,6 +77,11 @@ class Attack:
         graph = compiled(self, model, x, seed)
         check_values(x, y, graph.num_classes)
         return tf.stop_gradient(graph.function(x, y, seed, scale))
+
+    def passes(self, *models: Callable[..., Any]) -> tuple[int, int]:
+        """Images that its eager calls have sent through these models: forwards, and backwards."""
+        counts = [passes_of(self, model) for model in models]
+        return sum(forwards for forwards, _ in counts), sum(gradients for _, gradients in counts)
 
     def get_config(self) -> dict[str, Any]:
         """For Keras files and result files."""

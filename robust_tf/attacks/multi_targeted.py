@@ -95,5 +95,9 @@ class LogitDifference(Objective):
 
     target: Any = None
 
+    def reference(self, network: Network, x: tf.Tensor) -> Any:
+        """The targets, so that they go with their examples."""
+        return self.target
+
     def values(self, logits: tf.Tensor, y: tf.Tensor, reference: tf.Tensor | None) -> tf.Tensor:
-        return tf.gather(logits, self.target, batch_dims=1) - tf.gather(logits, y, batch_dims=1)
+        return tf.gather(logits, reference, batch_dims=1) - tf.gather(logits, y, batch_dims=1)

@@ -6,7 +6,8 @@ An objective with `targeted=True` takes the labels to be those of the adversary'
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 import gin
 import tensorflow as tf
@@ -24,8 +25,9 @@ class Objective:
 
     targeted: bool = False
 
-    # Whether `values` needs the logits of the clean images, which cost one more forward.
-    needs_reference: ClassVar[bool] = False
+    def reference(self, network: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor) -> Any:
+        """What `values` needs beside logits and labels: a tensor (B, ...), or None for nothing."""
+        return None
 
     def values(self, logits: tf.Tensor, y: tf.Tensor, reference: tf.Tensor | None) -> tf.Tensor:
         """(B,) float32, to be raised by the adversary."""
@@ -91,7 +93,6 @@ class KLDivergence(Objective):
     """
 
     direction: str = "clean_adv"
-    needs_reference: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.direction not in ("clean_adv", "adv_clean"):
@@ -102,6 +103,10 @@ class KLDivergence(Objective):
             raise ValueError(
                 "KLDivergence(targeted=True): it has no labels; use CrossEntropy or Margin."
             )
+
+    def reference(self, network: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor) -> Any:
+        """The logits of the clean images, at one more forward."""
+        return network(x)
 
     def values(self, logits: tf.Tensor, y: tf.Tensor, reference: tf.Tensor | None) -> tf.Tensor:
         if self.direction == "clean_adv":

@@ -12,11 +12,15 @@ from robust_tf import compat
 from robust_tf.attacks.base import Attack
 from robust_tf.attacks.network import Network, input_gradient
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Objective
-from robust_tf.attacks.randomness import fold
+from robust_tf.attacks.randomness import each, fold
 from robust_tf.attacks.steps import CleanStart, Steepest, UniformStart
-from robust_tf.attacks.survivors import choose
+from robust_tf.attacks.survivors import Rows, choose, on_survivors
 from robust_tf.attacks.threat import Threat
 from robust_tf.models.forward import check_batch_norm_mode
+
+# With `keep='best'` an example may leave at any step, but not for each one is the state of the
+# others copied.
+_SHARE = 1 / 32
 
 
 @gin.configurable
@@ -26,7 +30,10 @@ class ProjectedGradient(Attack):
     """Ascends an objective inside a ball by projected steps.
 
     One step costs one forward and one gradient with respect to the images; `keep='best'`, and more
-    than one restart, cost one more forward per restart.
+    than one restart, cost one more forward per restart. There an example leaves the batch with the
+    first image that is misclassified, and costs nothing more (with 'best', as soon as they are more
+    than 1/32 of the batch): its result is that image, though a later one might have a higher
+    objective. In the modes of `batch_norm` where examples see each other none leaves.
 
     Args:
       threat: `Linf(eps)` or `L2(eps)`.
@@ -34,8 +41,10 @@ class ProjectedGradient(Attack):
       steps: number of steps, >= 1.
       objective: what to raise, `CrossEntropy()` by default.
       start: `UniformStart()` (default), `GaussianStart()` or `CleanStart()`.
-      restarts: number of runs from fresh starts, >= 1; each example keeps its worst run.
-      keep: 'last' iterate, or the 'best' one: misclassified before not, then highest objective.
+      restarts: number of runs from fresh starts, >= 1, each on what the ones before left standing;
+        of an example that withstands them all, the run of the highest objective is kept.
+      keep: 'last' iterate, or the 'best' one: the first that is misclassified, else the one of the
+        highest objective.
       batch_norm: mode of `robust_tf.models.BatchNormalization` in the attack: 'running' (default),
         'batch' or 'training'.
 
@@ -72,84 +81,90 @@ class ProjectedGradient(Attack):
         self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
     ) -> tf.Tensor:
         bounds = self.threat.bounds(x, scale)
-        reference = network(x) if self.objective.needs_reference else None
+        reference = self.objective.reference(network, x)
         size = self.step.step_size * scale
+        gradient_at = input_gradient(network, self.objective.values)
+        rows = {"y": y, **bounds.rows()}
+        if reference is not None:
+            rows["reference"] = reference
 
-        def values(logits: tf.Tensor) -> tf.Tensor:
-            return self.objective.values(logits, y, reference)
-
-        gradient_at = input_gradient(network, values)
-
-        def ascend(iterate: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any, tf.Tensor, tf.Tensor]:
+        def ascend(iterate: tf.Tensor, state: _State, rows: Rows) -> tuple:
             """One step; also the objective's values and logits where the step began."""
-            gradient, values, logits = gradient_at(iterate)
+            gradient, values, logits = gradient_at(iterate, rows["y"], rows.get("reference"))
             direction, state = self.step.direction(gradient, state)
             moved = iterate + size * self.threat.steepest(direction)
-            return self.threat.project(moved, bounds), state, values, logits
+            return self.threat.project(moved, bounds.of(rows)), state, values, logits
 
-        def last(start: tf.Tensor) -> tf.Tensor:
-            def body(iterate: tf.Tensor, state: Any) -> Any:
-                return ascend(iterate, state)[:2]
+        def judge(x: tf.Tensor, rows: Rows) -> tuple[tf.Tensor, tf.Tensor]:
+            logits = network(x)
+            return self.objective.values(logits, rows["y"], rows.get("reference")), logits
 
-            return _repeat(body, (start, self.step.initial(x)), self.steps)[0]
+        def start(rows: Rows, seed: tf.Tensor) -> tuple[tf.Tensor, _State]:
+            iterate = self.start(self.threat, bounds.of(rows), seed)
+            return iterate, self.step.initial(iterate)
 
-        def best(start: tf.Tensor) -> _Best:
-            def body(iterate: tf.Tensor, state: Any, kept: _Best) -> Any:
-                moved, state, values, logits = ascend(iterate, state)
-                return moved, state, self._better(kept, iterate, values, logits, y)
+        def last(rows: Rows, seed: tf.Tensor) -> tf.Tensor:
+            def body(iterate: tf.Tensor, state: _State) -> Any:
+                return ascend(iterate, state, rows)[:2]
 
-            kept = _nothing(x)
-            iterate, _, kept = _repeat(body, (start, self.step.initial(x), kept), self.steps)
-            return judged(kept, iterate)
+            return _repeat(body, start(rows, seed), self.steps)[0]
 
-        def judged(kept: _Best, candidate: tf.Tensor) -> _Best:
-            logits = network(candidate)
-            values = self.objective.values(logits, y, reference)
-            return self._better(kept, candidate, values, logits, y)
+        def attempt(run: tf.Tensor, rows: Rows) -> Rows:
+            """A whole run, of which the last iterate counts."""
+            iterate = last(rows, fold(rows["seed"], run))
+            return self._judged(rows, iterate, *judge(iterate, rows))
 
-        def attempt(restart: int | tf.Tensor, kept: _Best) -> _Best:
-            start = self.start(self.threat, bounds, fold(seed, restart))
-            if self.keep == "last":
-                return judged(kept, last(start))
-            return self._merge(kept, best(start))
+        def look(k: tf.Tensor, rows: Rows) -> Rows:
+            """An iterate of a run, and the step to the next one, if there is one."""
+            run, i = k // (self.steps + 1), k % (self.steps + 1)
+            iterate, state = tf.cond(
+                tf.equal(i, 0),
+                lambda: start(rows, fold(rows["seed"], run)),
+                lambda: (rows["iterate"], _state_in(rows)),
+            )
+            moved, state, values, logits = tf.cond(
+                i < self.steps,
+                lambda: ascend(iterate, state, rows),
+                lambda: (iterate, state, *judge(iterate, rows)),
+            )
+            rows = {**rows, "iterate": moved, **_state_rows(state)}
+            return self._judged(rows, iterate, values, logits)
 
         if self.restarts == 1 and self.keep == "last":
-            return last(self.start(self.threat, bounds, fold(seed, 0)))
-        if self.restarts == 1:
-            return best(self.start(self.threat, bounds, fold(seed, 0)))[0]
+            return last(rows, fold(seed, 0))
+        rows |= {"x_adv": x, "seed": each(seed, tf.shape(y)[0])}
+        rows |= {"value": tf.fill(tf.shape(y), float("-inf"))}
+        rows |= {"broken": tf.zeros(tf.shape(y), tf.bool)}
+        alone = self.batch_norm == "running"  # else those that stay would see others than before
+        if self.keep == "last":
+            return on_survivors(attempt, rows, self.restarts, 0.0 if alone else 1.0)[0]
+        rows |= {"iterate": x, **_state_rows(self.step.initial(x))}
+        looks = self.restarts * (self.steps + 1)
+        return on_survivors(look, rows, looks, _SHARE if alone else 1.0)[0]
 
-        def body(restart: tf.Tensor, kept: _Best) -> Any:
-            return restart + 1, attempt(restart, kept)
-
-        return _repeat(body, (tf.constant(0), _nothing(x)), self.restarts)[1][0]
-
-    def _better(
-        self, kept: _Best, x: tf.Tensor, values: tf.Tensor, logits: tf.Tensor, y: tf.Tensor
-    ) -> _Best:
-        hit = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), y)
+    def _judged(self, rows: Rows, x: tf.Tensor, values: tf.Tensor, logits: tf.Tensor) -> Rows:
+        """What the attack would return, after one more image of each example."""
+        hit = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), rows["y"])
         broken = hit if self.objective.targeted else tf.logical_not(hit)
-        return self._merge(kept, (x, values, broken))
-
-    @staticmethod
-    def _merge(kept: _Best, other: _Best) -> _Best:
-        """For each example the broken one, and among equals the one of higher value."""
-        newly = tf.logical_and(other[2], tf.logical_not(kept[2]))
-        higher = tf.logical_and(tf.equal(other[2], kept[2]), other[1] > kept[1])
-        take = tf.logical_or(newly, higher)
-        return (
-            choose(take, other[0], kept[0]),
-            tf.where(take, other[1], kept[1]),
-            tf.logical_or(kept[2], other[2]),
-        )
+        take = tf.logical_or(broken, values > rows["value"])
+        return {
+            **rows,
+            "x_adv": choose(take, x, rows["x_adv"]),
+            "value": tf.where(take, values, rows["value"]),
+            "broken": broken,
+        }
 
 
-# Images, their objective's values (B,), whether they are misclassified (B,).
-_Best = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+# What a step rule carries from step to step; each tensor's first axis is the example.
+_State = tuple[tf.Tensor, ...]
 
 
-def _nothing(x: tf.Tensor) -> _Best:
-    batch = tf.shape(x)[:1]
-    return x, tf.fill(batch, float("-inf")), tf.zeros(batch, tf.bool)
+def _state_rows(state: _State) -> Rows:
+    return {f"state {n}": value for n, value in enumerate(state)}
+
+
+def _state_in(rows: Rows) -> _State:
+    return tuple(value for name, value in rows.items() if name.startswith("state "))
 
 
 def _repeat(body: Any, variables: Any, times: int) -> Any:

@@ -110,7 +110,7 @@ class Square(Attack):
                 lambda: numbers(rows, draw, [block, moves.numbers]),
                 lambda: rows["numbers"],
             )
-            own = bounds._replace(**{name: rows[name] for name in per_example})
+            own = bounds.of(rows)
             image = tf.cond(
                 first,
                 lambda: moves.start(
@@ -131,11 +131,9 @@ class Square(Attack):
                 "broken": broken,
             }
 
-        # Those of the bounds that belong to one example each leave with it.
-        per_example = {name: value for name, value in bounds._asdict().items() if value.shape.rank}
         lead, broken = judge(bounds.center, y)
         rows = {
-            **per_example,
+            **bounds.rows(),
             "y": y,
             "seed": each(seed, tf.shape(y)[0]),
             "numbers": tf.zeros([tf.shape(y)[0], block, moves.numbers]),

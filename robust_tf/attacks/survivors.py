@@ -25,10 +25,10 @@ def on_survivors(
 
     Args:
       step: (k, rows) -> rows of the same names, dtypes and shapes, k = 0, 1, ... an int32 scalar.
-        A row must depend on that row alone.
+        A row must depend on that row alone, unless `share` is 1.
       rows: at the start.
       times: >= 0.
-      share: in [0, 1); 0 lets each broken example leave at once.
+      share: in [0, 1]; 0 lets each broken example leave at once, 1 none.
 
     Returns:
       x_adv (B, H, W, C) and broken (B,) of all examples, in the order of `rows`.

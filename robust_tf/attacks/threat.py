@@ -24,6 +24,14 @@ class Bounds(NamedTuple):
     high: tf.Tensor
     radius: tf.Tensor
 
+    def rows(self) -> dict[str, tf.Tensor]:
+        """Those that belong to one example each, by name."""
+        return {name: value for name, value in self._asdict().items() if value.shape.rank}
+
+    def of(self, rows: dict[str, tf.Tensor]) -> Bounds:
+        """The bounds of other examples, whose `rows()` these are, perhaps among others."""
+        return self._replace(**{name: rows[name] for name in self.rows()})
+
 
 @dataclasses.dataclass(frozen=True)
 class Threat:

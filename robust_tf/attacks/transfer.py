@@ -23,7 +23,8 @@ class Transfer(Attack):
     """Runs `attack` on `source` and gives the images to whatever model is attacked.
 
     The model attacked is not asked anything: neither its gradients nor its scores play a part, so
-    that a defence cannot hide from it. It costs what `attack` costs, on `source`.
+    that a defence cannot hide from it. It costs what `attack` costs, on `source`, where `passes`
+    counts it; one graph serves all models attacked.
 
     Black-box protocol of the ATLD paper (tables 3 and 6): FGSM, PGD-20 and CW-20 of eps 8 / 255
     on sources trained without defence, by PGD, by Feature Scattering and by ATLD, each against
@@ -62,6 +63,22 @@ class Transfer(Attack):
     def batch_norm(self) -> str:  # type: ignore[override]
         """Of the attack; it is the source's layers that it concerns."""
         return self.attack.batch_norm
+
+    def __call__(
+        self,
+        model: Callable[..., Any],
+        x: Any,
+        y: Any,
+        *,
+        seed: int | tf.Tensor = 0,
+        scale: float | tf.Tensor = 1.0,
+    ) -> tf.Tensor:
+        """As any attack's; `model` is not looked at."""
+        return self.attack(self.source, x, y, seed=seed, scale=scale)
+
+    def passes(self, *models: Callable[..., Any]) -> tuple[int, int]:
+        """Those of the attack on the source, whatever the models."""
+        return self.attack.passes(self.source)
 
     def run(
         self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor

@@ -54,7 +54,8 @@ def defended(
     from robust_tf import evaluation
     from robust_tf.evaluation import loading
     from robust_tf.evaluation.defended_attacks import EFFORTS
-    from robust_tf.evaluation.spec import eps_of, norm_of, number
+    from robust_tf.evaluation.describe import eps_of, norm_of
+    from robust_tf.evaluation.spec import number
 
     own = numbers_of(summary)
     arguments: dict[str, Any] = {}

@@ -8,13 +8,14 @@ from robust_tf.evaluation.defended_attacks import (
     oblivious_attacks,
     straight_through,
 )
+from robust_tf.evaluation.describe import name_of, named
 from robust_tf.evaluation.evaluator import evaluate
 from robust_tf.evaluation.loss_profile import LossProfile, loss_profile
 from robust_tf.evaluation.protocol import Protocol
 from robust_tf.evaluation.record import Record, load_adversarial
 from robust_tf.evaluation.results import Evaluation, Outcome, attacks_from_json
 from robust_tf.evaluation.shards import merge
-from robust_tf.evaluation.spec import name_of, named, parse_attack, parse_attacks
+from robust_tf.evaluation.spec import parse_attack, parse_attacks
 
 __all__ = [
     "ADAPTIVE",

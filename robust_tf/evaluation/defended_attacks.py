@@ -16,7 +16,7 @@ from robust_tf.attacks.presets import threat
 from robust_tf.attacks.projected_gradient import ProjectedGradient
 from robust_tf.attacks.steps import Steepest
 from robust_tf.evaluation.adaptive import Defended
-from robust_tf.evaluation.spec import name_of
+from robust_tf.evaluation.describe import name_of
 from robust_tf.inference import ManifoldTransformation
 
 OBLIVIOUS, ADAPTIVE = "oblivious: ", "adaptive: "  # before the names of attacks

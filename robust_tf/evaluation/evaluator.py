@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,15 +13,16 @@ import tensorflow as tf
 from robust_tf import compat
 from robust_tf.attacks import Attack
 from robust_tf.attacks.arguments import check_values
-from robust_tf.attacks.compiled import passes_of
-from robust_tf.attacks.randomness import as_seed, each, fold
+from robust_tf.attacks.randomness import as_seed, fold
 from robust_tf.evaluation import checks
+from robust_tf.evaluation.crafting import Crafting
+from robust_tf.evaluation.describe import check_aim, eps_of, norm_of
 from robust_tf.evaluation.progress import Progress
 from robust_tf.evaluation.protocol import Examples, Protocol, choose
 from robust_tf.evaluation.record import Record
 from robust_tf.evaluation.results import Evaluation, Outcome
-from robust_tf.evaluation.spec import as_attacks, check_aim, eps_of, norm_of
-from robust_tf.evaluation.subject import Subject
+from robust_tf.evaluation.spec import as_attacks
+from robust_tf.evaluation.subject import Subject, sources_of
 from robust_tf.version import __version__
 
 Attacks = Mapping[str, Attack] | Sequence[Attack] | str
@@ -73,7 +73,8 @@ def evaluate(
     first = examples.pixels(np.arange(min(64, settings.batch_size, len(examples))))
     subject = Subject(model, first, settings.search_dtype)
     check_values(first, examples.labels, subject.num_classes)
-    run = _Run(subject, examples, settings, record or Record(), progress)
+    sources = sources_of(named, first)
+    run = _Run(subject, sources, examples, settings, record or Record(), progress)
     run.record.open(run.settings(named))
     try:
         natural = run.natural()
@@ -96,6 +97,7 @@ class _Run:
     """One evaluation on its way."""
 
     subject: Subject
+    sources: dict[str, str | None]
     examples: Examples
     protocol: Protocol
     record: Record
@@ -103,6 +105,10 @@ class _Run:
     # Of each stage of each attack, by name: the stage, and what stood after it.
     stage_attacks: dict[str, Attack] = dataclasses.field(default_factory=dict)
     stage_verdicts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def crafting(self) -> Crafting:
+        return Crafting(self.subject, self.examples, self.protocol, self.record)
 
     def settings(self, attacks: dict[str, Attack]) -> dict[str, Any]:
         """All that the result depends on, JSON-ready."""
@@ -113,6 +119,7 @@ class _Run:
             **protocol,
             "total_examples": self.examples.total,
             "model": self.subject.fingerprint,
+            "sources": self.sources,
             "num_classes": self.subject.num_classes,
             "data_hash": self.examples.fingerprint,
             "versions": {
@@ -130,7 +137,7 @@ class _Run:
         known = self.record.get("natural")
         if known is None:
             for part in self._chunks(np.arange(len(self.examples))):
-                right[part] = self._stands(self.examples.pixels(part), part)
+                right[part] = self.crafting.stands(self.examples.pixels(part), part)
             self.record.put("natural", np.flatnonzero(right).tolist())
         else:
             right[known] = True
@@ -175,7 +182,7 @@ class _Run:
                     piece = self.record.get(key)
                     if piece is None:
                         seed = fold(as_seed(self.protocol.seed), index)
-                        piece = self._piece(f"stage{index}", name, stage, part, seed, last)
+                        piece = self.crafting.piece(f"stage{index}", name, stage, part, seed, last)
                         self.record.put(key, piece)
                     broken = part[piece["broken"]]
                     outcome.robust[broken] = False
@@ -200,28 +207,6 @@ class _Run:
             details=details,
         )
 
-    def _piece(
-        self, place: str, name: str, stage: Attack, part: np.ndarray, seed: tf.Tensor, last: bool
-    ) -> dict[str, Any]:
-        """One stage on one batch: positions in it that broke, and what it cost."""
-        began, before = time.perf_counter(), self._passes(stage)
-        x_adv = self._craft(self.subject.search, stage, part, seed)
-        stands = self._stands(x_adv, part)
-        if self.subject.searches:  # what only the copy in bfloat16 takes for broken is tried again
-            again = np.flatnonzero(stands & ~self.subject.agrees(x_adv, self.examples.labels[part]))
-            if len(again):
-                x_adv[again] = self._craft(self.subject.model, stage, part[again], seed)
-                stands[again] = self._stands(x_adv[again], part[again])
-        rounded = np.zeros(0, int)
-        if self.protocol.eight_bits:
-            rounded = np.flatnonzero(~self._stands(self._eight_bits(x_adv, stage, part), part))
-        seconds = time.perf_counter() - began
-        settled = np.arange(len(part)) if last else np.flatnonzero(~stands)
-        self.record.keep_images(name, place, self.examples.numbers[part[settled]], x_adv[settled])
-        costs = [seconds, *(self._passes(stage) - before).tolist()]
-        broken = np.flatnonzero(~stands)
-        return {"broken": broken.tolist(), "rounded": rounded.tolist(), "costs": costs}
-
     def _repeat(self, name: str, attack: Attack, outcome: Outcome) -> dict[str, int]:
         """Attacks some survivors again in float32; those that break now count as broken."""
         key = f"{name}/float32"
@@ -235,8 +220,8 @@ class _Run:
                 part = sample[stands]
                 if len(part):
                     seed = fold(as_seed(self.protocol.seed), index)
-                    x_adv = self._craft(self.subject.model, stage, part, seed)
-                    still = self._stands(x_adv, part)
+                    x_adv = self.crafting.craft(self.subject.model, stage, part, seed)
+                    still = self.crafting.stands(x_adv, part)
                     lost = self.examples.numbers[part[~still]]
                     self.record.keep_images(name, "stage9-float32", lost, x_adv[~still])
                     stands[stands] = still
@@ -247,43 +232,6 @@ class _Run:
         if outcome.eight_bits is not None:
             outcome.eight_bits[broken] = False
         return {"examples": len(sample), "broken": len(broken)}
-
-    def _eight_bits(self, x_adv: np.ndarray, stage: Attack, part: np.ndarray) -> np.ndarray:
-        """Rounded to multiples of 1/255, in an L-inf ball to those inside."""
-        eight, eps = np.round(x_adv * 255), eps_of(stage)
-        if eps and norm_of(stage) == "Linf":
-            x = self.examples.pixels(part).numpy().astype(np.float64)
-            low, high = np.ceil((x - eps) * 255 - 1e-6), np.floor((x + eps) * 255 + 1e-6)
-            eight = np.clip(eight, np.maximum(low, 0), np.minimum(high, 255))
-        return (eight / 255).astype(np.float32)
-
-    def _craft(self, model: Any, stage: Attack, part: np.ndarray, seed: tf.Tensor) -> np.ndarray:
-        """What the attack makes of these examples; the clean image where that is not an image.
-
-        A pixel that is not a number, or a point outside the ball, would count as broken whatever
-        the model says.
-        """
-        seeds = each(seed, tf.constant(self.examples.numbers[part]))
-        x, y = self.examples.pixels(part), tf.constant(self.examples.labels[part])
-        x_adv = np.array(stage(model, x, y, seed=seeds))
-        step = (x_adv.astype(np.float64) - x.numpy()).reshape(len(part), -1)
-        eps = eps_of(stage)
-        length = (
-            np.abs(step).max(axis=1) if norm_of(stage) == "Linf" else np.linalg.norm(step, axis=1)
-        )
-        fits = np.isfinite(length) & (x_adv.reshape(len(part), -1).min(axis=1) >= 0)
-        fits &= x_adv.reshape(len(part), -1).max(axis=1) <= 1
-        if eps is not None:
-            fits &= length <= eps * (1 + 1e-6)
-        x_adv[~fits] = x.numpy()[~fits]
-        return x_adv
-
-    def _stands(self, x: Any, part: np.ndarray) -> np.ndarray:
-        return self.subject.predict(x).numpy() == self.examples.labels[part]
-
-    def _passes(self, stage: Attack) -> np.ndarray:
-        models = {id(m): m for m in (self.subject.model, self.subject.search)}.values()
-        return np.sum([passes_of(stage, model) for model in models], axis=0)
 
     def _chunks(self, positions: np.ndarray) -> list[np.ndarray]:
         size = self.protocol.batch_size

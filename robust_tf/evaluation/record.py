@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import time
 import urllib.parse
@@ -45,6 +46,7 @@ class Record:
           ValueError: the file, or the folder for images, belongs to another evaluation.
         """
         identity = {**identity, "source": self.source, "images": self.images}
+        identity = json.loads(json.dumps(identity))  # as it is read: lists where there were tuples
         self._identity, self._pieces = identity, {}
         found = self._read()
         if not found and self.images and tf.io.gfile.glob(os.path.join(self.images, "*/*.npz")):

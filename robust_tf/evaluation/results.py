@@ -43,7 +43,7 @@ class Evaluation:
       natural: bool (N,), whether the clean image is classified correctly.
       outcomes: what each attack did, by name.
       settings: JSON-ready: 'attacks' (each as Keras serialises it), their 'balls' (norm and
-        eps), the protocol, the 'model' by its fingerprint,
+        eps), the protocol, the 'model' and the 'sources' of transfer attacks by their fingerprints,
         'num_classes', 'data_hash' and 'versions'.
       flags: signs that the evaluation may be too weak, each with name, title, explanation and
         advice.

@@ -1,20 +1,17 @@
-"""Attacks as text, `PGD(eps=8/255, step_size=2/255, steps=20)`, and attacks' names."""
+"""Attacks from text: `PGD(eps=8/255, step_size=2/255, steps=20)`."""
 
 from __future__ import annotations
 
 import ast
-import dataclasses
 import difflib
 import inspect
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from robust_tf import attacks as library
-from robust_tf.attacks import Attack, MultiTargeted, ProjectedGradient, Transfer
-from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Margin
-from robust_tf.attacks.steps import CleanStart, Momentum
-from robust_tf.attacks.threat import Linf
+from robust_tf.attacks import Attack
+from robust_tf.evaluation.describe import named
 
 _BINARY: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -119,115 +116,6 @@ def as_attacks(attacks: Mapping[str, Attack] | Sequence[Attack] | str) -> dict[s
                 "attacks.PGD(eps=8/255, step_size=2/255, steps=20)."
             )
     return dict(attacks) if isinstance(attacks, Mapping) else named(items.values())
-
-
-def named(attacks: Iterable[Attack]) -> dict[str, Attack]:
-    """Attacks by `name_of`, made unique by their step size or, failing that, a number."""
-    plain = {attack: name_of(attack) for attack in attacks}  # the same attack twice is one attack
-    names = list(plain.values())
-    result: dict[str, Attack] = {}
-    for attack, name in plain.items():
-        inner = attack.attack if isinstance(attack, MultiTargeted) else attack
-        if names.count(name) > 1 and isinstance(inner, ProjectedGradient):
-            name += f" step={inner.step.step_size:.4g}"
-        unique, number = name, 2
-        while unique in result:
-            unique, number = f"{name} ({number})", number + 1
-        result[unique] = attack
-    return result
-
-
-def eps_of(attack: Attack) -> float | None:
-    """The radius of the ball that an attack works in, where it has one."""
-    for owner in (attack, getattr(attack, "threat", None)):
-        if getattr(owner, "eps", None) is not None:
-            return float(owner.eps)  # type: ignore[union-attr]
-    inner = getattr(attack, "attack", None)
-    return None if inner is None else eps_of(inner)
-
-
-def norm_of(attack: Attack) -> str:
-    """The norm of that ball, 'Linf' where nothing is said."""
-    threat = getattr(attack, "threat", None)
-    inner = getattr(attack, "attack", None)
-    if threat is None and inner is not None:
-        return norm_of(inner)
-    return getattr(attack, "norm", "Linf") if threat is None else type(threat).__name__
-
-
-def check_aim(name: str, attack: Attack) -> None:
-    """Raises ValueError for an attack that is targeted, and at nothing."""
-    for _, stage in attack.stages():
-        inner = stage.attack if isinstance(stage, Transfer) else stage
-        if getattr(getattr(inner, "objective", None), "targeted", False):
-            raise ValueError(
-                f"{name}: a targeted attack has no target here; wrap it, MultiTargeted(attack), to "
-                "run it at every wrong class."
-            )
-
-
-def name_of(attack: Attack) -> str:
-    """A readable name: 'PGD-40 eps=0.3', 'MIM-20 multi-targeted L2 eps=0.5 restarts=5'."""
-    if isinstance(attack, MultiTargeted):
-        inner = name_of(attack.attack).replace(" targeted", "")
-        kind, _, rest = inner.partition(" ")
-        return f"{kind} multi-targeted{' logits' * attack.logits} {rest}".strip()
-    if not isinstance(attack, ProjectedGradient):
-        return _plain_name(attack)
-    objective, threat = attack.objective, attack.threat
-    parts = [_kind(attack)]
-    if objective.targeted:
-        parts.append("targeted")
-    if not isinstance(threat, Linf):
-        parts.append(type(threat).__name__)
-    parts.append(f"eps={_fraction(threat.eps)}")
-    if attack.restarts > 1:
-        parts.append(f"restarts={attack.restarts}")
-    if attack.keep != "last":
-        parts.append(f"keep={attack.keep}")
-    if attack.batch_norm != "running":
-        parts.append(f"batch_norm={attack.batch_norm}")
-    return " ".join(parts)
-
-
-def _plain_name(attack: Attack) -> str:
-    """Class, eps, and whatever is not as usual: 'APGD eps=8/255 loss=dlr'."""
-    parts = [type(attack).__name__]
-    for field in dataclasses.fields(attack):  # type: ignore[arg-type]
-        value = getattr(attack, field.name)
-        if field.name == "eps":
-            parts.append(f"eps={_fraction(value)}")
-        elif isinstance(value, Attack):
-            parts.append(name_of(value))
-        elif isinstance(value, (int, float, str)) and value != field.default:
-            parts.append(f"{field.name}={value}")
-    return " ".join(parts)
-
-
-def _kind(attack: ProjectedGradient) -> str:
-    """FGSM, BIM-20, PGD-20, MIM-20, CW-20, TRADES-10."""
-    clean = isinstance(attack.start, CleanStart)
-    if isinstance(attack.step, Momentum):
-        kind = "MIM"
-    elif isinstance(attack.objective, Margin):
-        kind = "CW"
-    elif isinstance(attack.objective, KLDivergence):
-        kind = "TRADES"
-    elif not isinstance(attack.objective, CrossEntropy):
-        kind = type(attack.objective).__name__
-    elif attack.steps == 1 and attack.step.step_size >= attack.threat.eps:
-        return "FGSM" if clean else "R-FGSM"
-    else:
-        kind = "BIM" if clean else "PGD"
-    return f"{kind}-{attack.steps}"
-
-
-def _fraction(eps: float) -> str:
-    """`eps` as n/255 where it is such a number, else as a decimal."""
-    pixels = eps * 255
-    if pixels >= 1 and abs(pixels - round(pixels)) < 1e-9 and f"{eps:.4g}" != str(eps):
-        return f"{round(pixels)}/255"
-    return f"{eps:.4g}"
 
 
 def _attack_names() -> list[str]:

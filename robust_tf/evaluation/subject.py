@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from robust_tf.attacks import Attack, Transfer
 from robust_tf.attacks.arguments import check_logits
 from robust_tf.attacks.network import logits_of
 from robust_tf.evaluation.precision import copy_in
@@ -38,7 +39,7 @@ class Subject:
         self.num_classes = check_logits(_logits(model, x))
         if self.num_classes < 2:
             raise ValueError("the model has one logit; expected one for each class, two or more.")
-        self.fingerprint = _fingerprint(model, x)
+        self.fingerprint = fingerprint_of(model, x)
         self.model = model if search_dtype is None else copy_in(model, "float32")
         self.search = copy_in(model, "bfloat16") if search_dtype == "bfloat16" else self.model
         self.predict = _predictor(self.model, x.shape[1:])
@@ -52,6 +53,24 @@ class Subject:
     def agrees(self, x: Any, labels: np.ndarray) -> np.ndarray:
         """Whether the model that attacks work on gives these labels, bool (B,)."""
         return self._claim(x).numpy() == labels
+
+
+def sources_of(attacks: dict[str, Attack], x: tf.Tensor) -> dict[str, str | None]:
+    """Fingerprints of the models that `Transfer` attacks, by the attacks' names; x as above.
+
+    Raises:
+      ValueError: one of them does not take such images.
+    """
+    sources = {}
+    for name, attack in attacks.items():
+        for stage_name, stage in attack.stages():
+            if isinstance(stage, Transfer):
+                title = f"{name}: {stage_name}" if stage_name else name
+                try:
+                    sources[title] = fingerprint_of(stage.source, x)
+                except ValueError as error:
+                    raise ValueError(f"{title}, whose source is meant: {error}") from error
+    return sources
 
 
 def _logits(model: Callable[..., Any], x: tf.Tensor) -> tf.Tensor:
@@ -97,8 +116,11 @@ def _check_image_shape(model: Any, shape: tuple[int, ...]) -> None:
         )
 
 
-def _fingerprint(model: Any, x: tf.Tensor) -> str | None:
-    """16 hex digits of SHA-256 over weights or logits."""
+def fingerprint_of(model: Any, x: tf.Tensor) -> str | None:
+    """16 hex digits of SHA-256 over the weights of a Keras model or the logits of another.
+
+    None where two calls give different logits.
+    """
     if isinstance(model, keras.Model):
         arrays = model.get_weights()
     else:

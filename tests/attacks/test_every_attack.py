@@ -35,10 +35,14 @@ CASES = {
     "FGSM": lambda: AttackCase(fgsm(False), random=False),
     "FGSM random": lambda: AttackCase(fgsm(True), exact=False),
     "BIM": lambda: AttackCase(make(attacks.BIM), random=False),
-    "BIM best L2": lambda: AttackCase(make(attacks.BIM, keep="best", norm="L2"), "L2", False),
+    "BIM best L2": lambda: AttackCase(
+        make(attacks.BIM, keep="best", norm="L2"), "L2", random=False, exact=False
+    ),
     "PGD": lambda: AttackCase(make(attacks.PGD)),
     "PGD restarts": lambda: AttackCase(make(attacks.PGD, restarts=2)),
-    "PGD restarts best": lambda: AttackCase(make(attacks.PGD, restarts=2, keep="best")),
+    "PGD restarts best": lambda: AttackCase(
+        make(attacks.PGD, restarts=2, keep="best"), exact=False
+    ),
     "PGD targeted": lambda: AttackCase(make(attacks.PGD, targeted=True), targeted=True),
     "PGD L2": lambda: AttackCase(make(attacks.PGD, norm="L2"), "L2"),
     "MIM": lambda: AttackCase(make(attacks.MIM), random=False),

@@ -48,7 +48,7 @@ MASKED = [
     (lambda network: masked.batch_norm(network, True), ["training_batch_norm"]),
     (lambda network: masked.batch_norm(network, False), []),
     (lambda network: masked.rugged(network, 0.02, 2000.0), ["loss_not_rising", "large_eps"]),
-    (lambda network: masked.rugged(network, 0.1, 100.0), ["more_steps"]),
+    (lambda network: masked.rugged(network, 0.1, 80.0), ["more_steps"]),
     (lambda network: Defended(network, masked.round_off), []),
     (lambda network: Averaged(masked.noisy(network), 3), ["randomness"]),
 ]
