@@ -1,5 +1,6 @@
 """Every recipe parses and builds, and holds the numbers of the papers and their programs."""
 
+import dataclasses
 import functools
 import glob
 import os
@@ -66,7 +67,7 @@ def built(name):
     bound = configuration.load([f"gin/{name}"], [])
     small = [line for owner, lines in SMALL.items() if owner in bound for line in lines]
     configuration.load([f"gin/{name}"], small)
-    recipe = Recipe()
+    recipe = dataclasses.replace(Recipe(), initial=None)  # there is no earlier run here
     dataset = gin.query_parameter("data.name")
     shape, some = SHAPES[dataset], np.arange(10, dtype="int32")
     split = data.Split(np.zeros((10, *shape), "uint8"), some)

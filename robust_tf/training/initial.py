@@ -7,19 +7,24 @@ from robust_tf.evaluation import loading
 from robust_tf.models import SplitClassifier
 
 
-def trained(path: str) -> SplitClassifier:
-    """The network of a run folder or `.keras` file.
+def trained(path: str, setting: str) -> SplitClassifier:
+    """The network of a run folder or `.keras` file, which `setting` names.
 
     Raises:
       FileError: there is none.
       ValueError: it is not a network of this library.
     """
+    if not files.exists(path):
+        raise files.FileError(
+            f"{setting}={path!r}: there is no such run. Train it first with --run_dir={path}, or "
+            f"name another run folder or .keras file: --gin_param=\"{setting}='FOLDER'\"."
+        )
     run = files.is_folder(path) and not path.endswith(".keras")
     network = loading.load_run(path) if run else loading.load_model(path)
     if not isinstance(network, SplitClassifier):
         raise ValueError(
-            f"{path}: expected a run folder, or the .keras file of a SplitClassifier; found "
-            f"{type(network).__name__}."
+            f"{setting}={path!r}: expected a run folder, or the .keras file of a SplitClassifier; "
+            f"found {type(network).__name__}."
         )
     return network
 
@@ -30,7 +35,7 @@ def start_from(path: str, network: SplitClassifier) -> None:
     Raises:
       FileError, ValueError: see `trained`; another architecture.
     """
-    weights = trained(path).get_weights()
+    weights = trained(path, "train.initial").get_weights()
     theirs = [tuple(weight.shape) for weight in weights]
     own = [tuple(weight.shape) for weight in network.get_weights()]
     if theirs != own:

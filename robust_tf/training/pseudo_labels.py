@@ -56,7 +56,7 @@ class PseudoLabels:
           FileError, DataError: teacher or source cannot be read.
           ValueError: a teacher of other classes or images; no images left.
         """
-        teacher = trained(self.teacher)
+        teacher = trained(self.teacher, "PseudoLabels.teacher")
         if teacher.num_classes != dataset.num_classes:
             raise ValueError(
                 f"PseudoLabels: the teacher {self.teacher} tells {teacher.num_classes} classes, "
