@@ -116,8 +116,8 @@ def agreement(networks: dict[str, Any], cases: list[str], x: np.ndarray, y: np.n
         theirs = AutoAttackTorch(network, eps, scale).standing(x, y)["Square"]
         ours = result.worst_case
         print(
-            f"{name}: eps {eps}, logits x {scale:g}, robust here {100 * ours.mean():.2f} %, PyTorch "
-            f"{100 * theirs.mean():.2f} %; broken only here {np.flatnonzero(theirs & ~ours)}, "
+            f"{name}: eps {eps}, logits x {scale:g}, robust here {100 * ours.mean():.2f} %, "
+            f"PyTorch {100 * theirs.mean():.2f} %; broken only here {np.flatnonzero(theirs & ~ours)}, "
             f"only there {np.flatnonzero(ours & ~theirs)}",
             flush=True,
         )
