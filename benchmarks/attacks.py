@@ -117,8 +117,8 @@ def agreement(networks: dict[str, Any], cases: list[str], x: np.ndarray, y: np.n
         ours = result.worst_case
         print(
             f"{name}: eps {eps}, logits x {scale:g}, robust here {100 * ours.mean():.2f} %, "
-            f"PyTorch {100 * theirs.mean():.2f} %; broken only here {np.flatnonzero(theirs & ~ours)}, "
-            f"only there {np.flatnonzero(ours & ~theirs)}",
+            f"PyTorch {100 * theirs.mean():.2f} %; "
+            f"broken only here {np.flatnonzero(theirs & ~ours)}, only there {np.flatnonzero(ours & ~theirs)}",
             flush=True,
         )
 
