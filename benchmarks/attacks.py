@@ -115,10 +115,10 @@ def agreement(networks: dict[str, Any], cases: list[str], x: np.ndarray, y: np.n
         result = evaluate(scaled(network, scale), (x, y), [attacks.AutoAttack(eps)], checks=False)
         theirs = AutoAttackTorch(network, eps, scale).standing(x, y)["Square"]
         ours = result.worst_case
+        here, there = np.flatnonzero(theirs & ~ours), np.flatnonzero(ours & ~theirs)
         print(
             f"{name}: eps {eps}, logits x {scale:g}, robust here {100 * ours.mean():.2f} %, "
-            f"PyTorch {100 * theirs.mean():.2f} %; "
-            f"broken only here {np.flatnonzero(theirs & ~ours)}, only there {np.flatnonzero(ours & ~theirs)}",
+            f"PyTorch {100 * theirs.mean():.2f} %; broken only here {here}, only there {there}",
             flush=True,
         )
 
