@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.floor import bare_pass
+from benchmarks.pairing import in_turn
 from robust_tf import attacks, data
 from robust_tf.evaluation import Evaluation, evaluate
 from robust_tf.evaluation.loading import load_model
@@ -86,7 +87,7 @@ def autoattack(model: Any, x: np.ndarray, y: np.ndarray) -> None:
         began = time.perf_counter()
         result = evaluate(model, (x, y), battery, batch_size=200, search_dtype=dtype, checks=False)
         seconds[dtype], stands[dtype] = time.perf_counter() - began, result.worst_case
-        _describe(f"robust_tf, {dtype}", result)
+        _describe(f"robust_tf, {dtype}", result, floor(copy_in(model, dtype), x, y))
     began = time.perf_counter()
     theirs = AutoAttackTorch(model, EPS).standing(x, y)
     seconds["torch"] = time.perf_counter() - began
@@ -97,23 +98,27 @@ def autoattack(model: Any, x: np.ndarray, y: np.ndarray) -> None:
         print(f"{name}: {int((mine != theirs['Square']).sum())} of {len(y)} verdicts differ")
 
 
-def agreement(robust: Any, weak: Any, x: np.ndarray, y: np.ndarray) -> None:
+CASES = {  # which model, eps, what its logits are multiplied by
+    "robust": ("model", EPS, 1.0),
+    "weak": ("weak", 0.1, 1.0),
+    "masked": ("model", EPS, 1000.0),
+}
+
+
+def agreement(networks: dict[str, Any], cases: list[str], x: np.ndarray, y: np.ndarray) -> None:
     """AutoAttack standard here and in PyTorch: accuracies, and disagreements by example."""
     from benchmarks.peers_torch import AutoAttackTorch
 
-    cases = {
-        "robust": (robust, EPS, 1.0),
-        "weakly robust": (weak, 0.1, 1.0),
-        "masked gradients (logits x 1000)": (robust, EPS, 1000.0),
-    }
-    for name, (network, eps, scale) in cases.items():
+    for name in cases:
+        which, eps, scale = CASES[name]
+        network = networks[which]
         result = evaluate(scaled(network, scale), (x, y), [attacks.AutoAttack(eps)], checks=False)
         theirs = AutoAttackTorch(network, eps, scale).standing(x, y)["Square"]
         ours = result.worst_case
+        here, there = np.flatnonzero(theirs & ~ours), np.flatnonzero(ours & ~theirs)
         print(
-            f"{name}: eps {eps}, robust here {100 * ours.mean():.2f} %, PyTorch "
-            f"{100 * theirs.mean():.2f} %; broken only here {np.flatnonzero(theirs & ~ours)}, "
-            f"only there {np.flatnonzero(ours & ~theirs)}",
+            f"{name}: eps {eps}, logits x {scale:g}, robust here {100 * ours.mean():.2f} %, "
+            f"PyTorch {100 * theirs.mean():.2f} %; broken only here {here}, only there {there}",
             flush=True,
         )
 
@@ -123,12 +128,25 @@ def scaled(network: Any, scale: float) -> Any:
     return network if scale == 1.0 else lambda x: scale * network(x, training=False)
 
 
-def _describe(name: str, result: Evaluation) -> None:
+def floor(model: Any, x: np.ndarray, y: np.ndarray, rounds: int = 9) -> tuple[float, float]:
+    """Seconds per image of a bare forward, and of a bare forward with input gradient."""
+    images, labels = tf.constant(x), tf.constant(y)
+    forward = tf.function(lambda x: model(x, training=False))
+    times = in_turn([lambda: forward(images), bare_pass(model, images, labels)], rounds)
+    first, second = (float(np.median(found)) / len(x) for found in times)
+    return first, second
+
+
+def _describe(name: str, result: Evaluation, bare: tuple[float, float]) -> None:
+    """What an evaluation cost, and what its passes alone would cost."""
     (outcome,) = result.outcomes.values()
     size = len(result)
+    alone = (outcome.forwards - outcome.gradients) * bare[0] + outcome.gradients * bare[1]
     print(
-        f"{name}: {outcome.details['stages']}, {outcome.forwards / size:.0f} forwards and "
-        f"{outcome.gradients / size:.0f} gradients per image, {outcome.seconds:.1f} s"
+        f"{name}: {outcome.details['stages']}, {outcome.forwards / size:.0f} forwards, "
+        f"{outcome.gradients / size:.0f} of them with a gradient, per image; "
+        f"{outcome.seconds:.1f} s, {outcome.seconds / alone:.2f} of the floor of {alone:.1f} s "
+        f"({1e6 * bare[0]:.0f} us a forward, {1e6 * bare[1]:.0f} with gradient)"
     )
 
 
@@ -140,6 +158,7 @@ def main() -> None:
     parse.add_argument("part", choices=("pgd", "autoattack", "agreement"))
     parse.add_argument("--model", required=True)
     parse.add_argument("--weak", help="for agreement: a model that was not made robust")
+    parse.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parse.add_argument("--data_dir")
     parse.add_argument("--images", type=int, default=None)
     parse.add_argument("--rounds", type=int, default=3)
@@ -159,9 +178,12 @@ def main() -> None:
     elif options.part == "autoattack":
         autoattack(model, x, y)
     else:
-        if not options.weak:
-            parse.error("agreement needs --weak")
-        agreement(model, copy_in(load_model(options.weak), "float32"), x, y)
+        networks = {"model": model}
+        if "weak" in options.cases:
+            if not options.weak:
+                parse.error("agreement needs --weak")
+            networks["weak"] = copy_in(load_model(options.weak), "float32")
+        agreement(networks, options.cases, x, y)
 
 
 if __name__ == "__main__":

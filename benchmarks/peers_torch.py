@@ -24,7 +24,7 @@ class AutoAttackTorch:
     """
 
     def __init__(self, network: Any, eps: float, scale: float = 1.0):
-        torch.set_num_threads(os.cpu_count() or 1)
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
         self.model = _converted(network, scale)
         shared = {"norm": "Linf", "eps": eps, "n_restarts": 1, "seed": 0}
         self.attacks = {

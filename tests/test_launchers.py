@@ -27,19 +27,19 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def load(monkeypatch) -> types.ModuleType:
-    """bin/launcher.py as a module of its own."""
-    spec = importlib.util.spec_from_file_location("launcher", CLONE / "bin/launcher.py")
+def load(monkeypatch, name: str) -> types.ModuleType:
+    """bin/NAME.py as a module of its own."""
+    spec = importlib.util.spec_from_file_location(name, CLONE / f"bin/{name}.py")
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "launcher", module)  # dataclass looks its module up
+    monkeypatch.setitem(sys.modules, name, module)  # dataclass looks its module up
     spec.loader.exec_module(module)
     return module
 
 
 @pytest.fixture
-def launcher(tmp_path, monkeypatch) -> types.ModuleType:
-    """The launcher, at work in an empty clone; what it would call is written down in `.calls`."""
-    module = load(monkeypatch)
+def environments(tmp_path, monkeypatch) -> types.ModuleType:
+    """At work in an empty clone; what would be called is written down in `.calls`."""
+    module = load(monkeypatch, "environments")
     clone = tmp_path / "clone"
     (clone / "constraints").mkdir(parents=True)
     for file in ("setup.py", "constraints/default.txt", "constraints/addons.txt"):
@@ -57,6 +57,13 @@ def launcher(tmp_path, monkeypatch) -> types.ModuleType:
     monkeypatch.setattr(module, "call", call)
     monkeypatch.setattr(module, "find_python", lambda stack: "python3.11")
     return module
+
+
+@pytest.fixture
+def launcher(environments, monkeypatch) -> types.ModuleType:
+    """The launcher, with those environments."""
+    monkeypatch.setattr(sys, "path", [*sys.path])  # it adds its folder
+    return load(monkeypatch, "launcher")
 
 
 def stub_commands(folder: Path, **scripts: str) -> dict[str, str]:
@@ -114,74 +121,74 @@ def test_other_pythons_are_refused_by_name(tmp_path, scripts, found):
     assert "Install Python 3.11" in done.stderr
 
 
-def test_set_up_installs_once(launcher, capsys):
-    stack = launcher.STACKS["default"]
-    python = launcher.set_up(stack, frozenset())
-    assert python == str(launcher.CLONE / ".venv/bin/python")
-    make, install = launcher.calls
-    assert make[0] == "python3.11" and make[-1] == str(launcher.CLONE / ".venv")
+def test_set_up_installs_once(environments, capsys):
+    stack = environments.STACKS["default"]
+    python = environments.set_up(stack, frozenset())
+    assert python == str(environments.CLONE / ".venv/bin/python")
+    make, install = environments.calls
+    assert make[0] == "python3.11" and make[-1] == str(environments.CLONE / ".venv")
     assert install[0] == python and install[-4:] == ["-c", "constraints/default.txt", "-e", "."]
     assert len(capsys.readouterr().err.splitlines()) == 1
 
-    assert launcher.set_up(stack, frozenset()) == python
-    assert len(launcher.calls) == 2
+    assert environments.set_up(stack, frozenset()) == python
+    assert len(environments.calls) == 2
     assert capsys.readouterr().err == ""
 
 
-def test_set_up_adds_missing_extras_to_what_is_there(launcher):
-    stack = launcher.STACKS["addons"]
-    launcher.set_up(stack, frozenset())
-    launcher.set_up(stack, frozenset({"test"}))
-    assert [call[-1] for call in launcher.calls[1:]] == [".[addons]", ".[addons,test]"]
-    launcher.set_up(stack, frozenset())
-    assert len(launcher.calls) == 3
+def test_set_up_adds_missing_extras_to_what_is_there(environments):
+    stack = environments.STACKS["addons"]
+    environments.set_up(stack, frozenset())
+    environments.set_up(stack, frozenset({"test"}))
+    assert [call[-1] for call in environments.calls[1:]] == [".[addons]", ".[addons,test]"]
+    environments.set_up(stack, frozenset())
+    assert len(environments.calls) == 3
 
 
 @pytest.mark.parametrize("file", ["setup.py", "constraints/default.txt"])
-def test_changed_requirements_make_the_environment_anew(launcher, file):
-    stack = launcher.STACKS["default"]
-    launcher.set_up(stack, frozenset({"test"}))
-    (launcher.CLONE / file).write_text("# other\n")
-    assert launcher.installed_extras(stack) is None
-    leftover = launcher.CLONE / ".venv/leftover"
+def test_changed_requirements_make_the_environment_anew(environments, file):
+    stack = environments.STACKS["default"]
+    environments.set_up(stack, frozenset({"test"}))
+    (environments.CLONE / file).write_text("# other\n")
+    assert environments.installed_extras(stack) is None
+    leftover = environments.CLONE / ".venv/leftover"
     leftover.touch()
-    launcher.set_up(stack, frozenset())
-    assert len(launcher.calls) == 4
+    environments.set_up(stack, frozenset())
+    assert len(environments.calls) == 4
     assert not leftover.exists()
 
 
 @pytest.mark.parametrize("already", [None, frozenset()])
-def test_interrupted_set_up_does_not_count(launcher, monkeypatch, already):
-    stack = launcher.STACKS["default"]
+def test_interrupted_set_up_does_not_count(environments, monkeypatch, already):
+    stack = environments.STACKS["default"]
     if already is not None:
-        launcher.set_up(stack, already)
-    make = launcher.call
+        environments.set_up(stack, already)
+    make = environments.call
 
     def interrupted(command):
         make(command)
         if "pip" in command:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(launcher, "call", interrupted)
+    monkeypatch.setattr(environments, "call", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        launcher.set_up(stack, frozenset({"test"}))
-    assert launcher.installed_extras(stack) is None
+        environments.set_up(stack, frozenset({"test"}))
+    assert environments.installed_extras(stack) is None
 
 
 def test_a_failing_step_shows_its_error(monkeypatch):
-    fresh = load(monkeypatch)
+    fresh = load(monkeypatch, "environments")
     with pytest.raises(fresh.SetupError, match="no such wheel(.|\n)*Run this again"):
         fresh.call(["sh", "-c", "echo fine; echo no such wheel >&2; exit 2"])
 
 
-def test_a_clone_that_cannot_be_written_is_named(launcher):
-    (launcher.CLONE / ".venv.lock").mkdir()  # cannot be opened for writing, not even by root
-    with pytest.raises(launcher.SetupError, match="cannot be written to(.|\n)*activate it"):
-        launcher.set_up(launcher.STACKS["default"], frozenset())
+def test_a_clone_that_cannot_be_written_is_named(environments):
+    (environments.CLONE / ".venv.lock").mkdir()  # cannot be opened for writing, not even by root
+    with pytest.raises(environments.SetupError, match="cannot be written to(.|\n)*activate it"):
+        environments.set_up(environments.STACKS["default"], frozenset())
 
 
 def test_addons_refuses_a_python_without_its_wheels(monkeypatch):
-    fresh = load(monkeypatch)
+    fresh = load(monkeypatch, "environments")
     done = subprocess.CompletedProcess([], 0, stdout="3.12\n")
     monkeypatch.setattr(fresh.subprocess, "run", lambda *a, **k: done)
     assert fresh.find_python(fresh.STACKS["default"]) == "python3.11"
@@ -189,41 +196,41 @@ def test_addons_refuses_a_python_without_its_wheels(monkeypatch):
         fresh.find_python(fresh.STACKS["addons"])
 
 
-def test_a_folder_of_that_name_is_not_an_import(launcher, tmp_path, monkeypatch):
+def test_a_folder_of_that_name_is_not_an_import(environments, tmp_path, monkeypatch):
     (tmp_path / "some_recipes").mkdir()
     (tmp_path / "some_package").mkdir()
     (tmp_path / "some_package/__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    assert launcher.importable(["some_package"])
-    assert not launcher.importable(["some_package", "some_recipes"])
-    assert not launcher.importable(["some_package", "absent_package"])
+    assert environments.importable(["some_package"])
+    assert not environments.importable(["some_package", "some_recipes"])
+    assert not environments.importable(["some_package", "absent_package"])
 
 
-def test_the_clones_code_comes_first(launcher, monkeypatch):
+def test_the_clones_code_comes_first(launcher, environments, monkeypatch):
     def execv(python, command):
         raise SystemExit([python, *command, os.environ["PYTHONPATH"]])
 
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
     monkeypatch.setattr(launcher.os, "execv", execv)
-    monkeypatch.setattr(launcher, "importable", lambda modules: True)
+    monkeypatch.setattr(environments, "importable", lambda modules: True)
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     with pytest.raises(SystemExit) as ended:
         launcher.main(["train", "--run_dir", "x"])
-    path = f"{launcher.CLONE}{os.pathsep}elsewhere"
+    path = f"{environments.CLONE}{os.pathsep}elsewhere"
     me = sys.executable
     train = "robust_tf.cli.train"
     assert ended.value.code == [me, me, "-P", "-m", train, "--run_dir", "x", path]
     assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "2"
 
 
-def test_help_and_misuse_of_bin_test_set_nothing_up(launcher, capsys):
+def test_help_and_misuse_of_bin_test_set_nothing_up(launcher, environments, capsys):
     for arguments, status in ([["--help"], 0], [["--stack=tf1"], 2], [["--lint", "-k", "x"], 2]):
         with pytest.raises(SystemExit) as ended:
             launcher.main(["test", *arguments])
         assert ended.value.code == status
     output = capsys.readouterr()
     assert "--stack" in output.out and "tf1" in output.err and "-k x" in output.err
-    assert launcher.calls == []
+    assert environments.calls == []
 
 
 @pytest.fixture
@@ -249,20 +256,20 @@ def test_constraints_pin_every_requirement_within_its_range(stack, packaging):
         assert requirement.specifier.contains(version), f"{requirement} excludes {version}"
 
 
-def test_only_the_pinned_versions_are_the_stack(launcher, monkeypatch):
+def test_only_the_pinned_versions_are_the_stack(environments, monkeypatch):
     text = (CLONE / "constraints/default.txt").read_text()
     versions = dict(PIN.findall(text))
-    monkeypatch.setattr(launcher.importlib.metadata, "version", lambda name: versions[name])
-    assert launcher.has_pinned_identity(launcher.STACKS["default"])
-    assert not launcher.has_pinned_identity(launcher.STACKS["addons"])
+    monkeypatch.setattr(environments.importlib.metadata, "version", lambda name: versions[name])
+    assert environments.has_pinned_identity(environments.STACKS["default"])
+    assert not environments.has_pinned_identity(environments.STACKS["addons"])
     versions["keras"] += "0"
-    assert not launcher.has_pinned_identity(launcher.STACKS["default"])
+    assert not environments.has_pinned_identity(environments.STACKS["default"])
 
     def absent(name):
-        raise launcher.importlib.metadata.PackageNotFoundError(name)
+        raise environments.importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(launcher.importlib.metadata, "version", absent)
-    assert not launcher.has_pinned_identity(launcher.STACKS["default"])
+    monkeypatch.setattr(environments.importlib.metadata, "version", absent)
+    assert not environments.has_pinned_identity(environments.STACKS["default"])
 
 
 def test_version_has_one_place(packaging):

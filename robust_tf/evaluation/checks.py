@@ -6,9 +6,8 @@ Sources: Athalye et al. (2018) and Carlini et al. (2019) for what masked gradien
 
 from __future__ import annotations
 
-import itertools
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -16,16 +15,16 @@ import numpy as np
 import tensorflow as tf
 
 from robust_tf import compat
-from robust_tf.attacks import Attack, presets
+from robust_tf.attacks import presets
 from robust_tf.attacks.arguments import check_batch
 from robust_tf.attacks.network import logits_of
-from robust_tf.attacks.objectives import Margin
 from robust_tf.evaluation import checks_forward
 from robust_tf.evaluation.adaptive import Averaged, Defended
-from robust_tf.evaluation.checks_flag import Flag, flag
+from robust_tf.evaluation.checks_flag import Flag
+from robust_tf.evaluation.checks_review import REVIEWED, kind_of, review, weak_battery
 from robust_tf.evaluation.checks_search import Search, gradients
 
-__all__ = ["Flag", "inspect", "review", "weak_battery"]
+__all__ = ["REVIEWED", "Flag", "inspect", "kind_of", "review", "weak_battery"]
 
 EXAMPLES = 64  # that are looked at
 DRAWS = 16  # of a random model, for one look at what it gives on average
@@ -128,110 +127,3 @@ def _search_flags(
     search = Search(model, forward, x, y, eps, norm, seed)
     found = [masked, search.rises(), search.more_steps(), search.large_eps()]
     return [one for one in found if one]
-
-
-def review(
-    natural: np.ndarray,
-    robust: Mapping[str, np.ndarray],
-    attacks: Mapping[str, Attack | str],
-) -> list[Flag]:
-    """Looks at the verdicts, after the attacks.
-
-    Args:
-      natural: bool (N,), whether the clean image is classified correctly.
-      robust: for each attack, bool (N,), whether that held under it.
-      attacks: by the same names: the attack, or 'white' or 'black'. One that has stages of both
-        kinds (AutoAttack) counts as neither: give its stages under names of their own.
-    """
-    found = [_black_box_stronger(natural, robust, attacks), _restarts_help(robust, attacks)]
-    return [one for one in found if one]
-
-
-def weak_battery(attacks: Mapping[str, Attack] | Iterable[Attack]) -> Flag | None:
-    """Says what these attacks lack for a claim of robustness; None if nothing.
-
-    A claim takes APGD on the cross-entropy, a targeted or margin attack, and a black-box one.
-    """
-    given = list(attacks.values()) if isinstance(attacks, Mapping) else list(attacks)
-    have = {strength for attack in given for stage in _stages(attack) for strength in _has(stage)}
-    wanted = ("APGD on the cross-entropy", "a targeted or margin attack", "a black-box attack")
-    missing = [strength for strength in wanted if strength not in have]
-    return flag("weak_battery", missing=missing) if missing else None
-
-
-def _black_box_stronger(
-    natural: np.ndarray, robust: Mapping[str, np.ndarray], attacks: Mapping[str, Attack | str]
-) -> Flag | None:
-    """More than 0.2 points, as in AutoAttack, and two images at least."""
-    white = [robust[name] for name in robust if _colour(attacks[name]) == "white"]
-    black = {name: robust[name] for name in robust if _colour(attacks[name]) == "black"}
-    if not white or not black:
-        return None
-    stands = np.logical_and.reduce([natural, *white])
-    alone = {name: int((stands & ~verdict).sum()) for name, verdict in black.items()}
-    images = int((stands & ~np.logical_and.reduce(list(black.values()))).sum())
-    if images < 2 or images <= 0.002 * len(natural):
-        return None
-    return flag("black_box_stronger", images=images, points=100 * images / len(natural), **alone)
-
-
-def _restarts_help(
-    robust: Mapping[str, np.ndarray], attacks: Mapping[str, Attack | str]
-) -> Flag | None:
-    """Five points, more than they make on a sound model, and two images at least."""
-    efforts = {name: _effort(attacks[name]) for name in robust}
-    worst, figures = 0.05, None
-    for less, more in itertools.permutations([name for name in robust if efforts[name]], 2):
-        base, steps, restarts = efforts[less]  # type: ignore[misc]
-        other, more_steps, more_restarts = efforts[more]  # type: ignore[misc]
-        broken = int(robust[less].sum()) - int(robust[more].sum())
-        gain = broken / len(robust[less])
-        harder = base == other and steps <= more_steps and restarts <= more_restarts
-        if harder and broken >= 2 and gain > worst:
-            worst, figures = gain, {"less": less, "more": more, "points": 100 * gain}
-    return flag("restarts_help", **figures) if figures else None
-
-
-def _effort(attack: Attack | str) -> tuple[dict[str, Any], int, int] | None:
-    """What an attack is beside its number of steps and of restarts, and these."""
-    if isinstance(attack, str):
-        return None
-    config = attack.get_config()
-    inner = config.pop("attack", None)  # of what a wrapper repeats
-    if isinstance(inner, dict):
-        config.update(inner["config"])
-    steps, restarts = config.pop("steps", None), config.pop("restarts", 1)
-    if not isinstance(steps, int):
-        return None
-    for detail in ("step", "keep"):  # steps are smaller where they are more
-        config.pop(detail, None)
-    return {"kind": type(attack).__name__, **config}, steps, restarts
-
-
-def _stages(attack: Attack) -> list[Attack]:
-    """All attacks of which this one is the worst case."""
-    stages = [stage for _, stage in attack.stages()]
-    if stages == [attack]:
-        return stages
-    return [inner for stage in stages for inner in _stages(stage)]
-
-
-def _colour(attack: Attack | str) -> str:
-    """'white', 'black', or 'both'."""
-    if isinstance(attack, str):
-        return attack
-    kinds = {bool(getattr(stage, "black_box", False)) for stage in _stages(attack)}
-    return "both" if len(kinds) > 1 else "black" if kinds == {True} else "white"
-
-
-def _has(attack: Attack) -> Iterator[str]:
-    """What an attack adds to a battery."""
-    kind = type(attack).__name__
-    if getattr(attack, "black_box", False):
-        yield "a black-box attack"
-    elif kind == "APGD" and getattr(attack, "loss", None) == "ce":
-        yield "APGD on the cross-entropy"
-    elif kind in ("APGD", "APGDTargeted", "FAB", "MultiTargeted") or isinstance(
-        getattr(attack, "objective", None), Margin
-    ):
-        yield "a targeted or margin attack"

@@ -45,6 +45,14 @@ def norm_of(attack: Attack) -> str:
     return getattr(attack, "norm", "Linf") if threat is None else type(threat).__name__
 
 
+def stages_of(name: str, attack: Attack) -> dict[str, Attack]:
+    """The stages of the attack of this name: 'NAME: STAGE', or 'NAME' where there is but one."""
+    stages = list(attack.stages())
+    if len(stages) == 1:
+        return {name: stages[0][1]}
+    return {f"{name}: {stage_name}": stage for stage_name, stage in stages}
+
+
 def check_aim(name: str, attack: Attack) -> None:
     """Raises ValueError for an attack that is targeted, and at nothing."""
     for _, stage in attack.stages():

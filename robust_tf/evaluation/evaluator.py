@@ -16,7 +16,7 @@ from robust_tf.attacks.arguments import check_values
 from robust_tf.attacks.randomness import as_seed, fold
 from robust_tf.evaluation import checks
 from robust_tf.evaluation.crafting import Crafting
-from robust_tf.evaluation.describe import check_aim, eps_of, norm_of
+from robust_tf.evaluation.describe import check_aim, eps_of, norm_of, stages_of
 from robust_tf.evaluation.progress import Progress
 from robust_tf.evaluation.protocol import Examples, Protocol, choose
 from robust_tf.evaluation.record import Record
@@ -82,14 +82,12 @@ def evaluate(
         outcomes = {name: run.attack(name, attack, natural) for name, attack in named.items()}
     finally:
         run.record.save()
+    result = Evaluation(natural, outcomes, run.settings(named))
     if settings.checks:
-        flags += run.review(natural, named)
-    return Evaluation(
-        natural,
-        outcomes,
-        run.settings(named),
-        [dataclasses.asdict(flag) for flag in flags],
-    )
+        flags += result.review()
+        weak = checks.weak_battery(named)
+        flags += [weak] if weak else []
+    return dataclasses.replace(result, flags=[dataclasses.asdict(flag) for flag in flags])
 
 
 @dataclasses.dataclass
@@ -102,9 +100,6 @@ class _Run:
     protocol: Protocol
     record: Record
     progress: bool | None
-    # Of each stage of each attack, by name: the stage, and what stood after it.
-    stage_attacks: dict[str, Attack] = dataclasses.field(default_factory=dict)
-    stage_verdicts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def crafting(self) -> Crafting:
@@ -115,6 +110,9 @@ class _Run:
         protocol = dataclasses.asdict(self.protocol)
         if self.protocol.shard:
             protocol["shard"] = list(self.protocol.shard)
+        stages: dict[str, Attack] = {}
+        for name, attack in attacks.items():
+            stages |= stages_of(name, attack)
         return {
             **protocol,
             "total_examples": self.examples.total,
@@ -128,6 +126,7 @@ class _Run:
                 "keras": keras.__version__,
             },
             "balls": {n: [norm_of(attack), eps_of(attack)] for n, attack in attacks.items()},
+            "kinds": {n: dataclasses.asdict(checks.kind_of(one)) for n, one in stages.items()},
             "attacks": {name: compat.serialize(attack) for name, attack in attacks.items()},
         }
 
@@ -154,17 +153,6 @@ class _Run:
         x, y = self.examples.pixels(sample), self.examples.labels[sample]
         return checks.inspect(self.subject.model, x, y, eps, norm, self.protocol.seed)
 
-    def review(self, natural: np.ndarray, attacks: dict[str, Attack]) -> list[checks.Flag]:
-        """Signs of masked gradients in the verdicts; attacks in one ball are compared."""
-        found: dict[str, checks.Flag] = {}
-        balls = {n: (norm_of(stage), eps_of(stage)) for n, stage in self.stage_attacks.items()}
-        for ball in dict.fromkeys(balls.values()):
-            group = {n: self.stage_attacks[n] for n in balls if balls[n] == ball}
-            verdicts = {n: self.stage_verdicts[n] for n in group}
-            found |= {flag.name: flag for flag in checks.review(natural, verdicts, group)}
-        weak = checks.weak_battery(attacks)
-        return [*found.values(), *([weak] if weak else [])]
-
     def attack(self, name: str, attack: Attack, natural: np.ndarray) -> Outcome:
         """One attack on all images that are classified correctly."""
         rounded = natural.copy() if self.protocol.eight_bits else None
@@ -190,14 +178,12 @@ class _Run:
                         outcome.eight_bits[part[piece["rounded"]]] = False
                     totals += piece["costs"]
                     report.done(len(part), len(broken), len(stages) - index - 1)
-                title = name
                 if len(stages) > 1:
-                    details.setdefault("stages", {})[stage_name] = int(outcome.robust.sum())
-                    title = f"{name}: {stage_name}"
-                self.stage_attacks[title] = stage
-                self.stage_verdicts[title] = outcome.robust.copy()
+                    outcome.stages[stage_name] = outcome.robust.copy()
         if self.subject.searches and self.protocol.search_sample:
             details["float32_sample"] = self._repeat(name, attack, outcome)
+        if outcome.stages:
+            details["stages"] = {n: int(after.sum()) for n, after in outcome.stages.items()}
         seconds, forwards, gradients = totals
         return dataclasses.replace(
             outcome,
@@ -208,30 +194,35 @@ class _Run:
         )
 
     def _repeat(self, name: str, attack: Attack, outcome: Outcome) -> dict[str, int]:
-        """Attacks some survivors again in float32; those that break now count as broken."""
-        key = f"{name}/float32"
+        """Attacks some survivors again in float32; those that break now count as broken.
+
+        They do so from the stage on that broke them.
+        """
+        key = f"{name}/repeat"
         # By their numbers in the whole, so that shards take the same ones as a single run.
         stride = max(self.examples.total // self.protocol.search_sample, 1)
         sample = np.flatnonzero(outcome.robust & (self.examples.numbers % stride == 0))
         piece = self.record.get(key)
         if piece is None:
-            stands = np.ones(len(sample), bool)
+            stands, piece = np.ones(len(sample), bool), []
             for index, (_, stage) in enumerate(attack.stages()):
                 part = sample[stands]
+                piece.append([])
                 if len(part):
                     seed = fold(as_seed(self.protocol.seed), index)
                     x_adv = self.crafting.craft(self.subject.model, stage, part, seed)
                     still = self.crafting.stands(x_adv, part)
                     lost = self.examples.numbers[part[~still]]
                     self.record.keep_images(name, "stage9-float32", lost, x_adv[~still])
+                    piece[index] = np.flatnonzero(stands)[~still].tolist()
                     stands[stands] = still
-            piece = {"broken": np.flatnonzero(~stands).tolist()}
             self.record.put(key, piece)
-        broken = sample[piece["broken"]]
-        outcome.robust[broken] = False
-        if outcome.eight_bits is not None:
-            outcome.eight_bits[broken] = False
-        return {"examples": len(sample), "broken": len(broken)}
+        for index, lost in enumerate(piece):
+            for verdict in [outcome.robust, *list(outcome.stages.values())[index:]]:
+                verdict[sample[lost]] = False
+            if outcome.eight_bits is not None:
+                outcome.eight_bits[sample[lost]] = False
+        return {"examples": len(sample), "broken": sum(map(len, piece))}
 
     def _chunks(self, positions: np.ndarray) -> list[np.ndarray]:
         size = self.protocol.batch_size

@@ -11,6 +11,8 @@ import numpy as np
 
 from robust_tf import compat
 from robust_tf.attacks import Attack
+from robust_tf.evaluation.checks_flag import Flag
+from robust_tf.evaluation.checks_review import Kind, review_balls
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,9 +24,10 @@ class Outcome:
       seconds: wall time.
       forwards, gradients: images that went through the model, forwards and backwards.
       details: JSON-ready: 'notes' (what the attack did otherwise than its source), 'stages' (name
-        and accuracy after it, of an attack made of several), 'float32_sample' (survivors of a
-        bfloat16 search attacked again in float32, and how many of them broke).
+        and number of images that stood after it, of an attack made of several), 'float32_sample'
+        (survivors of a bfloat16 search attacked again in float32, and how many of them broke).
       eight_bits: as `robust`, the images rounded to multiples of 1/255; None if not asked for.
+      stages: as `robust`, after each stage, of an attack made of several.
     """
 
     robust: np.ndarray
@@ -33,6 +36,7 @@ class Outcome:
     gradients: int = 0
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
     eight_bits: np.ndarray | None = None
+    stages: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,8 +47,9 @@ class Evaluation:
       natural: bool (N,), whether the clean image is classified correctly.
       outcomes: what each attack did, by name.
       settings: JSON-ready: 'attacks' (each as Keras serialises it), their 'balls' (norm and
-        eps), the protocol, the 'model' and the 'sources' of transfer attacks by their fingerprints,
-        'num_classes', 'data_hash' and 'versions'.
+        eps), the 'kinds' of their stages (see `checks_review.Kind`), the protocol, the 'model' and
+        the 'sources' of transfer attacks by their fingerprints, 'num_classes', 'data_hash' and
+        'versions'.
       flags: signs that the evaluation may be too weak, each with name, title, explanation and
         advice.
     """
@@ -61,6 +66,15 @@ class Evaluation:
     def robust(self) -> dict[str, np.ndarray]:
         """For each attack, bool (N,): whether each example withstood it."""
         return {name: outcome.robust for name, outcome in self.outcomes.items()}
+
+    @property
+    def stages(self) -> dict[str, np.ndarray]:
+        """As `robust`, but after each stage of an attack that has several: 'NAME: STAGE'."""
+        verdicts: dict[str, np.ndarray] = {}
+        for name, outcome in self.outcomes.items():
+            stages = {f"{name}: {stage}": verdict for stage, verdict in outcome.stages.items()}
+            verdicts |= stages or {name: outcome.robust}
+        return verdicts
 
     @property
     def natural_accuracy(self) -> float:
@@ -82,6 +96,12 @@ class Evaluation:
     def worst_case_accuracy(self) -> float:
         """The headline: an adversary takes, for each image, whatever attack works."""
         return float(self.worst_case.mean())
+
+    def review(self) -> list[Flag]:
+        """Signs of masked gradients in the verdicts; what works in one ball is compared."""
+        kinds = {name: Kind(**kind) for name, kind in self.settings.get("kinds", {}).items()}
+        verdicts = {name: verdict for name, verdict in self.stages.items() if name in kinds}
+        return review_balls(self.natural, verdicts, kinds)
 
     def curves(self) -> dict[str, list[tuple[float, float]]]:
         """Robustness curves: for each norm (eps, worst-case accuracy over attacks up to that eps).
@@ -156,6 +176,11 @@ class Evaluation:
                 attacks[name]["broken_after_rounding"] = _to_ranges(
                     self.natural & ~outcome.eight_bits
                 )
+            before = [self.natural, *outcome.stages.values()]
+            pairs = zip(before, outcome.stages.items(), strict=False)
+            own = {stage: _to_ranges(stood & ~verdict) for stood, (stage, verdict) in pairs}
+            if own:
+                attacks[name]["broken_by_stage"] = own
         return {
             "examples": len(self),
             "natural_accuracy": self.natural_accuracy,
@@ -175,7 +200,7 @@ class Evaluation:
           ValueError: `value` is not what `to_json` gives.
         """
         own = {"robust_accuracy", "seconds", "forwards", "gradients", "broken", "attack"}
-        own.add("broken_after_rounding")
+        own |= {"broken_after_rounding", "broken_by_stage"}
         try:
             size, attacks = value["examples"], value["attacks"]
             natural = ~_from_ranges(value["misclassified"], size)
@@ -186,6 +211,9 @@ class Evaluation:
             outcomes = {}
             for name, part in attacks.items():
                 rounded = part.get("broken_after_rounding")
+                stages, stands = {}, natural
+                for stage, ranges in part.get("broken_by_stage", {}).items():
+                    stands = stages[stage] = stands & ~_from_ranges(ranges, size)
                 outcomes[name] = Outcome(
                     natural & ~_from_ranges(part["broken"], size),
                     float(part["seconds"]),
@@ -193,6 +221,7 @@ class Evaluation:
                     int(part.get("gradients", 0)),
                     {key: detail for key, detail in part.items() if key not in own},
                     None if rounded is None else natural & ~_from_ranges(rounded, size),
+                    stages,
                 )
             flags = value.get("flags", [])
         except (KeyError, TypeError, AttributeError, IndexError) as error:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from robust_tf.evaluation import checks
 from robust_tf.evaluation.results import Evaluation, Outcome
 
 
@@ -13,7 +16,7 @@ def merge(parts: Sequence[Evaluation]) -> Evaluation:
     """The evaluation of the whole from those of its shards 1/n to n/n, in any order.
 
     Verdicts are those of one run over everything, seconds and passes are summed. Signs of masking
-    that were found in any part are kept.
+    in the verdicts are looked for anew; those that any part found in the model are kept.
 
     Raises:
       ValueError: a shard is missing, there twice, or of another evaluation.
@@ -58,10 +61,24 @@ def merge(parts: Sequence[Evaluation]) -> Evaluation:
             sum(piece.gradients for piece in pieces),
             details,
             whole(rounded) if rounded else None,
+            {s: whole([piece.stages[s] for piece in pieces]) for s in pieces[0].stages},
         )
-    flags = {flag["name"]: flag for part in reversed(parts) for flag in part.flags}
     settings = {**parts[0].settings, "shard": None}
-    return Evaluation(whole([p.natural for p in parts]), outcomes, settings, list(flags.values()))
+    merged = Evaluation(whole([part.natural for part in parts]), outcomes, settings)
+    return dataclasses.replace(merged, flags=_flags(parts, merged))
+
+
+def _flags(parts: Sequence[Evaluation], merged: Evaluation) -> list[dict[str, Any]]:
+    """What one run over the whole would say, as far as the parts can know, in its order."""
+    if not merged.settings.get("checks"):
+        return []
+    found: dict[str, dict[str, Any]] = {}
+    for flag in (flag for part in parts for flag in part.flags):
+        if flag["name"] not in checks.REVIEWED:
+            found.setdefault(flag["name"], flag)
+    weak = found.pop("weak_battery", None)  # of the attacks, which all parts share; it comes last
+    reviewed = [dataclasses.asdict(flag) for flag in merged.review()]
+    return [*found.values(), *reviewed, *([weak] if weak else [])]
 
 
 def _comparable(part: Evaluation) -> dict[str, object]:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from robust_tf.attacks import Attack, Transfer
 from robust_tf.attacks.arguments import check_logits
 from robust_tf.attacks.network import logits_of
+from robust_tf.evaluation.describe import stages_of
 from robust_tf.evaluation.precision import copy_in
 
 
@@ -63,9 +64,8 @@ def sources_of(attacks: dict[str, Attack], x: tf.Tensor) -> dict[str, str | None
     """
     sources = {}
     for name, attack in attacks.items():
-        for stage_name, stage in attack.stages():
+        for title, stage in stages_of(name, attack).items():
             if isinstance(stage, Transfer):
-                title = f"{name}: {stage_name}" if stage_name else name
                 try:
                     sources[title] = fingerprint_of(stage.source, x)
                 except ValueError as error:

@@ -230,3 +230,65 @@ def test_saved_models_of_others(tmp_path, rng):
     tf.saved_model.save(tf.Module(), str(tmp_path / "none"))
     with pytest.raises(ValueError, match="no signature 'serving_default'"):
         loading.load_model(tmp_path / "none")
+
+
+# ---- models by import path, shards, batteries ----------------------------------------------------
+
+
+@pytest.fixture
+def model_here(tmp_path, monkeypatch):
+    """A module beside the user, with a model and with a function that makes one."""
+    (tmp_path / "defences.py").write_text(
+        "import tensorflow as tf\n"
+        "def logits(x):\n    return tf.reduce_mean(x, axis=[1, 2])  * tf.range(10.0)\n"
+        "def make():\n    return logits\n"
+        "number = 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def evaluate_digits(*arguments):
+    return evaluate.main([*arguments, "--dataset=digits", "--max_examples=40", "--no_checks"])
+
+
+def test_a_model_by_import_path_in_shards(model_here, capsys):
+    attack = "--attacks=PGD(eps=0.1, step_size=0.05, steps=2)"
+    assert evaluate_digits("--model=defences:logits", attack, "--output=whole.json") == 0
+    for k in (1, 2):
+        arguments = (f"--shard={k}/2", f"--output={k}.json")
+        assert evaluate_digits("--model=defences:logits", attack, *arguments) == 0
+    assert evaluate.main(["--merge", "1.json", "2.json", "--output=all.json"]) == 0
+    whole, merged = (json.loads((model_here / f"{n}.json").read_text()) for n in ("whole", "all"))
+    for report in (whole, merged):
+        for attack in report["evaluation"]["attacks"].values():
+            attack.pop("seconds")
+    assert whole == merged
+    assert not list(model_here.glob("*.partial"))
+    assert evaluate_digits("--model=defences:make", "--attacks=FGSM(0.1)") == 0
+    capsys.readouterr()
+    for model, message in (
+        ("defences:nothing", "has nothing named 'nothing'"),
+        ("defence:logits", "No module named 'defence'"),
+        ("defences:number", "is int, not a model"),
+    ):
+        assert evaluate_digits(f"--model={model}", "--attacks=FGSM(0.1)") == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_battery_at_several_eps(model_here, capsys):
+    arguments = ("--model=defences:logits", "--battery=smoke")
+    assert evaluate_digits(*arguments, "--eps=8/255,0.1", "--output=r.json") == 0
+    names = list(json.loads((model_here / "r.json").read_text())["evaluation"]["attacks"])
+    kinds = ("FGSM", "PGD-20", "CW-20")
+    assert names == [f"{kind} eps={eps}" for eps in ("8/255", "0.1") for kind in kinds]
+    capsys.readouterr()
+    for extra, message in (
+        (("--battery=smok", "--eps=0.1"), "did you mean smoke?"),
+        (("--battery=smoke",), "no eps: give --eps"),
+        (("--battery=smoke", "--eps=many"), "'many'"),
+        (("--attacks=FGSM(0.1)", "--eps=0.1"), "--eps is for a battery"),
+        (("--attacks=FGSM(0.1)", "--shard=3"), "must be i/n"),
+    ):
+        assert evaluate_digits("--model=defences:logits", *extra) == 2
+        assert message in capsys.readouterr().err

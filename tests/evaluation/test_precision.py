@@ -1,0 +1,114 @@
+"""A search in bfloat16: judged in float32, repeated where it may have lost something."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from robust_tf import attacks, evaluation
+from robust_tf.evaluation import Record, evaluate, subject
+from robust_tf.evaluation.precision import copy_in
+from tests.tiny import CLASSES, SHAPE, Smooth, tiny_network
+
+
+def test_a_search_in_bfloat16_is_judged_in_float32(examples):
+    model = tiny_network()
+    images = examples[0]
+    labels = np.argmax(model(images), axis=1)
+    attack = attacks.PGD(eps=0.03, step_size=0.01, steps=10)
+    plain = evaluate(model, (images, labels), [attack], checks=False)
+    fast = evaluate(model, (images, labels), [attack], search_dtype="bfloat16", checks=False)
+    (name,) = fast.outcomes
+    assert abs(plain.accuracy(name) - fast.accuracy(name)) < 0.1
+    sample = fast.outcomes[name].details["float32_sample"]
+    assert 0 < sample["examples"] <= 9  # every fifth of 41, as far as they stand
+    numbers = np.flatnonzero(~fast.robust[name] & fast.natural)
+    assert len(numbers) and fast.settings["search_dtype"] == "bfloat16"
+    with pytest.raises(ValueError, match="needs a Keras model"):
+        evaluate(Smooth(), examples, [attack], search_dtype="bfloat16")
+
+
+def test_what_only_the_copy_calls_broken_is_attacked_again(examples, monkeypatch, tmp_path):
+    """The search sees a model that calls everything broken; the judge knows better."""
+    model = tiny_network()
+    labels = np.argmax(model(examples[0]), axis=1)
+
+    def wrong(network, dtype):
+        twin = copy_in(network, dtype)
+        if dtype == "bfloat16":
+            twin.classifier.layers[-1].kernel.assign(-twin.classifier.layers[-1].kernel)
+        return twin
+
+    attack = attacks.PGD(eps=0.05, step_size=0.02, steps=5)
+    plain = evaluate(model, (examples[0], labels), [attack], checks=False, search_dtype="float32")
+    monkeypatch.setattr(subject, "copy_in", wrong)
+    record = Record(images=str(tmp_path))
+    fast = evaluate(
+        model,
+        (examples[0], labels),
+        [attack],
+        record=record,
+        checks=False,
+        search_dtype="bfloat16",
+        search_sample=0,
+    )
+    (name,) = fast.outcomes
+    numbers, x_adv = evaluation.load_adversarial(tmp_path, name)
+    right = np.argmax(model(x_adv), axis=1) == labels[numbers]
+    np.testing.assert_array_equal(right, fast.robust[name][numbers])
+    assert fast.accuracy(name) <= plain.accuracy(name) + 0.05
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_copies_compute_as_they_should(dtype, rng):
+    network = tiny_network(batch_norm=True)
+    x = rng.random((5, *SHAPE)).astype("float32")
+    twin = copy_in(network, dtype)
+    expected, found = np.asarray(network(x)), np.asarray(twin(x))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-6 if dtype == "float32" else 0.1)
+    assert (found == expected).all() == (dtype == "float32")
+    sequential = keras.Sequential(
+        [keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(CLASSES)]
+    )
+    np.testing.assert_allclose(copy_in(sequential, dtype)(x), sequential(x), atol=0.1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Twice(attacks.Attack):
+    """Two stages, the second with a wider ball."""
+
+    def stages(self):
+        yield "near", attacks.BIM(eps=0.02, step_size=0.01, steps=3)
+        yield "far", attacks.BIM(eps=0.05, step_size=0.02, steps=4)
+
+    def get_config(self):
+        return {}
+
+
+def test_what_the_repeat_breaks_is_off_the_stage_that_broke_it(examples, monkeypatch, tmp_path):
+    """The search is stuck, so that only what is attacked again in float32 is broken."""
+    model = tiny_network()
+    examples = examples[0], np.argmax(model(examples[0]), axis=1)
+    plain = evaluate(model, examples, {"a": Twice()}, checks=False, search_dtype="float32")
+
+    def stuck(network, dtype):
+        twin = copy_in(network, dtype)
+        if dtype == "bfloat16":  # its cross-entropy rounds to 0
+            twin.classifier.layers[-1].kernel.assign(1e5 * twin.classifier.layers[-1].kernel)
+        return twin
+
+    monkeypatch.setattr(subject, "copy_in", stuck)
+    path = str(tmp_path / "partial")
+    settings = {"checks": False, "search_dtype": "bfloat16", "search_sample": 14}
+    sampled = np.arange(41) % 2 == 0
+    for _ in range(2):  # the second time from the record
+        result = evaluate(model, examples, {"a": Twice()}, record=Record(path), **settings)
+        outcome = result.outcomes["a"]
+        for name, verdict in plain.outcomes["a"].stages.items():
+            np.testing.assert_array_equal(outcome.stages[name], verdict | ~sampled)
+            assert outcome.details["stages"][name] == outcome.stages[name].sum()
+        np.testing.assert_array_equal(outcome.stages["far"], outcome.robust)
+        lost = outcome.details["float32_sample"]["broken"]
+        assert 0 < 41 - outcome.stages["near"].sum() < lost == 41 - outcome.robust.sum()
