@@ -34,7 +34,9 @@ MODULES = (
     "tensorboard",
     "importlib_resources",
 )
-TEST_TOOLS = ("pytest", "ruff", "mypy")
+TEST_TOOLS = ("pytest", "xdist", "ruff", "mypy")
+# The whole suite is spread over processes: most of it is tracing, which takes one core.
+SPREAD = ("-n", "auto", "--maxprocesses=4", "--dist=worksteal")
 
 
 def clone_first() -> None:
@@ -75,7 +77,7 @@ def run_tests(args: Sequence[str]) -> int:
         prog="bin/test",
         description="Runs the tests on one of the two stacks. Other arguments go to pytest, whose "
         "paths are relative to the clone: tests/test_launchers.py, -k adr, -m slow, or -m '' for "
-        "slow and fast tests together.",
+        "slow and fast tests together. Without any, the whole suite runs in several processes.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -99,7 +101,7 @@ def run_tests(args: Sequence[str]) -> int:
     if options.lint:
         return lint(python)
     os.chdir(environments.CLONE)
-    run(python, "pytest", pytest_args)
+    run(python, "pytest", pytest_args or list(SPREAD))
 
 
 def main(argv: Sequence[str]) -> int:

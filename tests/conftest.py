@@ -3,6 +3,8 @@
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes that share the cores
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 import gin  # noqa: E402
 import keras  # noqa: E402
