@@ -143,7 +143,19 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__[6:])
-@pytest.mark.parametrize("name", CASES)
+# What these two tell of a method they tell by its first case.
+ONCE = ("check_keras", "check_same_bits")
+
+
+def cases():
+    """Every check of every case; those of further cases that would tell nothing new are slow."""
+    for name in CASES:
+        further = " " in name
+        for check in METHOD_CHECKS:
+            marks = [pytest.mark.slow] if further and check.__name__ in ONCE else []
+            yield pytest.param(name, check, id=f"{name}-{check.__name__[6:]}", marks=marks)
+
+
+@pytest.mark.parametrize("name, check", cases())
 def test_method(name, check, tmp_path):
     run_method_test(CASES[name](), tmp_path, [check])
