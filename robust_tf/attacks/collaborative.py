@@ -16,7 +16,6 @@ def Collaborative(
     step_size: float,
     steps: int,
     random_start: bool = False,
-    keep: str = "last",
     norm: str = "Linf",
     batch_norm: str = "running",
 ) -> ProjectedGradient:
@@ -30,7 +29,6 @@ def Collaborative(
       step_size: of each step.
       steps: number of steps.
       random_start: start at a uniform point of the ball rather than at the clean image.
-      keep: 'last' iterate, or the 'best' one: classified as the label before not, then lowest loss.
       norm: 'Linf' or 'L2'.
       batch_norm: see `ProjectedGradient`.
 
@@ -43,6 +41,5 @@ def Collaborative(
         steps,
         CrossEntropy(targeted=True),
         UniformStart() if random_start else CleanStart(),
-        keep=keep,
         batch_norm=batch_norm,
     )

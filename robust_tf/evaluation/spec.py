@@ -124,8 +124,8 @@ def _attack_names() -> list[str]:
 
 
 def _makers() -> dict[str, Callable[..., Any]]:
-    # The last needs a model, which text cannot give.
-    others = {"Attack", "Objective", "Threat", "Transfer"}
+    # Transfer needs a model, which text cannot give; the last two are for training and study.
+    others = {"Attack", "Objective", "Threat", "Transfer", "Collaborative", "SqueezeAttack"}
     return {n: getattr(library, n) for n in sorted(library.__all__) if n not in others}
 
 

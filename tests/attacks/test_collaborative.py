@@ -11,7 +11,7 @@ MODEL, X = Smooth(), images()
 Y = np.array([0, 1, 2, 0, 1, 2], "int32")  # right and wrong
 
 
-@pytest.mark.parametrize("options", [{}, {"random_start": True, "keep": "best"}, {"norm": "L2"}])
+@pytest.mark.parametrize("options", [{}, {"random_start": True}, {"norm": "L2"}])
 def test_the_loss_of_every_example_falls(options):
     eps = 1.0 if options.get("norm") else 0.1
     low = attacks.Collaborative(eps, eps / 4, 10, **options)(MODEL, X, Y)
@@ -31,4 +31,4 @@ def test_it_is_bim_with_its_sign_reversed():
 
 def test_an_evaluation_refuses_it():
     with pytest.raises(ValueError, match="targeted attack has no target here"):
-        evaluate(MODEL, (X, Y), "Collaborative(eps=0.1, step_size=0.02, steps=2)")
+        evaluate(MODEL, (X, Y), [attacks.Collaborative(0.1, 0.02, 2)])

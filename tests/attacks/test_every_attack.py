@@ -55,7 +55,7 @@ CASES = {
     # Labels are what it nears; that they are another class makes it a targeted attack.
     "Collaborative": lambda: AttackCase(make(attacks.Collaborative), random=False, targeted=True),
     "Collaborative random": lambda: AttackCase(
-        make(attacks.Collaborative, random_start=True, keep="best"), targeted=True
+        make(attacks.Collaborative, random_start=True), targeted=True
     ),
     "Squeeze": lambda: AttackCase(make(attacks.SqueezeAttack)),
     "Squeeze uniform": lambda: AttackCase(make(apart, start="uniform")),

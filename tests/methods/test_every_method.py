@@ -156,6 +156,6 @@ def cases():
             yield pytest.param(name, check, id=f"{name}-{check.__name__[6:]}", marks=marks)
 
 
-@pytest.mark.parametrize("name, check", cases())
+@pytest.mark.parametrize("name, check", list(cases()))
 def test_method(name, check, tmp_path):
     run_method_test(CASES[name](), tmp_path, [check])
