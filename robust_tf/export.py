@@ -25,8 +25,8 @@ def export(network: Any, export_dir: str | os.PathLike[str], overwrite: bool = F
     not at all.
 
     Args:
-      network: `SplitClassifier`; a `RobustModel`, whose network is taken; or a
-        `ManifoldTransformation`, with which goes its gradient.
+      network: `SplitClassifier`; a `RobustModel`, whose network is taken (that of averaged weights,
+        if there is one); or a `ManifoldTransformation`, with which goes its gradient.
       export_dir: a folder that does not exist or is empty.
       overwrite: replace a SavedModel that is there.
 
@@ -36,7 +36,7 @@ def export(network: Any, export_dir: str | os.PathLike[str], overwrite: bool = F
       FileError: it cannot be written.
     """
     if not isinstance(network, Exportable):
-        network = getattr(network, "network", network)
+        network = getattr(network, "final_network", network)
     if not isinstance(network, Exportable):
         raise TypeError(
             f"export takes a SplitClassifier, got {type(network).__name__}; split the network in "

@@ -86,7 +86,7 @@ def test_squeeze_with_more():
     assert model.optimizer.nesterov and recipe.extra.fraction == 0.5
     _, recipe, _, model = built("squeeze_awp_cifar10.gin")
     steps = 45000 // 128
-    assert model.weight_perturbation == training.WeightPerturbation(0.005, 10 * steps)
+    assert model.weight_perturbation == training.WeightPerturbation(0.005, 9 * steps)
     assert optimisation("squeeze_awp_cifar10") == (0.1, 0.9, 200, 128, 5e-4, True, (100, 150))
 
 

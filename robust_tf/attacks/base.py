@@ -21,6 +21,9 @@ class Attack:
     batch_norm: str = "running"
     # Whether it does without the gradients of the model that it attacks.
     black_box: ClassVar[bool] = False
+    # Whether it sees labels alone: then only those of the model in full precision will do, as
+    # there is no margin that would tell rounding from a boundary.
+    hard_labels: ClassVar[bool] = False
 
     def run(
         self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor

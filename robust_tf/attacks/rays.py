@@ -76,6 +76,7 @@ class RayS(Attack):
     tolerance: float = 1e-3
     batch_norm: str = "running"
     black_box: ClassVar[bool] = True
+    hard_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.norm != "Linf":

@@ -257,13 +257,15 @@ def _data(options: argparse.Namespace, summary: dict[str, Any]) -> tuple[Any, di
         if "validation" in own:
             arguments.setdefault("validation_size", own["validation"])
     loaded = data.load(name, data_dir=options.data_dir, **arguments)
-    fingerprint = loaded.fingerprint()
-    if name == own.get("name") and own.get("fingerprint", fingerprint) != fingerprint:
+    split = getattr(loaded, options.split)
+    seen = own.get("splits", {}).get(options.split, split.fingerprint)
+    if name == own.get("name") and seen != split.fingerprint:
         print(
-            f"warning: this copy of {name} is not the one that the run saw "
-            f"(fingerprint {fingerprint}, the run's {own['fingerprint']}).",
+            f"warning: these {options.split} images of {name} are not those that the run saw "
+            f"(fingerprint {split.fingerprint}, the run's {seen}).",
             file=sys.stderr,
         )
+    fingerprint = loaded.fingerprint()
     provenance = {"name": name, "split": options.split, **arguments, "fingerprint": fingerprint}
     return loaded, provenance
 

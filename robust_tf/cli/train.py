@@ -201,13 +201,19 @@ def _describe(options: argparse.Namespace, params: Sequence[str], strategy: Any)
     """What a run would do."""
     from robust_tf import data
     from robust_tf.cli import configuration
+    from robust_tf.training.distribution import distribute
     from robust_tf.training.recipe import check_dataset
 
     recipe, text = _load(options, params)
     dataset = _dataset(options, recipe)
     with configuration.readable():
         check_dataset(dataset)
-        steps = data.steps_per_epoch(dataset.train, recipe.batch_size)
+        steps, size = data.steps_per_epoch(dataset.train, recipe.batch_size), recipe.batch_size
+        distribute(
+            strategy,
+            lambda shard: data.batches(dataset.train, size, training=True, shard=shard),
+            size,
+        )
         model = recipe.build(dataset, strategy)
     _note_idle(options)
     weights = ", ".join(f"{name} {weight:g}" for name, weight in model.term_weights.items())

@@ -74,6 +74,11 @@ class Split:
         """Positions of the examples in the order of a training epoch, int32, batch after batch."""
         return np.random.default_rng([seed, epoch, 0]).permutation(len(self)).astype(np.int32)
 
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of SHA-256 over all pixels and labels."""
+        return _digest(self.images, self.labels)
+
     def take(self, n: int) -> Split:
         """The first `n` examples (all of them if there are fewer)."""
         return Split(self.images[:n], self.labels[:n])
@@ -97,6 +102,7 @@ class Data:
       num_classes: Number of classes C; labels are 0 .. C - 1.
       augmentation: What training does to the images of this dataset.
       seed: By which the validation examples were chosen.
+      held_out: How many were, if not all of them are in `validation`.
     """
 
     name: str
@@ -106,6 +112,7 @@ class Data:
     num_classes: int
     augmentation: Augmentation = Augmentation()
     seed: int = 0
+    held_out: int | None = None
 
     def __post_init__(self) -> None:
         """Checks the fields."""
@@ -128,13 +135,18 @@ class Data:
 
     @functools.cached_property
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        for split in (self.train, self.validation, self.test):
-            for array in (split.images, split.labels):
-                # Shape and type too: else examples could move between splits unnoticed.
-                digest.update(f"{array.dtype.str}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()[:16]
+        splits = (self.train, self.validation, self.test)
+        return _digest(*[array for split in splits for array in (split.images, split.labels)])
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    """16 hex digits of SHA-256."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        # Shape and type too: else examples could move between splits unnoticed.
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]
 
 
 def _read_digits() -> tuple[Arrays, Arrays]:

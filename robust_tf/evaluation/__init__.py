@@ -1,5 +1,6 @@
 """Evaluation: how many images a classifier still gets right when somebody tries to break it."""
 
+from robust_tf.evaluation.adaptive import Averaged, Defended
 from robust_tf.evaluation.columns import columns_table, three_columns
 from robust_tf.evaluation.defended_attacks import (
     ADAPTIVE,
@@ -20,6 +21,8 @@ from robust_tf.evaluation.spec import parse_attack, parse_attacks
 __all__ = [
     "ADAPTIVE",
     "OBLIVIOUS",
+    "Averaged",
+    "Defended",
     "Evaluation",
     "LossProfile",
     "Outcome",

@@ -51,14 +51,20 @@ class Crafting:
         x_adv[~fits] = x.numpy()[~fits]
         return x_adv
 
+    def searches(self, stage: Attack) -> bool:
+        """Whether the stage runs on a copy of another precision."""
+        return self.subject.searches and not stage.hard_labels
+
     def piece(
         self, place: str, name: str, stage: Attack, part: np.ndarray, seed: tf.Tensor, last: bool
     ) -> dict[str, Any]:
         """One stage on one batch: positions in it that broke, and what it cost."""
         began, before = time.perf_counter(), self._passes(stage)
-        x_adv = self.craft(self.subject.search, stage, part, seed)
+        searches = self.searches(stage)
+        model = self.subject.search if searches else self.subject.model
+        x_adv = self.craft(model, stage, part, seed)
         stands = self.stands(x_adv, part)
-        if self.subject.searches:  # what only the copy in bfloat16 takes for broken is tried again
+        if searches:  # what only the copy in bfloat16 takes for broken is tried again
             again = np.flatnonzero(stands & ~self.subject.agrees(x_adv, self.examples.labels[part]))
             if len(again):
                 x_adv[again] = self.craft(self.subject.model, stage, part[again], seed)

@@ -180,7 +180,8 @@ class _Run:
                     report.done(len(part), len(broken), len(stages) - index - 1)
                 if len(stages) > 1:
                     outcome.stages[stage_name] = outcome.robust.copy()
-        if self.subject.searches and self.protocol.search_sample:
+        searched = any(self.crafting.searches(stage) for _, stage in stages)
+        if searched and self.protocol.search_sample:
             details["float32_sample"] = self._repeat(name, attack, outcome)
         if outcome.stages:
             details["stages"] = {n: int(after.sum()) for n, after in outcome.stages.items()}

@@ -80,7 +80,10 @@ def load_model(path: str | os.PathLike[str]) -> Callable[..., Any]:
         if not path.endswith(".keras"):
             raise ValueError(f"{path}: expected a .keras file or the folder of a SavedModel.")
         try:
-            return keras.models.load_model(path, compile=False)
+            model = keras.models.load_model(path, compile=False)
+            if isinstance(model, methods.RobustModel):  # compiled, it may have averaged weights
+                return keras.models.load_model(path).final_network
+            return model
         except Exception as error:  # zip, JSON, HDF5 and Keras raise of every kind
             raise ValueError(f"{path} cannot be read as a Keras model: {_line(error)}") from error
     if not files.exists(os.path.join(path, "saved_model.pb")):

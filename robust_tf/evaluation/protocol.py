@@ -29,7 +29,8 @@ class Protocol:
         of the example and the attack alone.
       search_dtype: None: attack and judge the model as it is. 'bfloat16': the attacks work on a
         copy that computes in bfloat16, and what they find is judged by one in float32; what only
-        the copy calls broken is attacked again in float32. 'float32': both in float32.
+        the copy calls broken is attacked again in float32. RayS, which sees labels alone, works
+        in float32 in any case: on the copy it was weaker. 'float32': both in float32.
       search_sample: with 'bfloat16', so many of each attack's survivors are attacked again in
         float32, to see whether the search lost anything.
       eight_bits: also judge each adversarial image after rounding to multiples of 1/255.

@@ -82,9 +82,10 @@ class ATLD(RobustModel):
         discriminator  lowers -log D0(f(x)) - log(1 - D0(f(x'))) + CE(Dc(f(x)), y~) + CE(Dc(f(x')),
                        y~), `updates` times on the outputs that the network's loss had
 
-    s is the largest entry of the gradient of the mean CE with respect to x', over that of the mean
-    square: signed maxima over the batch of a replica, constant, kept in [0, 1000] (the guard is
-    ours). Batch statistics see x' only, unless `clean_bn_every` is given.
+    The discriminator moves after the network, in the program before it, which 'fool_disc' alone
+    would notice. s is the largest entry of the gradient of the mean CE with respect to x', over
+    that of the mean square: signed maxima over the batch of a replica, constant, kept in [0, 1000]
+    (the guard is ours). Batch statistics see x' only, unless `clean_bn_every` is given.
 
     A step with one step of the attack costs three forwards and four backwards of the network, two
     of which reach for s; and of the discriminator, with two updates, six forwards and five

@@ -63,6 +63,11 @@ class RobustModel(Compiled):
                 f"{type(self).__name__}(attack=None): give the training adversary, e.g. "
                 "attacks.PGD(eps=0.3, step_size=0.01, steps=40), or train with Standard."
             )
+        if getattr(getattr(attack, "objective", None), "targeted", False):
+            raise ValueError(
+                f"{type(self).__name__}: a targeted attack has no target here; use an untargeted "
+                "one."
+            )
         for term, weight in weights.items():
             if not 0 <= weight < float("inf"):
                 raise ValueError(
@@ -148,8 +153,8 @@ class RobustModel(Compiled):
             made = self.craft(x, y, fold(seed, 0), scale)
             crafted = made if isinstance(made, Crafted) else Crafted(made)
 
-        def score() -> Scored:
-            return self._score(x, y, crafted, fold(seed, 1))
+        def score(decay: bool = True) -> Scored:
+            return self._score(x, y, crafted, fold(seed, 1), decay)
 
         perturbation = self.weight_perturbation
         scored = score() if perturbation is None else perturbation(self, score)
@@ -176,7 +181,9 @@ class RobustModel(Compiled):
         names = ["loss", "natural_accuracy"] + ["robust_accuracy"] * bool(self.evaluation_attack)
         return {name: self.step_metrics[name].result() for name in names}
 
-    def _score(self, x: tf.Tensor, y: tf.Tensor, crafted: Crafted, seed: tf.Tensor) -> Scored:
+    def _score(
+        self, x: tf.Tensor, y: tf.Tensor, crafted: Crafted, seed: tf.Tensor, decay: bool
+    ) -> Scored:
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         variables = [compat.raw(v) for v in self.network.trainable_variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -188,7 +195,8 @@ class RobustModel(Compiled):
             # The mean over the global batch: replicas hold equal shares, gradients are summed.
             weights = self._weights_now()
             loss = sum(weights[name] * tf.reduce_mean(values[name]) for name in values)
-            loss += self.penalty()
+            if decay:
+                loss += self.penalty()
             replica_loss = loss / replicas
         return Scored(batch, loss, values, tape.gradient(replica_loss, variables))
 

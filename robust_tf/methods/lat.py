@@ -77,6 +77,8 @@ class LAT(RobustModel):
                 f"LAT(latent_attack={latent_attack!r}): must be a ProjectedGradient, e.g. "
                 "attacks.PGD(eps=8 / 255, step_size=1 / 255, steps=20)."
             )
+        if latent_attack.objective.targeted:
+            raise ValueError("LAT(latent_attack): a targeted attack has no target here.")
         check_number("LAT", "latent_attack.eps", latent_attack.threat.eps, 0.0, hint, strict=True)
         check_number("LAT", "latent_rate", latent_rate, 0.0, "2.5e-4 in the program", strict=True)
         if not 0 <= latent_momentum < 1:

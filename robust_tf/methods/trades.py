@@ -8,6 +8,7 @@ import gin
 
 from robust_tf import compat, losses
 from robust_tf.attacks import Attack
+from robust_tf.attacks.threat import check_number
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
 from robust_tf.models import SplitClassifier
@@ -34,6 +35,7 @@ class TRADES(RobustModel):
     def __init__(
         self, network: SplitClassifier, attack: Attack, beta: float = 6.0, name: str | None = None
     ):
+        check_number("TRADES", "beta", beta, 0.0, "1 for MNIST, 6 for CIFAR-10")
         self.beta = float(beta)
         super().__init__(network, attack, {"clean": 1.0, "divergence": beta}, name)
 

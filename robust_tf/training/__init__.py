@@ -7,7 +7,7 @@ from robust_tf.training.pseudo_labels import PseudoLabels
 from robust_tf.training.recipe import Recipe
 from robust_tf.training.run_folder import RunFolderError
 from robust_tf.training.trainer import NonFiniteLossError, Trainer
-from robust_tf.training.weight_average import EMA, SWA, WeightAverage
+from robust_tf.training.weight_average import EMA, SWA, WeightAverage, refresh_statistics
 from robust_tf.training.weight_perturbation import AWP, WeightPerturbation
 
 __all__ = [
@@ -29,4 +29,5 @@ __all__ = [
     "is_chief",
     "make_strategy",
     "piecewise",
+    "refresh_statistics",
 ]

@@ -53,6 +53,10 @@ def summary(
         "data": {
             "name": dataset.name,
             "fingerprint": dataset.fingerprint(),
+            "splits": {
+                name: getattr(dataset, name).fingerprint for name in ("train", "validation", "test")
+            },
+            "validation_size": dataset.held_out or len(dataset.validation),
             "train": len(dataset.train),
             "validation": len(dataset.validation),
             "test": len(dataset.test),

@@ -19,7 +19,7 @@ class PseudoLabels:
     """Mixes images labelled by a teacher into each training batch.
 
     The teacher is any network that `bin/train` made, in the released recipe one that was trained on
-    the clean labelled images alone (`gin/standard_cifar10_resnet.gin`).
+    the clean labelled images alone (`gin/standard_cifar10.gin`).
 
     Args:
       teacher: run folder or `.keras` file.
@@ -71,7 +71,8 @@ class PseudoLabels:
         if not len(images) or tuple(images.shape[1:]) != dataset.image_shape:
             raise ValueError(
                 f"PseudoLabels(source={self.source!r}): {len(images)} images of shape "
-                f"{tuple(images.shape[1:])}; must be one or more of {dataset.image_shape}."
+                f"{tuple(images.shape[1:])}; must be one or more of {dataset.image_shape}. Without "
+                "a source they come from data.validation_size, beyond keep_validation."
             )
         extra = data.Split(images, _labels(teacher, images))
         mixed = data.MixedSplit.of(dataset.train, extra, self.fraction)
@@ -81,10 +82,12 @@ class PseudoLabels:
         """The images to label, and the dataset without them."""
         if self.source is None:
             held_out, keep = dataset.validation, self.keep_validation
-            dataset = dataclasses.replace(dataset, validation=held_out.take(keep))
+            dataset = dataclasses.replace(
+                dataset, validation=held_out.take(keep), held_out=len(held_out)
+            )
             return held_out.images[keep:], dataset
         if not self.source.endswith(".npz"):
-            other = data.load(self.source, data_dir=data_dir, validation_size=0)
+            other = data.load(self.source, data_dir=data_dir, validation_size=0, train_size=None)
             return other.train.images, dataset
         if not files.exists(self.source):
             raise files.FileError(f"PseudoLabels(source={self.source!r}): there is no such file.")

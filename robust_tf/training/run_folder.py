@@ -21,7 +21,6 @@ OUTPUTS = (
     "tensorboard",
     "model.keras",
     "best.keras",
-    "discriminator.keras",
     "summary.json",
     "comparison",
     "identity.json",
@@ -52,8 +51,11 @@ def prepare(run_dir: str, identity: str, restart: bool) -> None:
     try:
         tf.io.gfile.makedirs(run_dir)
         entries = {name.rstrip("/") for name in tf.io.gfile.listdir(run_dir)}
+        # Companions of the network are saved under names of the method's choosing.
+        models = sorted(name for name in entries if name.endswith(".keras"))
+        outputs = dict.fromkeys([*models, *[name for name in OUTPUTS if name in entries]])
         if "identity.json" not in entries:
-            others = sorted(entries & set(OUTPUTS))
+            others = sorted(outputs)
             if others:
                 raise RunFolderError(
                     f"run folder {run_dir} holds {', '.join(others)}, but is not the folder of a "
@@ -61,7 +63,7 @@ def prepare(run_dir: str, identity: str, restart: bool) -> None:
                 )
         elif restart:
             written = re.compile(rf"\.[0-9a-f]{{8}}\.({'|'.join(map(re.escape, OUTPUTS))})")
-            for name in [e for e in entries if written.fullmatch(e)] + list(OUTPUTS):
+            for name in [e for e in entries if written.fullmatch(e)] + list(outputs):
                 entry = os.path.join(run_dir, name)
                 if name in entries:
                     (tf.io.gfile.rmtree if files.is_folder(entry) else tf.io.gfile.remove)(entry)

@@ -62,6 +62,11 @@ class Trainer:
         self.chief = is_chief(strategy)
         self.steps = data.steps_per_epoch(dataset.train, recipe.batch_size)
         check_dataset(dataset)
+        if (recipe.select == "best" or recipe.patience) and not len(dataset.validation):
+            raise ValueError(
+                f"train.select={recipe.select!r} with train.patience={recipe.patience!r}: there "
+                "are no validation images to choose by; set data.validation_size."
+            )
         self._training_batches(0, 0)  # what cannot be batched is refused before there is a folder
         identity = run_folder.identity(dataset, configuration)
         self.model = recipe.build(dataset, strategy)
@@ -102,6 +107,7 @@ class Trainer:
                 self._epoch(int(self.progress.epoch.numpy()), reporter)
         finally:
             reporter.close()
+        self.loop.refresh(self._training_batches(self.recipe.epochs, 0))
         models = self._plain_models()
         if self.chief:
             self._finish(models)
@@ -110,10 +116,11 @@ class Trainer:
 
     @property
     def over(self) -> bool:
-        """Whether all epochs are done, or too many since the best."""
+        """Whether all epochs are done, or the last validation was too long after the best."""
         done, best = int(self.progress.epoch.numpy()), int(self.progress.best_epoch.numpy())
+        validated = done - done % self.recipe.validate_every
         patience = self.recipe.patience
-        lost = patience is not None and best > 0 and done - best >= patience
+        lost = patience is not None and best > 0 and validated - best >= patience
         return done >= self.recipe.epochs or lost
 
     def _epoch(self, epoch: int, reporter: Reporter) -> None:

@@ -11,7 +11,8 @@ import tensorflow as tf
 from robust_tf import compat
 from robust_tf.models import SplitClassifier, forward_mode
 
-# Batches that give batch normalisation new statistics: at a decay of 0.9 the old ones are gone.
+# Batches that give batch normalisation new statistics: at our decay of 0.9 the old ones are gone;
+# Keras' own layer, whose default is 0.99, keeps a third of them.
 REFRESHING_BATCHES = 100
 
 
@@ -21,8 +22,10 @@ class WeightAverage:
     """Keeps a second network, of averaged weights, which is the one that is evaluated and saved.
 
     Until `from_step` it follows the network. The moving averages of its batch normalisation are
-    those of the network at its last update, which do not fit averaged weights: call
-    `refresh_statistics` before it is used, as the trainer does.
+    those of the network, which do not fit averaged weights: call `refresh_statistics` before it is
+    used, as the trainer does with clean training images; the statistics of a method that shows
+    its network adversarial images alone, such as AT or ATLD, are then others than without average.
+    A companion, such as ATLD's discriminator, is not averaged.
 
     Args:
       decay: of the exponential average, in (0, 1), average <- decay average + (1 - decay) weights;
@@ -67,6 +70,10 @@ class WeightAverage:
         ):
             old, new = compat.raw(mean), compat.raw(weight)
             old.assign(old + tf.cast(rate, old.dtype) * (new - old))
+        for mean, statistic in zip(
+            averaged.non_trainable_variables, network.non_trainable_variables, strict=True
+        ):
+            compat.raw(mean).assign(tf.convert_to_tensor(compat.raw(statistic)))
 
     def get_config(self) -> dict[str, Any]:
         """For Keras files."""

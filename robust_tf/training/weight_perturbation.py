@@ -18,9 +18,10 @@ from robust_tf.models import forward_mode
 class WeightPerturbation:
     """Takes each gradient where the loss is higher: at weights moved by gamma of their length.
 
-    With g the gradient of the method's whole loss over the global batch, each kernel w (variables
-    of more than one dimension) is moved by gamma |w| g / |g|, the gradient of the step is taken
-    there, and w is put back before it is applied. One more forward and backward pass per step.
+    With g the gradient of the method's loss, without weight decay, over the global batch, each
+    kernel w (variables of more than one dimension) is moved by gamma |w| g / |g|, the gradient of
+    the step is taken there, and w is put back before it is applied. One more forward and backward
+    pass per step.
 
     Args:
       gamma: relative size of the move, > 0; 0.01 for adversarial training, 0.005 for TRADES and
@@ -47,7 +48,7 @@ class WeightPerturbation:
         if self.from_step < 0:
             raise ValueError(f"WeightPerturbation(from_step={self.from_step!r}): must be >= 0.")
 
-    def __call__(self, model: Any, score: Callable[[], Any]) -> Any:
+    def __call__(self, model: Any, score: Callable[..., Any]) -> Any:
         """`score()` at the moved weights; on return the weights are what they were."""
         variables = model.network.trainable_variables
         kernels = [index for index, v in enumerate(variables) if len(v.shape) > 1]
@@ -55,7 +56,7 @@ class WeightPerturbation:
 
         def directions() -> list[tf.Tensor]:
             with forward_mode(batch_norm="batch"):
-                gradients = score().gradients
+                gradients = score(decay=False).gradients
             return [gradients[index] for index in kernels]
 
         active = model.optimizer.iterations >= self.from_step

@@ -29,6 +29,20 @@ def test_a_search_in_bfloat16_is_judged_in_float32(examples):
         evaluate(Smooth(), examples, [attack], search_dtype="bfloat16")
 
 
+def test_an_attack_on_labels_alone_asks_the_judge(examples):
+    model = tiny_network()
+    labels = np.argmax(model(examples[0]), axis=1)
+    attack = attacks.RayS(eps=0.1, queries=60)
+    plain, fast = (
+        evaluate(model, (examples[0], labels), [attack], search_dtype=dtype, checks=False)
+        for dtype in ("float32", "bfloat16")
+    )
+    (name,) = fast.outcomes
+    assert 0 < fast.accuracy(name) < 1
+    np.testing.assert_array_equal(fast.robust[name], plain.robust[name])
+    assert "float32_sample" not in fast.outcomes[name].details
+
+
 def test_what_only_the_copy_calls_broken_is_attacked_again(examples, monkeypatch, tmp_path):
     """The search sees a model that calls everything broken; the judge knows better."""
     model = tiny_network()

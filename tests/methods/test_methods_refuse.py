@@ -75,7 +75,12 @@ def test_gin_binds_constructors():
         (lambda n: methods.ADR(n, BIM, "table4"), ValueError, r"preset='table4'\): must be one of"),
         (lambda n: methods.ADR(n, BIM, local=-1.0), ValueError, r"ADR\(local=-1.0\): weights must"),
         (lambda n: methods.ADR(n, BIM, virtual=float("nan")), ValueError, r"ADR\(virtual=nan\)"),
-        (lambda n: methods.TRADES(n, BIM, beta=-6), ValueError, "weights must be finite and >= 0"),
+        (lambda n: methods.TRADES(n, BIM, beta=-6), ValueError, r"TRADES\(beta=-6\)"),
+        (
+            lambda n: methods.AdversarialTraining(n, attacks.PGD(0.1, 0.1, 1, targeted=True)),
+            ValueError,
+            "a targeted attack has no target here",
+        ),
         (lambda n: methods.AdversarialTraining(n, BIM, 1.0), ValueError, r"must be in \[0, 1\)"),
         (lambda n: methods.Standard(n, BIM), ValueError, "it takes no attack"),
         (
