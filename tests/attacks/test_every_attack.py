@@ -99,8 +99,19 @@ def built():
     return {}
 
 
-@pytest.mark.parametrize("check", ATTACK_CHECKS, ids=lambda check: check.__name__[6:])
-@pytest.mark.parametrize("name", CASES)
+# What these tell of an attack they tell by its first case.
+ONCE = ("check_callables", "check_batch_norm", "check_bfloat16")
+
+
+def cases():
+    """Every check of every case; those of further cases that would tell nothing new are slow."""
+    for name in CASES:
+        for check in ATTACK_CHECKS:
+            marks = [pytest.mark.slow] if " " in name and check.__name__ in ONCE else []
+            yield pytest.param(name, check, id=f"{name}-{check.__name__[6:]}", marks=marks)
+
+
+@pytest.mark.parametrize("name, check", list(cases()))
 def test_attack(name, check, built):
     case = built.setdefault(name, None) or CASES[name]()
     built[name] = case
