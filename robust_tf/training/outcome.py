@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from robust_tf import data, evaluation, files
+from robust_tf import data, evaluation
 from robust_tf.training import run_folder
 from robust_tf.training.checkpoints import Checkpoints
 from robust_tf.training.recipe import Recipe
@@ -67,8 +67,3 @@ def summary(
         "versions": run_folder.versions(),
         "evaluation": result.to_json(),
     }
-
-
-def finish(run_dir: str, summary: dict[str, Any]) -> None:
-    """Writes the summary, after all else: a run with a summary is finished."""
-    files.write_json(os.path.join(run_dir, "summary.json"), summary)

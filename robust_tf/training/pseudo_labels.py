@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from robust_tf import data, files
 from robust_tf.data.pipeline import to_unit_interval
+from robust_tf.models import SplitClassifier
 from robust_tf.training.initial import trained
 
 
@@ -100,7 +101,7 @@ class PseudoLabels:
             return arrays["images"], dataset
 
 
-def _labels(teacher: tf.Module, images: np.ndarray, batch: int = 500) -> np.ndarray:
+def _labels(teacher: SplitClassifier, images: np.ndarray, batch: int = 500) -> np.ndarray:
     """The teacher's predictions, int32 (N,)."""
     predict = tf.function(
         lambda x: tf.argmax(teacher(x, training=False), axis=1, output_type=tf.int32),

@@ -265,4 +265,5 @@ class Trainer:
             "training_seconds": float(self.progress.seconds.numpy()),
         }
         network = models["model"]
-        outcome.finish(self.run_dir, outcome.summary(self.recipe, self.dataset, network, about))
+        # Last: a run with a summary is finished.
+        files.write_json(self._summary, outcome.summary(self.recipe, self.dataset, network, about))
