@@ -132,6 +132,22 @@ def test_two_replicas_take_the_step_of_one():
         np.testing.assert_allclose(one, other, rtol=0, atol=2e-5)
 
 
+def test_statistics_follow_the_network_on_every_replica():
+    strategy = two_replicas()
+    with strategy.scope():
+        shared = model_of(methods.TRADES, attack=BIM_KL, **COMPOSED)
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(len(X)).repeat(2)
+    run = tf.function(lambda batch: strategy.run(shared.train_step, (batch,)))
+    for batch in strategy.experimental_distribute_dataset(data):
+        run(batch)
+    layers = [net.generator.get_layer("bn") for net in (shared.averaged, shared.network)]
+    means, variances = zip(*[(n.moving_mean, n.moving_variance) for n in layers], strict=True)
+    for mine, theirs in (means, variances):
+        one, other = (tf.convert_to_tensor(compat.raw(v)).numpy() for v in (mine, theirs))
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+    assert np.abs(tf.convert_to_tensor(compat.raw(means[1])).numpy()).max() > 1e-4
+
+
 def settings_with_batch_norm(**changes):
     settings = {
         "network": lambda input_shape, num_classes: tiny_network(batch_norm=True, dropout=0.3),
