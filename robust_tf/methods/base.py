@@ -65,8 +65,8 @@ class RobustModel(Compiled):
             )
         if getattr(getattr(attack, "objective", None), "targeted", False):
             raise ValueError(
-                f"{type(self).__name__}: a targeted attack has no target here; use an untargeted "
-                "one."
+                f"{type(self).__name__}(attack={attack!r}): it is targeted, and training gives no "
+                "classes to aim at; give it with targeted=False."
             )
         for term, weight in weights.items():
             if not 0 <= weight < float("inf"):

@@ -125,13 +125,13 @@ def test_export_replaces_only_what_it_may(run_dir, tmp_path, capsys):
 
 def test_another_copy_of_the_data_is_warned_of(run_dir, tmp_path, capsys):
     summary = json.loads((run_dir / "summary.json").read_text())
-    summary["data"]["fingerprint"] = "0123456789abcdef"
+    summary["data"]["splits"] = {"test": "0123456789abcdef"}
     other = tmp_path / "run"
     other.mkdir()
     (other / "model.keras").write_bytes((run_dir / "model.keras").read_bytes())
     files.write_json(other / "summary.json", summary)
     assert evaluate.main([f"--run_dir={other}", "--attacks=FGSM(.1)", "--max_examples=10"]) == 0
-    assert "warning: this copy of digits is not the one" in capsys.readouterr().err
+    assert "warning: these test images of digits are not those" in capsys.readouterr().err
 
 
 FGSM = "--attacks=FGSM(eps=0.1)"
