@@ -117,6 +117,7 @@ class RobustModel(Compiled):
 
     def play(self, batch: Batch) -> None:
         """The moves of the other players, after the network's; by default there are none."""
+        return  # AutoGraph warns of a function that is a docstring alone
 
     # ---- Keras ---------------------------------------------------------------------------------
 

@@ -209,3 +209,8 @@ def test_robust_accuracy_counts_examples_that_stand_both_times():
 def test_each_step_draws_anew():
     model = frozen(methods.AdversarialTraining, attacks.PGD(0.1, 0.01, 1))
     assert len({logs_of(model)["loss"] for _ in range(3)}) == 3
+
+
+@pytest.mark.parametrize("name", ["craft", "forward", "play", "train_step", "test_step"])
+def test_autograph_can_read_it(name):
+    tf.autograph.to_graph(getattr(methods.RobustModel, name))
