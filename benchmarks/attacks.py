@@ -105,22 +105,26 @@ CASES = {  # which model, eps, what its logits are multiplied by
 }
 
 
-def agreement(networks: dict[str, Any], cases: list[str], x: np.ndarray, y: np.ndarray) -> None:
-    """AutoAttack standard here and in PyTorch: accuracies, and disagreements by example."""
+def agreement(
+    networks: dict[str, Any], cases: list[str], seeds: list[int], x: np.ndarray, y: np.ndarray
+) -> None:
+    """AutoAttack standard here, with each seed, and in PyTorch: accuracies, and disagreements."""
     from benchmarks.peers_torch import AutoAttackTorch
 
     for name in cases:
         which, eps, scale = CASES[name]
         network = networks[which]
-        result = evaluate(scaled(network, scale), (x, y), [attacks.AutoAttack(eps)], checks=False)
         theirs = AutoAttackTorch(network, eps, scale).standing(x, y)["Square"]
-        ours = result.worst_case
-        here, there = np.flatnonzero(theirs & ~ours), np.flatnonzero(ours & ~theirs)
-        print(
-            f"{name}: eps {eps}, logits x {scale:g}, robust here {100 * ours.mean():.2f} %, "
-            f"PyTorch {100 * theirs.mean():.2f} %; broken only here {here}, only there {there}",
-            flush=True,
-        )
+        print(f"{name}: eps {eps}, logits x {scale:g}, PyTorch {100 * theirs.mean():.2f} %")
+        battery, model = [attacks.AutoAttack(eps)], scaled(network, scale)
+        for seed in seeds:
+            ours = evaluate(model, (x, y), battery, checks=False, seed=seed).worst_case
+            here, there = np.flatnonzero(theirs & ~ours), np.flatnonzero(ours & ~theirs)
+            print(
+                f"  seed {seed}: here {100 * ours.mean():.2f} %; "
+                f"broken only here {here}, only there {there}",
+                flush=True,
+            )
 
 
 def scaled(network: Any, scale: float) -> Any:
@@ -159,6 +163,7 @@ def main() -> None:
     parse.add_argument("--model", required=True)
     parse.add_argument("--weak", help="for agreement: a model that was not made robust")
     parse.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parse.add_argument("--seeds", nargs="+", type=int, default=[0], help="agreement: of ours")
     parse.add_argument("--data_dir")
     parse.add_argument("--images", type=int, default=None)
     parse.add_argument("--rounds", type=int, default=3)
@@ -183,7 +188,7 @@ def main() -> None:
             if not options.weak:
                 parse.error("agreement needs --weak")
             networks["weak"] = copy_in(load_model(options.weak), "float32")
-        agreement(networks, options.cases, x, y)
+        agreement(networks, options.cases, options.seeds, x, y)
 
 
 if __name__ == "__main__":
