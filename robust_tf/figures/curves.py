@@ -1,0 +1,100 @@
+"""Robust accuracy against eps, and against the number of steps (ADR Figures 2, 6, 7; ATLD 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from robust_tf.attacks import PGD
+from robust_tf.evaluation import Evaluation, attacks_from_json
+from robust_tf.evaluation.describe import eps_of, norm_of
+from robust_tf.figures.bars import wilson
+from robust_tf.figures.forward import Model, adversarial_at, logits_at
+
+
+class Curve(NamedTuple):
+    """Accuracy in [0, 1] at each x (eps, or a number of steps), with a 95 % interval; all (k,)."""
+
+    x: np.ndarray
+    accuracy: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def curve_of(x: Sequence[float], counts: Sequence[int], examples: int) -> Curve:
+    """A curve from the number of images that withstood, out of `examples`, at each x."""
+    low, high = wilson(np.asarray(counts), examples)
+    return Curve(np.asarray(x, float), np.asarray(counts) / max(examples, 1), low, high)
+
+
+def eps_curve(evaluation: Evaluation, norm: str = "Linf") -> Curve:
+    """Worst case against eps, from what an evaluation found; begins with eps 0, natural accuracy.
+
+    Raises:
+      ValueError: it has no attack of a known eps in this norm.
+    """
+    if not evaluation.settings.get("balls"):  # one that an earlier version wrote
+        evaluation.settings["balls"] = _balls(evaluation)
+    points = evaluation.curves().get(norm)
+    if not points:
+        known = sorted(evaluation.curves())
+        raise ValueError(
+            f"the evaluation has no attack in {norm}{f', only in {known}' if known else ''}; "
+            'evaluate with --attacks="PGD(eps=[0.1, 0.2, 0.3], ...)".'
+        )
+    counts = [round(accuracy * len(evaluation)) for _, accuracy in points]
+    return curve_of([eps for eps, _ in points], counts, len(evaluation))
+
+
+def accuracy_against_eps(
+    model: Model,
+    x: np.ndarray,
+    y: np.ndarray,
+    eps: Sequence[float],
+    steps: int = 40,
+    step_fraction: float = 0.1,
+    seed: int = 0,
+) -> Curve:
+    """Accuracy under PGD of `steps` steps of step_fraction * eps, at each eps >= 0.
+
+    Unlike `eps_curve`, each point is its own attack, not the worst case over the smaller ones.
+    """
+
+    def attacked(radius: float) -> np.ndarray:
+        if not radius:
+            return x
+        attack = PGD(eps=radius, step_size=step_fraction * radius, steps=steps)
+        return adversarial_at(model, x, y, radius, attack, seed)
+
+    counts = [int((logits_at(model, attacked(r)).argmax(1) == y).sum()) for r in eps]
+    return curve_of(eps, counts, len(y))
+
+
+def accuracy_against_steps(
+    model: Model,
+    x: np.ndarray,
+    y: np.ndarray,
+    eps: float,
+    steps: Sequence[int],
+    step_size: float | None = None,
+    seed: int = 0,
+) -> Curve:
+    """Accuracy under PGD of each number of steps >= 0, of one `step_size`, by default eps / 10."""
+
+    def attacked(count: int) -> np.ndarray:
+        if not count:
+            return x
+        attack = PGD(eps=eps, step_size=step_size or eps / 10, steps=count)
+        return adversarial_at(model, x, y, eps, attack, seed)
+
+    counts = [int((logits_at(model, attacked(k)).argmax(1) == y).sum()) for k in steps]
+    return curve_of(steps, counts, len(y))
+
+
+def _balls(evaluation: Evaluation) -> dict[str, list]:
+    """Norm and eps of each attack, from the attacks themselves."""
+    parts = {name: {"attack": one} for name, one in evaluation.settings["attacks"].items()}
+    made = attacks_from_json({"attacks": parts})
+    return {name: [norm_of(one), eps_of(one)] for name, one in made.items()}

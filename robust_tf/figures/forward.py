@@ -1,0 +1,132 @@
+"""What every figure asks of a model: logits, features and adversarial images, as NumPy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from robust_tf.attacks import PGD, Attack
+from robust_tf.attacks.arguments import check_batch
+from robust_tf.attacks.network import logits_of
+from robust_tf.models import forward_mode
+
+Model = Callable[..., Any]
+
+
+def logits_at(model: Model, x: np.ndarray, batch_size: int = 250) -> np.ndarray:
+    """Logits float32 (n, C) of images (n, ...)."""
+    network = logits_of(model, "running")
+    return in_batches(lambda part: network(part), x, batch_size)
+
+
+def outputs_at(model: Model, x: np.ndarray, batch_size: int = 250) -> tuple[np.ndarray, np.ndarray]:
+    """Logits float32 (n, C), and features float32 (n, d), flattened.
+
+    Raises:
+      TypeError: the model does not tell its features.
+    """
+    check_split(model)
+
+    def forward(part: tf.Tensor) -> tf.Tensor:
+        with forward_mode(batch_norm="running"):
+            logits, z = model.forward(part, training=False)  # type: ignore[attr-defined]
+        z = tf.reshape(tf.cast(z, tf.float32), [tf.shape(part)[0], -1])
+        return tf.concat([logits, z], 1)
+
+    both = in_batches(forward, x, batch_size)
+    classes = model.num_classes  # type: ignore[attr-defined]
+    return both[:, :classes], both[:, classes:]
+
+
+def adversarial_at(
+    model: Model,
+    x: np.ndarray,
+    y: np.ndarray,
+    eps: float,
+    attack: Attack | None = None,
+    seed: int = 0,
+    batch_size: int = 250,
+) -> np.ndarray:
+    """Adversarial images float32 (n, ...) of `attack`, by default `standard_attack(eps)`."""
+    attack = standard_attack(eps) if attack is None else attack
+    images, labels = (part.numpy() for part in check_batch(x, y))
+    if not len(images):
+        return images
+    starts = range(0, len(images), batch_size)
+    parts = [slice(start, start + batch_size) for start in starts]
+    made = [attack(model, images[p], labels[p], seed=(seed, n)) for n, p in enumerate(parts)]
+    return np.concatenate([np.asarray(part, np.float32) for part in made])
+
+
+def standard_attack(eps: float, steps: int = 40) -> Attack:
+    """PGD as the figures use it where nothing else is said: eps / 10 a step, 40 steps."""
+    return PGD(eps=eps, step_size=(eps or 1.0) / 10, steps=steps)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities over the last axis."""
+    raised = np.exp(logits - logits.max(-1, keepdims=True))
+    return raised / raised.sum(-1, keepdims=True)
+
+
+def entropy(logits: np.ndarray) -> np.ndarray:
+    """Entropy in nats of the prediction, -sum p log p over the last axis."""
+    probabilities = softmax(np.asarray(logits, np.float64))
+    return -np.sum(probabilities * np.log(np.maximum(probabilities, 1e-30)), -1)
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Cross-entropy in nats: logits (..., C), labels (...)."""
+    top = logits.max(-1)
+    total = np.log(np.exp(logits - top[..., None]).sum(-1)) + top
+    return total - np.take_along_axis(logits, labels[..., None], -1)[..., 0]
+
+
+def in_batches(
+    function: Callable[[tf.Tensor], tf.Tensor], x: np.ndarray, batch_size: int
+) -> np.ndarray:
+    """`function` over x in batches; float32 (n, ...)."""
+    return batched(function, np.shape(x)[1:], batch_size)(x)
+
+
+def batched(
+    function: Callable[[tf.Tensor], tf.Tensor], shape: Sequence[int], batch_size: int = 250
+) -> Callable[[np.ndarray], np.ndarray]:
+    """`function`, compiled once for examples of this shape, as one from NumPy to NumPy."""
+    compiled = tf.function(function, input_signature=[tf.TensorSpec([None, *shape], tf.float32)])
+
+    def over(x: np.ndarray) -> np.ndarray:
+        x = np.asarray(x, np.float32)
+        starts = range(0, max(len(x), 1), batch_size)
+        return np.concatenate([compiled(x[s : s + batch_size]).numpy() for s in starts])
+
+    return over
+
+
+def check_split(model: Any) -> None:
+    """Raises TypeError for a model that is not cut in two."""
+    if not hasattr(model, "forward") or not hasattr(model, "classify"):
+        raise TypeError(
+            f"{type(model).__name__} has no features; give a models.SplitClassifier, such as the "
+            "model of a run folder."
+        )
+
+
+def check_images(x: np.ndarray, what: str) -> None:
+    """Raises ValueError for points where a figure needs images (n, H, W, C)."""
+    if np.ndim(x) != 4:
+        raise ValueError(
+            f"{what} needs images (n, H, W, C), these are {np.shape(x)}; for points draw `plane`."
+        )
+
+
+def check_points(x: np.ndarray, what: str) -> None:
+    """Raises ValueError for anything but points (n, 2)."""
+    if np.ndim(x) != 2 or np.shape(x)[1] != 2:
+        raise ValueError(
+            f"{what} needs points (n, 2), these are {np.shape(x)}; for images draw `surface`, "
+            "`latent` or `grid`."
+        )

@@ -1,0 +1,151 @@
+"""The loss around an image, over the gradient's sign and a random direction (ADR Fig. 3, 8, 9)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from robust_tf import losses
+from robust_tf.attacks.arguments import check_batch
+from robust_tf.attacks.network import Network, input_gradient, logits_of
+from robust_tf.figures.forward import Model, batched, check_split, cross_entropy, in_batches
+from robust_tf.models import forward_mode
+
+SPACES = ("images", "features")
+
+
+class Surfaces(NamedTuple):
+    """Of n images: losses float32 (n, k, k) in nats and predicted classes int (n, k, k).
+
+    Axis 1 goes along the random direction, axis 2 along the gradient's sign; `offsets` (k,) are
+    the factors of both, from -eps to eps. images (n, ...) and labels (n,) are the middle.
+    """
+
+    offsets: np.ndarray
+    losses: np.ndarray
+    classes: np.ndarray
+    images: np.ndarray
+    labels: np.ndarray
+    space: str
+
+
+class Roughness(NamedTuple):
+    """How uneven each surface is, all (n,).
+
+    bend: mean absolute second difference between neighbours on the grid, over both axes, in nats.
+    height: highest minus lowest loss, in nats. relative: bend / height, 0 on a flat surface.
+    correct: share of the plane in which the true class is predicted.
+    """
+
+    bend: np.ndarray
+    height: np.ndarray
+    relative: np.ndarray
+    correct: np.ndarray
+
+
+def compute_surfaces(
+    model: Model,
+    x: np.ndarray,
+    y: np.ndarray,
+    eps: float,
+    points: int = 17,
+    space: str = "images",
+    clip: bool = True,
+    seed: int = 0,
+) -> Surfaces:
+    """Loss and prediction at x + a * random + b * sign(gradient), a and b in [-eps, eps].
+
+    Args:
+      model: Keras model or callable, images to logits; a `SplitClassifier` for features.
+      x: float32 images (n, H, W, C) in [0, 1], clean or adversarial.
+      y: labels (n,).
+      eps: > 0, in pixel units; for features in units of the mean |z| of each image.
+      points: k, odd, so that the middle is the image; 17 in the released program.
+      space: 'images', or 'features': the same around z = g(x), by the classifier h alone.
+      clip: images only: keeps every point in [0, 1]; the released program does not.
+      seed: of the random directions.
+
+    Raises:
+      ValueError, TypeError: an argument outside its range; a model without features.
+
+    Source: Bui et al. (2020), who go along the gradient itself in the program; its sign, as in the
+    attacks, makes both axes equally long. The random direction has entries -1 and 1, as many of
+    them along the sign as against it, so that the two are orthogonal.
+    """
+    if space not in SPACES:
+        raise ValueError(f"space={space!r}: must be 'images' or 'features'.")
+    if not 0 < eps < float("inf") or points < 3 or points % 2 == 0:
+        raise ValueError(f"eps={eps!r}, points={points!r}: eps must be > 0, points odd and >= 3.")
+    images, labels = (part.numpy() for part in check_batch(x, y))
+    images, middle, network = _middle(model, images, space)
+    gradient_at = input_gradient(network, losses.cross_entropy)
+    gradient = gradient_at(tf.constant(middle), tf.constant(labels))[0].numpy()
+    sign = np.sign(gradient).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    offsets = np.linspace(-eps, eps, points, dtype=np.float32)
+    logits_at = batched(network, middle.shape[1:], points * points)
+    values = np.zeros((len(middle), points, points), np.float32)
+    classes = np.zeros(values.shape, int)
+    for n, (z, direction) in enumerate(zip(middle, sign, strict=True)):
+        unit = 1.0 if space == "images" else float(np.abs(z).mean())
+        steps = (unit * offsets).reshape(-1, *[1] * z.ndim)
+        grid = z + steps[:, None] * orthogonal_signs(direction, rng) + steps[None] * direction
+        flat = grid.reshape(-1, *z.shape)
+        logits = logits_at(np.clip(flat, 0, 1) if clip and space == "images" else flat)
+        loss = cross_entropy(logits, np.full(len(flat), labels[n]))
+        values[n] = loss.reshape(points, points)
+        classes[n] = logits.argmax(1).reshape(points, points)
+    return Surfaces(offsets, values, classes, images, labels, space)
+
+
+def orthogonal_signs(direction: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Entries -1 and 1, their inner product with `direction` (signs) being 0 or, if odd, 1.
+
+    Where the direction is 0 the signs are free.
+    """
+    flat = np.ravel(direction)
+    signs = rng.choice(np.float32([-1, 1]), flat.size)
+    used = np.flatnonzero(flat)
+    product = int((signs[used] * flat[used]).sum())
+    same = used[signs[used] * flat[used] == np.sign(product)] if product else used[:0]
+    turned = rng.permutation(same)[: abs(product) // 2]
+    signs[turned] *= -1
+    return signs.reshape(direction.shape)
+
+
+def roughness(surfaces: np.ndarray | Surfaces) -> Roughness:
+    """How uneven surfaces are, of losses (n, k, k) alone or with what was predicted there.
+
+    A plane has 0. A quadratic a s^2 with s in grid steps, along one axis, has bend a: its second
+    difference is 2 a on that axis and 0 on the other.
+    """
+    values = surfaces.losses if isinstance(surfaces, Surfaces) else np.asarray(surfaces)
+    if values.ndim != 3 or min(values.shape[1:]) < 3:
+        raise ValueError(f"losses of shape {values.shape}: must be (n, k, k) with k >= 3.")
+    values = values.astype(np.float64)
+    bend = sum(np.abs(np.diff(values, 2, axis=axis)).mean((1, 2)) for axis in (1, 2)) / 2
+    height = np.ptp(values, axis=(1, 2))
+    relative = np.divide(bend, height, out=np.zeros_like(bend), where=height > 1e-6)
+    correct = np.full(len(values), np.nan)
+    if isinstance(surfaces, Surfaces):
+        correct = (surfaces.classes == surfaces.labels[:, None, None]).mean((1, 2))
+    return Roughness(bend, height, relative, correct)
+
+
+def _middle(model: Model, images: np.ndarray, space: str) -> tuple[np.ndarray, np.ndarray, Network]:
+    """Images, the middles of the planes, and what gives logits there."""
+    if space == "images":
+        return images, images, logits_of(model, "running")
+    check_split(model)
+
+    def features(x: tf.Tensor) -> tf.Tensor:
+        with forward_mode(batch_norm="running"):
+            return tf.cast(model.features(x), tf.float32)  # type: ignore[attr-defined]
+
+    def classify(z: tf.Tensor) -> tf.Tensor:
+        with forward_mode(batch_norm="running"):
+            return model.classify(z)  # type: ignore[attr-defined]
+
+    return images, in_batches(features, images, 250), classify

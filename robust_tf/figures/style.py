@@ -1,0 +1,183 @@
+"""How every figure looks: one colour, marker and line for each method, sizes, fonts, files."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from robust_tf import files
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Draw = TypeVar("Draw", bound=Callable[..., Any])
+
+# Widths in inches of one and of both columns of a page.
+COLUMN, PAGE = 3.4, 6.9
+FORMATS = ("svg", "pdf", "png")
+
+
+class Look(NamedTuple):
+    """Of a method: colour, marker and dashes, so that no two are told apart by colour alone."""
+
+    colour: str
+    marker: str
+    dash: Any
+
+
+SOLID, DASHED, DOTTED = "-", (0, (4, 1.6)), (0, (1, 1.2))
+# Okabe & Ito's colours and Tol's muted ones, which stay apart under every colour blindness; steps
+# of one method are steps of one hue, from light to dark.
+METHODS = {
+    "Standard": Look("#6E6E6E", "o", DOTTED),
+    "ADV": Look("#D55E00", "s", SOLID),
+    "AT": Look("#A04000", "s", DASHED),
+    "TRADES": Look("#E69F00", "^", SOLID),
+    "ADR LC": Look("#56B4E9", "v", SOLID),
+    "ADR LC/GB": Look("#0072B2", "D", SOLID),
+    "ADR LC/GB/CA": Look("#00335C", "o", SOLID),
+    "ADR-TRADES": Look("#CC79A7", "D", DASHED),
+    "ATLD": Look("#009E73", "P", SOLID),
+    "Feature Scattering": Look("#999933", "X", SOLID),
+    "Bilateral": Look("#661100", "<", SOLID),
+    "ST": Look("#882255", "X", DASHED),
+    "MART": Look("#44AA99", ">", DASHED),
+    "ALP": Look("#DDCC77", "p", DASHED),
+    "LAT": Look("#332288", "h", DASHED),
+    "TLA": Look("#117733", "*", DASHED),
+    "RST": Look("#AA4499", "d", DASHED),
+}
+ROLES = {
+    "clean": "#8C8C8C",
+    "collaborative": "#009E73",
+    "adversarial": "#0072B2",
+    "fooling": "#D55E00",
+    "moved": "#009E73",
+}
+# For classes: Tol's muted colours and two of his light ones.
+CLASSES = "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499 #BBBBBB".split()
+PARAMETERS = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "grid.color": "#D9D9D9",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "figure.dpi": 150,
+    "savefig.dpi": 200,
+    "savefig.facecolor": "white",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "robust_tf",
+    "pdf.fonttype": 42,
+}
+
+
+def looks(names: Iterable[str]) -> dict[str, Look]:
+    """The look of each name: a method's own, else one that none of these names has.
+
+    A name may have an addition in brackets, 'ADV (seed 2)', and then has its method's colour; the
+    second of the same method has another marker and dashes.
+    """
+    names = list(names)
+    result: dict[str, Look] = {}
+    free = [look for name, look in METHODS.items() if name not in {_method(n) for n in names}]
+    for name in names:
+        own = METHODS.get(_method(name))
+        if own is None:
+            own = free.pop() if free else Look("#000000", ".", SOLID)
+        twins = sum(look.colour == own.colour for look in result.values())
+        if twins:
+            own = Look(own.colour, "ov^sDPX<>"[twins % 9], (DASHED, DOTTED, SOLID)[(twins - 1) % 3])
+        result[name] = own
+    return result
+
+
+def _method(name: str) -> str:
+    return name.partition(" (")[0]
+
+
+def matplotlib() -> Any:
+    """The package, imported when first needed.
+
+    Raises:
+      ValueError: it is not installed.
+    """
+    try:
+        import matplotlib
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            "figures are drawn by matplotlib, which is not installed: "
+            'pip install "robust_tf[figures]", or pip install matplotlib.'
+        ) from error
+    return matplotlib
+
+
+def drawing(draw: Draw) -> Draw:
+    """Makes a function draw in this style, whatever the caller's settings, which stay as they are."""
+
+    @functools.wraps(draw)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with matplotlib().rc_context({**matplotlib().rcParamsDefault, **PARAMETERS}):
+            return draw(*args, **kwargs)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def new_figure(width: float = PAGE, height: float = 2.6) -> Figure:
+    """An empty figure, in inches, that no pyplot knows of."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def check_output(path: str | os.PathLike[str]) -> str:
+    """The format of a file by its ending.
+
+    Raises:
+      ValueError: another than those of `FORMATS`. FileError: the file cannot be written.
+    """
+    ending = os.path.splitext(os.fspath(path))[1].lower().removeprefix(".")
+    if ending not in FORMATS:
+        known = ", ".join(f".{name}" for name in FORMATS)
+        raise ValueError(f"{os.fspath(path)}: a figure is written as one of {known}.")
+    files.check_writable(path)
+    return ending
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Writes a figure as svg, pdf or png by the ending; the same figure gives the same bytes.
+
+    Raises:
+      ValueError, FileError: as `check_output`.
+    """
+    content = as_bytes(figure, check_output(path))
+    with files.atomic(path) as temporary:
+        import tensorflow as tf
+
+        with tf.io.gfile.GFile(temporary, "wb") as file:
+            file.write(content)
+
+
+def as_bytes(figure: Figure, ending: str, dpi: int = 200) -> bytes:
+    """The content of such a file, 'svg', 'pdf' or 'png'."""
+    without_date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[ending]
+    buffer = io.BytesIO()
+    with matplotlib().rc_context({**matplotlib().rcParamsDefault, **PARAMETERS}):
+        figure.savefig(buffer, format=ending, metadata=without_date, dpi=dpi)
+    return buffer.getvalue()
