@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from robust_tf.evaluation import Evaluation
+from robust_tf.figures import style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Bar(NamedTuple):
@@ -59,3 +63,58 @@ def bars_of(evaluation: Evaluation) -> dict[str, Bar]:
     if len(evaluation.robust) > 1:
         bars["worst case"] = bar_of(evaluation.worst_case)
     return bars
+
+
+@style.drawing
+def draw_bars(bars: dict[str, dict[str, Bar]], bottom: float = 0.0, title: str = "") -> Figure:
+    """Groups of bars, one group for each measure, one bar for each model, with 95 % intervals.
+
+    Args:
+      bars: by the model's name, then by the measure, such as 'natural' or 'PGD-40 eps=0.3'. What a
+        model lacks is left out.
+      bottom: lowest accuracy shown, in [0, 1); the axis says so where it is not 0.
+      title: above the axes.
+    """
+    style.check_named(bars, "models with their bars")
+    if not 0 <= bottom < 1:
+        raise ValueError(f"bottom={bottom!r}: must be in [0, 1).")
+    measures = list(dict.fromkeys(measure for own in bars.values() for measure in own))
+    looks, width = style.looks(bars), 0.84 / len(bars)
+    figure = style.new_figure(min(style.PAGE, 1.2 + 0.3 * len(bars) * len(measures)), 2.8)
+    axes = figure.add_subplot()
+    for position, (name, own) in enumerate(bars.items()):
+        for group, measure in enumerate(measures):
+            if measure in own:
+                bar = own[measure]
+                x = group + (position - (len(bars) - 1) / 2) * width
+                height = max(bar.accuracy - bottom, 0)
+                axes.bar(x, height, width * 0.9, bottom, color=looks[name].colour)
+                if bar.high > bottom:
+                    low = max(bar.low, bottom)
+                    axes.plot([x, x], [low, bar.high], color="black", lw=0.8)
+                at = max(bar.high, bottom) + 0.01 * (1 - bottom)
+                text = f"{100 * bar.accuracy:.1f}"
+                axes.text(x, at, text, ha="center", va="bottom", fontsize=6, rotation=90)
+    axes.set_xticks(range(len(measures)), [_broken(measure) for measure in measures])
+    axes.tick_params(axis="x", length=0)
+    axes.set(ylabel="accuracy", title=title, ylim=(bottom, 1 + 0.16 * (1 - bottom)))
+    axes.set_yticks([tick for tick in axes.get_yticks() if bottom <= tick <= 1])
+    axes.set_ylim(bottom, 1 + 0.16 * (1 - bottom))
+    style.percent(axes)
+    if bottom:
+        axes.set_ylabel(f"accuracy (axis begins at {100 * bottom:g} %)")
+    axes.grid(True, axis="y")
+    from matplotlib.patches import Patch
+
+    style.legend_below(figure, [Patch(color=looks[name].colour, label=name) for name in bars])
+    return figure
+
+
+def _broken(text: str, width: int = 14) -> str:
+    """The text in lines of about so many letters."""
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + len(word) >= width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return "\n".join(lines)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from robust_tf.attacks import PGD
 from robust_tf.evaluation import Evaluation, attacks_from_json
 from robust_tf.evaluation.describe import eps_of, norm_of
+from robust_tf.figures import style
 from robust_tf.figures.bars import wilson
 from robust_tf.figures.forward import Model, adversarial_at, logits_at
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Curve(NamedTuple):
@@ -91,6 +95,53 @@ def accuracy_against_steps(
 
     counts = [int((logits_at(model, attacked(k)).argmax(1) == y).sum()) for k in steps]
     return curve_of(steps, counts, len(y))
+
+
+@style.drawing
+def draw_curves(
+    curves: dict[str, Curve],
+    xlabel: str = "eps",
+    title: str = "",
+    trained_at: float | None = None,
+    bottom: float | None = None,
+) -> Figure:
+    """Accuracy against x for each model by name, with bands of 95 %.
+
+    Args:
+      curves: by the model's name.
+      xlabel: 'eps' or 'steps'.
+      title: above the axes.
+      trained_at: where on the x axis the models were trained; a thin line.
+      bottom: lowest accuracy that is shown; None shows all of them.
+    """
+    style.check_named(curves, "curves")
+    figure = style.new_figure(style.COLUMN, 2.9)
+    axes = figure.add_subplot()
+    looks = style.looks(curves)
+    for name, curve in curves.items():
+        look = looks[name]
+        axes.fill_between(curve.x, curve.low, curve.high, color=look.colour, alpha=0.15, lw=0)
+        axes.plot(curve.x, curve.accuracy, color=look.colour, marker=look.marker, ls=look.dash)
+    axes.set(xlabel=xlabel, ylabel="robust accuracy", title=title)
+    axes.grid(True)
+    style.percent(axes)
+    lowest = min(float(curve.low.min()) for curve in curves.values())
+    axes.set_ylim(max(lowest - 0.03, -0.01) if bottom is None else bottom, 1.01)
+    if trained_at is not None:
+        axes.axvline(trained_at, color="#404040", lw=0.7, ls=style.DOTTED)
+        axes.annotate(
+            "trained at",
+            (trained_at, 0.02),
+            (-3, 0),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            fontsize=6.5,
+            color="#404040",
+            rotation=90,
+            ha="right",
+        )
+    style.legend_below(figure, style.method_handles(looks), 3)
+    return figure
 
 
 def _balls(evaluation: Evaluation) -> dict[str, list]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from robust_tf.figures import style
 from robust_tf.figures.forward import Model, check_images, logits_at, softmax
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Grid(NamedTuple):
@@ -38,3 +42,56 @@ def compute_grid(model: Model, x: np.ndarray, y: np.ndarray, x_adv: np.ndarray) 
     return Grid(
         np.asarray(x), np.asarray(x_adv), np.asarray(y), before.argmax(1), after.argmax(1), *sure
     )
+
+
+@style.drawing
+def draw_grid(grid: Grid, title: str = "", columns: int = 8) -> Figure:
+    """Rows of clean images, perturbations and adversarial images, `columns` at most.
+
+    Perturbations are amplified so that the largest of all fills the scale, blue below 0 and red
+    above; of images with colours they are drawn around grey. Under each image stands what is
+    predicted and how certainly; what is wrong is orange and has a cross.
+    """
+    count = min(columns, len(grid.labels))
+    if not count:
+        raise ValueError("there is nothing to draw: the grid has no images.")
+    change = grid.adversarial[:count] - grid.clean[:count]
+    largest = float(np.abs(change).max())
+    figure = style.new_figure(min(style.PAGE, 0.5 + 0.8 * count), 3.2)
+    panels = figure.subplots(3, count, squeeze=False)
+    for n in range(count):
+        _show(panels[0, n], grid.clean[n])
+        _predicted(
+            panels[0, n], grid.clean_predictions[n], grid.clean_confidence[n], grid.labels[n]
+        )
+        _show(panels[1, n], change[n], largest)
+        _show(panels[2, n], grid.adversarial[n])
+        _predicted(panels[2, n], grid.predictions[n], grid.confidence[n], grid.labels[n])
+    amplified = f"perturbation\n× {1 / largest:.3g}" if largest else "perturbation\n0"
+    for axes, text in zip(panels[:, 0], ("clean", amplified, "adversarial"), strict=True):
+        axes.set_ylabel(text)
+    figure.suptitle(title)
+    return figure
+
+
+def _show(axes: Any, image: np.ndarray, largest: float | None = None) -> None:
+    """An image, or a perturbation by its largest value."""
+    if largest is not None and image.shape[-1] == 1:
+        span = largest or 1.0
+        axes.imshow(image[..., 0], cmap="RdBu_r", vmin=-span, vmax=span)
+    elif largest is not None:
+        axes.imshow(np.clip(0.5 + image / (2 * largest or 1.0), 0, 1))
+    elif image.shape[-1] == 1:
+        axes.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1)
+    else:
+        axes.imshow(np.clip(image, 0, 1))
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+
+
+def _predicted(axes: Any, prediction: int, confidence: float, label: int) -> None:
+    """What is predicted, under the image."""
+    right = prediction == label
+    text = f"{prediction} {'' if right else '✗ '}{100 * confidence:.0f} %"
+    axes.set_xlabel(text, fontsize=6.5, labelpad=2, color="black" if right else "#B34700")

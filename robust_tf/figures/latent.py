@@ -6,11 +6,15 @@ negative. Here they are called by what they do: `fooling`, and the rest.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from robust_tf.figures import style
 from robust_tf.figures.forward import Model, entropy, outputs_at
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Latent(NamedTuple):
@@ -131,6 +135,85 @@ def auroc(positives: np.ndarray, negatives: np.ndarray) -> float:
     below = np.searchsorted(ordered, positives, "left")
     ties = np.searchsorted(ordered, positives, "right") - below
     return float((below + ties / 2).mean() / len(ordered))
+
+
+@style.drawing
+def draw_latent(
+    latents: dict[str, Latent], maps: dict[str, np.ndarray], with_entropy: bool = False
+) -> Figure:
+    """For each model by name its map: clean points grey, adversarial ones by what they do.
+
+    Each class has its number in the middle of its clean points.
+
+    Args:
+      latents: by the model's name.
+      maps: (2n, 2) of each, from `embed`.
+      with_entropy: adds the entropy of the prediction as a third axis.
+    """
+    style.check_named(latents, "features")
+    count = len(latents)
+    columns = min(count, 2)
+    rows = -(-count // columns)
+    figure = style.new_figure(style.PAGE if columns > 1 else style.COLUMN, 0.4 + 3.0 * rows)
+    looks = style.looks(latents)
+    top = max(float(one.entropy.max()) for one in latents.values())
+    for position, (name, latent) in enumerate(latents.items()):
+        kind = {"projection": "3d"} if with_entropy else {}
+        axes: Any = figure.add_subplot(rows, columns, position + 1, **kind)
+        fails = latent.adversarial & ~latent.fooling
+        for chosen, role, marker, size in (
+            (~latent.adversarial, "clean", "o", 5),
+            (fails, "adversarial", "+", 9),
+            (latent.fooling, "fooling", "^", 13),
+        ):
+            where = [*maps[name][chosen].T]
+            if with_entropy:
+                where.append(latent.entropy[chosen])
+            lines = 0.6 if marker == "+" else 0
+            axes.scatter(*where, s=size, marker=marker, c=style.ROLES[role], lw=lines, alpha=0.85)
+        if with_entropy:
+            axes.set(zlim=(0, top), zlabel="entropy (nats)", xticklabels=[], yticklabels=[])
+            axes.zaxis.labelpad = -4
+            axes.tick_params(pad=-2, labelsize=6)
+            axes.view_init(elev=18, azim=-60)
+            axes.set_box_aspect((1, 1, 0.8), zoom=0.95)
+        else:
+            axes.set(xticks=[], yticks=[])
+            for spine in axes.spines.values():
+                spine.set_visible(True)
+            _number_classes(axes, latent, maps[name])
+        axes.set_title(name, color=looks[name].colour, weight="bold")
+    from matplotlib.lines import Line2D
+
+    style.legend_below(
+        figure,
+        [
+            Line2D([], [], ls="", marker=marker, color=style.ROLES[role], label=label)
+            for role, marker, label in (
+                ("clean", "o", "clean"),
+                ("adversarial", "+", "adversarial, does not fool"),
+                ("fooling", "^", "adversarial, fools"),
+            )
+        ],
+    )
+    return figure
+
+
+def _number_classes(axes: Any, latent: Latent, map_: np.ndarray) -> None:
+    """Each class at the clean point that lies in the middle of its own."""
+    for label in np.unique(latent.labels):
+        own = map_[~latent.adversarial & (latent.labels == label)]
+        if len(own):
+            middle = own[np.linalg.norm(own - np.median(own, 0), axis=1).argmin()]
+            axes.annotate(
+                str(label),
+                middle,
+                ha="center",
+                va="center",
+                weight="bold",
+                fontsize=8,
+                bbox={"boxstyle": "circle,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.85},
+            )
 
 
 def _silhouette(features: np.ndarray, groups: np.ndarray) -> float:

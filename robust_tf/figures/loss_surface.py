@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -10,8 +10,12 @@ import tensorflow as tf
 from robust_tf import losses
 from robust_tf.attacks.arguments import check_batch
 from robust_tf.attacks.network import Network, input_gradient, logits_of
+from robust_tf.figures import style
 from robust_tf.figures.forward import Model, batched, check_split, cross_entropy, in_batches
 from robust_tf.models import forward_mode
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SPACES = ("images", "features")
 
@@ -132,6 +136,90 @@ def roughness(surfaces: np.ndarray | Surfaces) -> Roughness:
     if isinstance(surfaces, Surfaces):
         correct = (surfaces.classes == surfaces.labels[:, None, None]).mean((1, 2))
     return Roughness(bend, height, relative, correct)
+
+
+@style.drawing
+def draw_surfaces(surfaces: dict[str, Surfaces], index: int = 0, title: str = "") -> Figure:
+    """For each model by name a row: the image, the surface of its loss, the map of its classes.
+
+    The surfaces of all models have one scale, so that heights can be compared.
+
+    Args:
+      surfaces: by the model's name, of the same images.
+      index: which of the images.
+      title: above all.
+    """
+    style.check_named(surfaces, "loss surfaces")
+    some = next(iter(surfaces.values()))
+    if not 0 <= index < len(some.labels):
+        raise ValueError(f"index={index!r}: must be in 0 .. {len(some.labels) - 1}.")
+    figure = style.new_figure(0.75 * style.PAGE, 0.35 + 1.9 * len(surfaces))
+    layout = figure.add_gridspec(len(surfaces), 3, width_ratios=[0.7, 1.6, 1.1])
+    highest = max(float(one.losses[index].max()) for one in surfaces.values())
+    for row, (name, one) in enumerate(surfaces.items()):
+        axes = figure.add_subplot(layout[row, 0])
+        image = np.clip(one.images[index], 0, 1)
+        if image.ndim == 3:
+            axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray")
+        axes.set(xticks=[], yticks=[], xlabel=f"true class {one.labels[index]}")
+        axes.set_title(name, color=style.looks([name])[name].colour, weight="bold")
+        _draw_heights(figure.add_subplot(layout[row, 1], projection="3d"), one, index, highest)
+        _draw_classes(figure.add_subplot(layout[row, 2]), one, index)
+    figure.suptitle(title)
+    return figure
+
+
+def _draw_heights(axes: Any, surfaces: Surfaces, index: int, highest: float) -> None:
+    """The loss over both directions."""
+    gradient, random = np.meshgrid(surfaces.offsets, surfaces.offsets)
+    axes.plot_surface(
+        gradient,
+        random,
+        surfaces.losses[index],
+        cmap="viridis",
+        vmin=0,
+        vmax=highest,
+        rstride=1,
+        cstride=1,
+        lw=0.15,
+        edgecolor="#303030",
+        antialiased=True,
+    )
+    axes.set(zlim=(0, highest or 1.0))
+    axes.set_xlabel("gradient's sign", labelpad=-6)
+    axes.set_ylabel("random", labelpad=-6)
+    axes.set_zlabel("loss (nats)", labelpad=-6)
+    for axis in ("x", "y", "z"):
+        axes.tick_params(axis=axis, pad=-3, labelsize=6)
+        axes.locator_params(axis=axis, nbins=4)
+    axes.view_init(elev=28, azim=-128)
+    axes.set_box_aspect((1, 1, 0.75), zoom=0.92)
+
+
+def _draw_classes(axes: Any, surfaces: Surfaces, index: int) -> None:
+    """What is predicted, each region with its class in the middle of it."""
+    from scipy.ndimage import distance_transform_edt
+
+    classes, offsets = surfaces.classes[index], surfaces.offsets
+    axes.pcolormesh(
+        offsets, offsets, classes % 10, cmap=style.class_map(), vmin=-0.5, vmax=9.5, alpha=0.75
+    )
+    for label in np.unique(classes):
+        inside = np.pad(classes == label, 1)
+        depth = distance_transform_edt(inside)[1:-1, 1:-1]
+        if (classes == label).mean() > 0.02:
+            row, column = np.unravel_index(depth.argmax(), depth.shape)
+            axes.annotate(
+                str(label),
+                (offsets[column], offsets[row]),
+                ha="center",
+                va="center",
+                weight="bold",
+                bbox={"boxstyle": "circle,pad=0.2", "fc": "white", "lw": 0},
+            )
+    axes.plot(0, 0, "+", color="black", ms=7)
+    axes.set(xlabel="gradient's sign", ylabel="random", title="predicted class", aspect="equal")
+    axes.locator_params(nbins=4)
 
 
 def _middle(model: Model, images: np.ndarray, space: str) -> tuple[np.ndarray, np.ndarray, Network]:

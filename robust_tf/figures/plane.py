@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from robust_tf.figures import style
 from robust_tf.figures.forward import Model, check_points, logits_at, softmax
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 Box = tuple[float, float, float, float]
+# Of classes of points: dark enough for points and arrows, and regions of them in a light tone.
+PAIR = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
 
 
 class Plane(NamedTuple):
@@ -46,3 +52,111 @@ def box_of(points: np.ndarray, margin: float = 0.05) -> Box:
     check_points(points, "box_of")
     (left, low), (right, high) = points.min(0) - margin, points.max(0) + margin
     return float(left), float(right), float(low), float(high)
+
+
+class Panel(NamedTuple):
+    """One picture of a plane: what is drawn, from the back to the front; all but the title may lack.
+
+    plane: coloured regions of what is predicted. boundary: of another model, a line. points and
+    labels: (n, 2) and (n,). moved: arrows from before to after. naturalness: (grid, values (k, k)
+    in [0, 1]) of a discriminator, shades instead of regions.
+    """
+
+    title: str
+    plane: Plane | None = None
+    boundary: Plane | None = None
+    points: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    moved: Moved | None = None
+    naturalness: tuple[Plane, np.ndarray] | None = None
+
+
+@style.drawing
+def draw_planes(panels: list[list[Panel]], title: str = "") -> Figure:
+    """Panels in rows, all over one box."""
+    style.check_named(panels and panels[0], "panels")
+    rows, columns = len(panels), max(len(row) for row in panels)
+    width = style.PAGE if columns > 1 else style.COLUMN
+    figure = style.new_figure(width, rows * (width / columns * 0.92 + 0.1) + 0.3)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axes_row, panel_row in zip(grid, panels, strict=True):
+        for axes in axes_row[len(panel_row) :]:
+            axes.set_visible(False)
+        for axes, panel in zip(axes_row, panel_row, strict=False):
+            _draw_panel(axes, panel)
+    figure.suptitle(title)
+    return figure
+
+
+def _draw_panel(axes: Any, panel: Panel) -> None:
+    if panel.plane is not None:
+        plane = panel.plane
+        axes.pcolormesh(
+            plane.x,
+            plane.y,
+            plane.classes % len(PAIR),
+            cmap=_regions(),
+            vmin=-0.5,
+            vmax=len(PAIR) - 0.5,
+            alpha=0.28,
+            rasterized=True,
+            lw=0,
+        )
+        _draw_boundary(axes, plane, "black", style.SOLID)
+    if panel.naturalness is not None:
+        grid, values = panel.naturalness
+        axes.pcolormesh(grid.x, grid.y, values, cmap="Greys_r", vmin=0, vmax=1, rasterized=True)
+    if panel.boundary is not None:
+        _draw_boundary(axes, panel.boundary, "black", style.DASHED)
+    if panel.points is not None and panel.labels is not None:
+        _draw_points(axes, panel.points, panel.labels)
+    if panel.moved is not None:
+        before, step = panel.moved.before, panel.moved.after - panel.moved.before
+        colours = [PAIR[label % len(PAIR)] for label in panel.moved.labels]
+        axes.quiver(
+            *before.T,
+            *step.T,
+            color=colours,
+            angles="xy",
+            scale_units="xy",
+            scale=1,
+            width=0.006,
+            headwidth=4,
+            headlength=4.5,
+            headaxislength=4,
+        )
+    axes.set(title=panel.title, aspect="equal")
+    axes.locator_params(nbins=5)
+
+
+def _draw_points(axes: Any, points: np.ndarray, labels: np.ndarray) -> None:
+    for label in np.unique(labels):
+        chosen = labels == label
+        axes.scatter(
+            *points[chosen].T,
+            s=5,
+            marker="os^D"[label % 4],
+            color=PAIR[label % len(PAIR)],
+            lw=0,
+            alpha=0.8,
+        )
+
+
+def _draw_boundary(axes: Any, plane: Plane, colour: str, dash: Any) -> None:
+    """Where the most probable class changes."""
+    ordered = np.sort(plane.probabilities, -1)
+    classes = plane.classes
+    for label in range(plane.probabilities.shape[-1] - 1):
+        own = plane.probabilities[..., label]
+        rest = np.where(classes == label, ordered[..., -2], ordered[..., -1])
+        if (classes == label).any() and not (classes == label).all():
+            lines = axes.contour(
+                plane.x, plane.y, own - rest, levels=[0], colors=colour, linewidths=1.0
+            )
+            lines.set_linestyle([dash])
+
+
+def _regions() -> Any:
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(PAIR)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from robust_tf import files
@@ -129,7 +129,7 @@ def matplotlib() -> Any:
 
 
 def drawing(draw: Draw) -> Draw:
-    """Makes a function draw in this style, whatever the caller's settings, which stay as they are."""
+    """Makes a function draw in this style; the caller's settings stay as they are."""
 
     @functools.wraps(draw)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -144,6 +144,43 @@ def new_figure(width: float = PAGE, height: float = 2.6) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def legend_below(figure: Figure, handles: Sequence[Any], columns: int = 4) -> None:
+    """One legend for all panels, under them, where it covers nothing."""
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(columns, len(handles)) or 1
+    )
+
+
+def method_handles(given: dict[str, Look], markers: bool = True) -> list[Any]:
+    """Legend entries of methods, by name."""
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D([], [], color=look.colour, ls=look.dash, marker=look.marker * markers, label=name)
+        for name, look in given.items()
+    ]
+
+
+def class_map() -> Any:
+    """The colours of the classes, and of those beyond ten again from the first, as a colour map."""
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(CLASSES)
+
+
+def percent(axes: Any) -> None:
+    """Writes the y axis, of fractions, in per cent."""
+    from matplotlib.ticker import PercentFormatter
+
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=" %"))
+
+
+def check_named(given: Any, what: str) -> None:
+    """Raises ValueError where there is nothing to draw."""
+    if not given:
+        raise ValueError(f"there is nothing to draw: give {what} by name, one or more.")
 
 
 def check_output(path: str | os.PathLike[str]) -> str:
