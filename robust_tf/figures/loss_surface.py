@@ -110,7 +110,7 @@ def orthogonal_signs(direction: np.ndarray, rng: np.random.Generator) -> np.ndar
     Where the direction is 0 the signs are free.
     """
     flat = np.ravel(direction)
-    signs = rng.choice(np.float32([-1, 1]), flat.size)
+    signs = rng.choice([-1, 1], flat.size).astype(np.float32)
     used = np.flatnonzero(flat)
     product = int((signs[used] * flat[used]).sum())
     same = used[signs[used] * flat[used] == np.sign(product)] if product else used[:0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -55,7 +56,7 @@ def box_of(points: np.ndarray, margin: float = 0.05) -> Box:
 
 
 class Panel(NamedTuple):
-    """One picture of a plane: what is drawn, from the back to the front; all but the title may lack.
+    """One picture of a plane, from the back to the front; all but the title may lack.
 
     plane: coloured regions of what is predicted. boundary: of another model, a line. points and
     labels: (n, 2) and (n,). moved: arrows from before to after. naturalness: (grid, values (k, k)
@@ -72,20 +73,52 @@ class Panel(NamedTuple):
 
 
 @style.drawing
-def draw_planes(panels: list[list[Panel]], title: str = "") -> Figure:
-    """Panels in rows, all over one box."""
+def draw_planes(
+    panels: list[list[Panel]],
+    row_titles: Sequence[str] = (),
+    lines: dict[str, str] | None = None,
+) -> Figure:
+    """Panels in rows, all over one box.
+
+    Args:
+      panels: rows of them.
+      row_titles: on the left of each row.
+      lines: legend entries of black lines, by label: '-' or '--'.
+    """
     style.check_named(panels and panels[0], "panels")
     rows, columns = len(panels), max(len(row) for row in panels)
     width = style.PAGE if columns > 1 else style.COLUMN
-    figure = style.new_figure(width, rows * (width / columns * 0.92 + 0.1) + 0.3)
+    heads = [1 + max(panel.title.count("\n") for panel in row) for row in panels]
+    height = 0.9 * width / columns * _aspect(panels) * rows + 0.14 * sum(heads) + 0.1 * rows + 0.3
+    figure = style.new_figure(width, height)
+    figure.set_layout_engine("compressed")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axes_row, panel_row in zip(grid, panels, strict=True):
         for axes in axes_row[len(panel_row) :]:
             axes.set_visible(False)
         for axes, panel in zip(axes_row, panel_row, strict=False):
             _draw_panel(axes, panel)
-    figure.suptitle(title)
+    for axes, text in zip(grid[:, 0], row_titles, strict=False):
+        axes.set_ylabel(text)
+    if lines:
+        from matplotlib.lines import Line2D
+
+        dashes = {"-": style.SOLID, "--": style.DASHED}
+        handles = [
+            Line2D([], [], color="black", lw=1, ls=dashes[dash], label=label)
+            for label, dash in lines.items()
+        ]
+        style.legend_below(figure, handles)
     return figure
+
+
+def _aspect(panels: list[list[Panel]]) -> float:
+    """Height by width of what the panels show."""
+    for panel in (panel for row in panels for panel in row):
+        shown = panel.plane or panel.boundary
+        if shown is not None:
+            return float((shown.y[-1] - shown.y[0]) / (shown.x[-1] - shown.x[0]))
+    return 1.0
 
 
 def _draw_panel(axes: Any, panel: Panel) -> None:
@@ -126,7 +159,12 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
             headaxislength=4,
         )
     axes.set(title=panel.title, aspect="equal")
+    shown = panel.plane or panel.boundary
+    if shown is not None:
+        axes.set(xlim=(shown.x[0], shown.x[-1]), ylim=(shown.y[0], shown.y[-1]))
     axes.locator_params(nbins=5)
+    for spine in axes.spines.values():
+        spine.set_visible(True)
 
 
 def _draw_points(axes: Any, points: np.ndarray, labels: np.ndarray) -> None:

@@ -1,0 +1,111 @@
+"""What the kinds of `bin/figures` share: numbers, images and evaluations from the options."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from robust_tf import data, evaluation
+from robust_tf.attacks import PGD, Attack
+from robust_tf.cli import UserError
+from robust_tf.evaluation.spec import number
+from robust_tf.figures import curves
+from robust_tf.figures.runs import Run
+
+Options = argparse.Namespace
+
+
+def numbers(text: str | None, option: str, most: int | None = None) -> list[float]:
+    """The numbers of a list divided by commas; UserError for more than `most`, or below 0."""
+    values = [number(part) for part in text.split(",")] if text else []
+    if any(not 0 <= value < float("inf") for value in values):
+        raise UserError(f"--{option}={text}: must be >= 0.")
+    if most is not None and len(values) > most:
+        raise UserError(f"--{option}={text}: this figure takes one; `curves` and `steps` several.")
+    return values
+
+
+def eps_of(options: Options, runs: Mapping[str, Run]) -> float:
+    """The one radius: that of the option, or of the first run."""
+    given = numbers(options.eps, "eps", 1)
+    own = next((run.eps for run in runs.values() if run.eps), None)
+    eps = given[0] if given else own
+    if not eps:
+        raise UserError("no eps: give --eps=0.3, or runs that were trained with one.")
+    return eps
+
+
+def attack_of(options: Options, eps: float) -> Attack:
+    """PGD of --steps, 40 by default, of eps / 10 each."""
+    steps = numbers(options.steps, "steps", 1)
+    return PGD(eps, eps / 10, int(steps[0]) if steps else 40)
+
+
+def examples(
+    options: Options, runs: Mapping[str, Run], default: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first test images, float32 in [0, 1], and their labels."""
+    names = {run.summary.get("data", {}).get("name") for run in runs.values()} - {None}
+    if options.dataset is None and len(names) != 1:
+        what = f"the runs are of {', '.join(sorted(names))}" if names else "the runs do not say"
+        raise UserError(f"{what}: give --dataset, and runs on one dataset.")
+    split = data.load(options.dataset or names.pop(), data_dir=options.data_dir).test
+    split = split.take(options.examples or default)
+    images = split.images
+    if images.dtype == np.uint8:
+        images = images.astype(np.float32) / 255
+    for name, run in runs.items():
+        shape = tuple(getattr(run.model, "image_shape", images.shape[1:]))
+        if shape != images.shape[1:]:
+            raise UserError(f"{name} takes {shape}, these examples are {images.shape[1:]}.")
+    return images, split.labels.astype(np.int32)
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """Numbers of each model, one model a column."""
+    names = list(rows)
+    keys = list(next(iter(rows.values())))
+    lines = [["", *names]]
+    for key in keys:
+        values = [rows[name][key] for name in names]
+        lines.append([key, *[f"{v:.4g}" if isinstance(v, float) else str(v) for v in values]])
+    widths = [max(len(line[k]) for line in lines) for k in range(len(names) + 1)]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
+        for line in lines
+    )
+
+
+def evaluations(run: Run, wanted: str | None) -> dict[str, evaluation.Evaluation]:
+    """The results in a run folder, without the run's own short one where there are others."""
+    found = dict(run.evaluations)
+    if wanted:
+        name = wanted if wanted.endswith(".json") else f"{wanted}.json"
+        if name not in found:
+            raise UserError(f"{run.path} has no evaluation {name}; it has {list(found) or 'none'}.")
+        return {name: found[name]}
+    if not found:
+        raise UserError(
+            f"{run.path} has no evaluation; make one: evaluate --run_dir={run.path} "
+            f"--battery=smoke --output={run.path}/smoke.json."
+        )
+    if len(found) > 1:
+        found.pop("summary.json", None)
+    return found
+
+
+def best_curve(run: Run, wanted: str | None) -> curves.Curve:
+    """Of the evaluations at several eps the one with most of them, and with most images."""
+    made = []
+    for one in evaluations(run, wanted).values():
+        try:
+            made.append((curves.eps_curve(one), len(one)))
+        except ValueError:  # no attack that has an eps
+            continue
+    made = [pair for pair in made if len(pair[0].x) > 2] or made
+    if not made:
+        raise UserError(f"{run.path} has no evaluation at several eps; give --eps=0.1,0.2,0.3.")
+    return max(made, key=lambda pair: (len(pair[0].x), pair[1]))[0]

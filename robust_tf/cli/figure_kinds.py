@@ -1,0 +1,254 @@
+"""How `bin/figures` makes each kind: from the options to a figure, and numbers to print beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from robust_tf.cli import UserError
+from robust_tf.cli import figure_inputs as inputs
+from robust_tf.cli.figure_inputs import Options
+from robust_tf.figures import (
+    bars,
+    curves,
+    grids,
+    latent,
+    loss_surface,
+    moons,
+    plane,
+    profile,
+    tensorboard,
+    training,
+)
+from robust_tf.figures.forward import adversarial_at, check_images, check_points, logits_at
+from robust_tf.figures.runs import read_runs
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Made = tuple["Figure", str]
+
+
+def _curves(options: Options) -> Made:
+    runs = read_runs(options.run_dir)
+    radii = inputs.numbers(options.eps, "eps")
+    if radii:
+        x, y = inputs.examples(options, runs, 500)
+        steps = inputs.numbers(options.steps, "steps", 1)
+        count = int(steps[0]) if steps else 40
+        made = {
+            name: curves.accuracy_against_eps(
+                run.model, x, y, [0, *radii], count, seed=options.seed
+            )
+            for name, run in runs.items()
+        }
+    else:
+        made = {name: inputs.best_curve(run, options.evaluation) for name, run in runs.items()}
+    trained = next((run.eps for run in runs.values() if run.eps), None)
+    figure = curves.draw_curves(made, "eps", options.title, trained, options.bottom)
+    rows = {
+        name: {f"eps {x:g}": f"{100 * a:.1f} %" for x, a in zip(c.x, c.accuracy, strict=True)}
+        for name, c in made.items()
+    }
+    same = len({tuple(row) for row in rows.values()}) == 1
+    return figure, inputs.table(rows) if same else ""
+
+
+def _steps(options: Options) -> Made:
+    runs = read_runs(options.run_dir)
+    eps, steps = (
+        inputs.eps_of(options, runs),
+        inputs.numbers(options.steps, "steps") or [0, 1, 2, 5, 10, 20, 40],
+    )
+    counts = [int(count) for count in steps]
+    x, y = inputs.examples(options, runs, 500)
+    made = {
+        name: curves.accuracy_against_steps(run.model, x, y, eps, counts, seed=options.seed)
+        for name, run in runs.items()
+    }
+    figure = curves.draw_curves(made, "steps", options.title, bottom=options.bottom)
+    rows = {
+        name: {f"{x:g} steps": f"{100 * a:.1f} %" for x, a in zip(c.x, c.accuracy, strict=True)}
+        for name, c in made.items()
+    }
+    return figure, inputs.table(rows)
+
+
+def _surface(options: Options) -> Made:
+    runs = read_runs(options.run_dir)
+    eps = inputs.eps_of(options, runs)
+    x, y = inputs.examples(options, runs, 50)
+    check_images(x, "a loss surface")
+    first = next(iter(runs.values())).model
+    if options.around != "clean":
+        x_adv = adversarial_at(first, x, y, eps, inputs.attack_of(options, eps), options.seed)
+        before, after = (logits_at(first, images).argmax(1) == y for images in (x, x_adv))
+        chosen = before & (~after if options.around == "fooling" else after)
+        if not chosen.any():
+            raise UserError(f"no {options.around} image among {len(y)}: raise --examples.")
+        x, y = x_adv[chosen], y[chosen]
+    if options.index >= len(y):
+        raise UserError(f"--index={options.index}: there are {len(y)} such images.")
+    made = {
+        name: loss_surface.compute_surfaces(
+            run.model, x, y, eps, space=options.space, seed=options.seed
+        )
+        for name, run in runs.items()
+    }
+    figure = loss_surface.draw_surfaces(made, options.index, options.title)
+    rows = {}
+    for name, surfaces in made.items():
+        rough = loss_surface.roughness(surfaces)
+        rows[name] = {"surfaces": len(y)} | {
+            key: float(value.mean()) for key, value in rough._asdict().items()
+        }
+    return figure, inputs.table(rows)
+
+
+def _latents(options: Options, default: int) -> dict[str, latent.Latent]:
+    runs = read_runs(options.run_dir)
+    eps = inputs.eps_of(options, runs)
+    x, y = inputs.examples(options, runs, default)
+    attack = inputs.attack_of(options, eps)
+    return {
+        name: latent.compute_latent(
+            run.model, x, y, adversarial_at(run.model, x, y, eps, attack, options.seed)
+        )
+        for name, run in runs.items()
+    }
+
+
+def _latent(options: Options) -> Made:
+    made = _latents(options, 500)
+    maps = {name: latent.embed(one.features, seed=options.seed) for name, one in made.items()}
+    figure = latent.draw_latent(made, maps, options.entropy)
+    return figure, inputs.table(
+        {n: latent.measure_latent(one)._asdict() for n, one in made.items()}
+    )
+
+
+def projector(options: Options) -> str:
+    """Writes the features of one run for TensorBoard; says how to look at them."""
+    runs = read_runs(options.run_dir)
+    if len(runs) > 1:
+        raise UserError("the projector shows one run: give --run_dir once.")
+    [(_, made)] = _latents(options, 500).items()
+    x, _ = inputs.examples(options, runs, 500)
+    tensorboard.write_projector(options.output, made, x)
+    return f"written to {options.output}; tensorboard --logdir={options.output}, tab Projector"
+
+
+def _plane(options: Options) -> Made:
+    runs = read_runs(options.run_dir)
+    x, y = inputs.examples(options, runs, 300)
+    check_points(x, "a plane")
+    eps = inputs.eps_of(options, runs)
+    box = plane.box_of(x, 1.3 * eps)
+    rows = []
+    for name, run in runs.items():
+        regions = plane.compute_plane(run.model, box)
+        attacked = adversarial_at(
+            run.model, x, y, eps, inputs.attack_of(options, eps), options.seed
+        )
+        rows.append(
+            [
+                plane.Panel(name, regions, points=x, labels=y),
+                plane.Panel("perturbations of PGD", regions, moved=plane.Moved(x, attacked, y)),
+                plane.Panel("after PGD", regions, points=attacked, labels=y),
+            ]
+        )
+    return plane.draw_planes(rows), ""
+
+
+def _moons(options: Options) -> Made:
+    given = inputs.numbers(options.eps, "eps", 1)
+    made = moons.train_moons(
+        given[0] if given else moons.EPS, show=options.examples or 300, seed=options.seed
+    )
+    rows = {
+        name: {"natural": toy.natural_accuracy, "PGD-20": toy.robust_accuracy}
+        for name, toy in made.toys.items()
+    }
+    return moons.draw_moons(made), inputs.table(rows)
+
+
+def _profile(options: Options) -> Made:
+    runs = read_runs(options.run_dir)
+    eps, steps = inputs.eps_of(options, runs), inputs.numbers(options.steps, "steps", 1)
+    x, y = inputs.examples(options, runs, 500)
+    count = int(steps[0]) if steps else 20
+    made = {
+        name: profile.loss_profile(run.model, x, y, eps, eps / 10, count)
+        for name, run in runs.items()
+    }
+    rows = {}
+    for name, one in made.items():
+        _, losses = profile.path_of(one)
+        ends = {"collaborative": losses[0], "clean": losses[count], "adversarial": losses[-1]}
+        rows[name] = {key: float(value) for key, value in ends.items()}
+    return profile.draw_profiles(made, options.title), inputs.table(rows)
+
+
+def _training(options: Options) -> Made:
+    runs = read_runs(options.run_dir)
+    made = {name: training.read_metrics(run.path) for name, run in runs.items()}
+    return training.draw_training(made, options.title), ""
+
+
+def _grid(options: Options) -> Made:
+    runs = read_runs(options.run_dir)
+    if len(runs) > 1:
+        raise UserError("a grid shows one run: give --run_dir once.")
+    eps, [run] = inputs.eps_of(options, runs), runs.values()
+    x, y = inputs.examples(options, runs, 8)
+    check_images(x, "an image grid")
+    attacked = adversarial_at(run.model, x, y, eps, inputs.attack_of(options, eps), options.seed)
+    made = grids.compute_grid(run.model, x, y, attacked)
+    return grids.draw_grid(made, options.title, columns=min(len(y), 10)), ""
+
+
+def _bars(options: Options) -> Made:
+    made: dict[str, dict[str, bars.Bar]] = {}
+    for name, run in read_runs(options.run_dir).items():
+        own: dict[str, bars.Bar] = {}
+        found = inputs.evaluations(run, options.evaluation)
+        for one in found.values():
+            for measure, bar in bars.bars_of(one).items():
+                if measure == "worst case" and len(found) > 1:
+                    continue  # over other attacks in each file
+                if measure not in own or own[measure].examples < bar.examples:
+                    own[measure] = bar
+        made[name] = own
+    chosen = [part.strip() for part in (options.measures or "").split(";") if part.strip()]
+    known = list(dict.fromkeys(measure for own in made.values() for measure in own))
+    for measure in chosen:
+        if measure not in known:
+            raise UserError(f"--measures: no run has {measure!r}; they have {'; '.join(known)}.")
+    shared = [measure for measure in known if all(measure in own for own in made.values())]
+    chosen = chosen or shared or known
+    made = {n: {m: own[m] for m in chosen if m in own} for n, own in made.items()}
+    rows = {
+        name: {
+            m: f"{100 * own[m].accuracy:.2f} % [{100 * own[m].low:.1f}, {100 * own[m].high:.1f}] "
+            f"of {own[m].examples}"
+            if m in own
+            else "-"
+            for m in chosen
+        }
+        for name, own in made.items()
+    }
+    return bars.draw_bars(made, options.bottom or 0.0, options.title), inputs.table(rows)
+
+
+MAKERS: dict[str, Callable[[Options], Made]] = {
+    "curves": _curves,
+    "steps": _steps,
+    "surface": _surface,
+    "latent": _latent,
+    "plane": _plane,
+    "moons": _moons,
+    "profile": _profile,
+    "training": _training,
+    "grid": _grid,
+    "bars": _bars,
+}

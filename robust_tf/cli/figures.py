@@ -1,0 +1,138 @@
+"""`bin/figures`: the papers' figures, of trained runs."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+
+from robust_tf.cli import Parser, UserError, command, quiet_start, whole
+
+# What each kind shows; `figure_kinds.MAKERS` says how.
+KINDS = {
+    "curves": "robust accuracy against eps: of evaluations, or with --eps=0.1,0.2 attacked here",
+    "steps": "robust accuracy against the number of steps of PGD, --steps=0,1,2,5,10,20,40",
+    "surface": "loss and predictions around an image, and how rough they are",
+    "latent": "t-SNE of features of clean and adversarial images; --entropy as third axis",
+    "plane": "decision boundaries and moved points of runs on points, such as moons",
+    "moons": "the toy of four methods on two moons; needs no run",
+    "profile": "loss along collaborative and adversarial steps",
+    "training": "training curves of metrics.jsonl",
+    "grid": "clean images, perturbations, adversarial images",
+    "bars": "accuracies with 95 % intervals, of the evaluations in the run folders",
+    "projector": "features for TensorBoard's projector; --output is a new folder",
+}
+EPILOG = """\
+kinds:
+{kinds}
+
+The ending of --output, .svg, .pdf or .png, says in which format. Evaluations are the JSON files in
+a run folder that `evaluate --output=RUN/NAME.json` writes. eps is by default the run's own.
+
+examples:
+  figures moons --output=moons.pdf
+  figures training --run_dir=runs/adv_mnist --run_dir=runs/adr_mnist --output=training.svg
+  figures curves --run_dir=runs/adv_mnist --eps=0.1,0.2,0.3 --examples=500 --output=curves.pdf
+  figures surface --run_dir=runs/adv_mnist --run_dir=runs/adr_mnist --around=fooling \\
+    --output=surface.png
+"""
+
+
+def parser() -> Parser:
+    """The command line."""
+    result = Parser(
+        prog="figures",
+        description="Draws a figure of one run or several.",
+        epilog=EPILOG.format(kinds="\n".join(f"  {k:10} {v}" for k, v in KINDS.items())),
+    )
+    result.add_argument("kind", metavar="KIND", help="what to draw, see below")
+    result.add_argument(
+        "--run_dir", metavar="DIR", action="append", default=[], help="of a run; may be repeated"
+    )
+    result.add_argument("--output", metavar="FILE", required=True, help="where to write it")
+    result.add_argument("--title", default="", help="above the figure")
+    data = result.add_argument_group("data")
+    data.add_argument("--dataset", metavar="NAME", help="default: the runs' own")
+    data.add_argument(
+        "--data_dir", metavar="DIR", help="TensorFlow datasets; default: TFDS_DATA_DIR"
+    )
+    data.add_argument(
+        "--examples", type=whole(1), metavar="N", help="test images, the first N; default: by kind"
+    )
+    attack = result.add_argument_group("attack")
+    attack.add_argument(
+        "--eps", metavar="LIST", help="radius, e.g. 0.3 or 8/255; of curves several"
+    )
+    attack.add_argument(
+        "--steps", metavar="LIST", help="of PGD, default 40, of eps / 10 each; of steps several"
+    )
+    attack.add_argument("--seed", type=whole(0), default=0, metavar="N", help="default: 0")
+    kinds = result.add_argument_group("single kinds")
+    kinds.add_argument("--evaluation", metavar="NAME", help="curves, bars: only the file NAME.json")
+    kinds.add_argument(
+        "--measures",
+        metavar="LIST",
+        help="bars: which, divided by semicolons; default: shared by all",
+    )
+    kinds.add_argument(
+        "--bottom", type=float, metavar="A", help="bars, curves: lowest accuracy shown, in [0, 1)"
+    )
+    kinds.add_argument(
+        "--around",
+        choices=("clean", "fooling", "failing"),
+        default="clean",
+        help="surface: clean images, or adversarial ones that fool the first model or do not",
+    )
+    kinds.add_argument(
+        "--space", choices=("images", "features"), default="images", help="surface: default images"
+    )
+    kinds.add_argument(
+        "--index", type=whole(0), default=0, metavar="N", help="surface: which one is drawn"
+    )
+    kinds.add_argument("--entropy", action="store_true", help="latent: as third axis")
+    return result
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    options = parser().parse_args(argv)
+    _check(options)
+    # TensorFlow takes seconds to import: not before the arguments are known to be right.
+    with quiet_start():
+        from robust_tf.cli import figure_kinds
+        from robust_tf.figures import style
+
+    if options.kind == "projector":
+        print(figure_kinds.projector(options))
+        return 0
+    style.check_output(options.output)
+    style.matplotlib()
+    figure, numbers = figure_kinds.MAKERS[options.kind](options)
+    style.save(figure, options.output)
+    if numbers:
+        print(numbers)
+    print(f"written to {options.output}", file=sys.stderr)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raises UserError for a kind that is not there, and for one that lacks its runs."""
+    if options.kind not in KINDS:
+        near = difflib.get_close_matches(options.kind, KINDS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(KINDS)}."
+        raise UserError(f"there is no figure {options.kind!r}; {hint}")
+    if options.kind != "moons" and not options.run_dir:
+        raise UserError(f"{options.kind} is drawn of runs: give --run_dir, once or several times.")
+    if options.bottom is not None and not 0 <= options.bottom < 1:
+        raise UserError(f"--bottom={options.bottom}: must be in [0, 1).")
+
+
+def run() -> None:
+    """Console entry point."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()
