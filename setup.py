@@ -52,7 +52,8 @@ setup(
             "protobuf<5",
             "setuptools<81",  # its TensorBoard imports pkg_resources
         ],
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6", "mypy>=1.11"],
+        "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
+        "test": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6", "mypy>=1.11"],
         "bench": ["matplotlib>=3.8"],
     },
     entry_points={

@@ -1,19 +1,31 @@
-"""`bin/export`: a trained model as a SavedModel for TensorFlow alone."""
+"""`bin/export`: a trained model as files for those who do not have this library."""
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from robust_tf.cli import Parser, command, quiet_start
+from robust_tf.cli import Parser, UserError, command, inference, quiet_start, whole
 
 EPILOG = """\
-The SavedModel takes images, float32 (batch, height, width, channels) in [0, 1], and has two
-signatures: serving_default gives logits and probabilities, features the intermediate layer.
+formats, divided by commas:
+  saved_model     for TensorFlow alone and TensorFlow Serving: prediction, features, detection,
+                  input gradients and an attack, and the transformed inference of --inference
+  keras           weights and architecture; loads in safe mode beside this library
+  tflite_float16, tflite_int8   the prediction, quantised; measured clean and under the run's attack
+  onnx            the prediction in float32
 
-example:
+The folder also gets a model card (README.md, model_card.json), and with saved_model the requests
+and responses of TensorFlow Serving (rest/). All files are loaded in a new process and compared with
+the model before the folder appears.
+
+examples:
   export --run_dir=runs/adr_mnist --export_dir=exported
+  export --run_dir=runs/adr_mnist --export_dir=exported --formats=saved_model,tflite_int8
+  export --run_dir=runs/atld_mnist --export_dir=exported --inference=imt+
 """
 
 
@@ -21,8 +33,7 @@ def parser() -> Parser:
     """The command line."""
     result = Parser(
         prog="export",
-        description="Writes the model of a training run as a SavedModel that TensorFlow loads\n"
-        "without this library.",
+        description="Writes the model of a training run as files that load without this library.",
         epilog=EPILOG,
     )
     result.add_argument(
@@ -32,8 +43,20 @@ def parser() -> Parser:
         "--export_dir", metavar="DIR", required=True, help="new or empty folder to write to"
     )
     result.add_argument(
-        "--overwrite", action="store_true", help="replace a SavedModel that is there"
+        "--formats", metavar="LIST", default="saved_model", help="default: saved_model"
     )
+    result.add_argument(
+        "--data_dir", metavar="DIR", help="TensorFlow datasets; default: TFDS_DATA_DIR"
+    )
+    result.add_argument(
+        "--max_examples",
+        type=whole(1),
+        metavar="N",
+        default=500,
+        help="test images that TFLite and ONNX files are measured on; default: 500",
+    )
+    result.add_argument("--overwrite", action="store_true", help="replace an export that is there")
+    inference.add_options(result, adaptive=False)
     return result
 
 
@@ -41,24 +64,98 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     options = parser().parse_args(argv)
+    inference.check_options(options)
     # TensorFlow takes seconds to import: not before the arguments are known to be right.
     with quiet_start():
         from robust_tf import export
         from robust_tf.evaluation import loading
+        from robust_tf.export import conversion, provenance
 
+    formats = conversion.check(options.formats.split(","), bool(options.inference))
     export.check_free(options.export_dir, options.overwrite)
     model: Any = loading.load_run(options.run_dir)
+    about = provenance.of_run(options.run_dir)
+    detector = None
+    if options.inference:
+        model = inference.transformation(options, {"configuration": about["recipe"]})
+    elif _has_discriminator(options.run_dir):
+        detector = loading.load_inference(options.run_dir)
+    trial = _trial(options, about) if set(formats) & set(conversion.CONVERTED) else None
     try:
-        export.export(model, options.export_dir, options.overwrite)
+        with quiet_start():  # converters, too, write of their work
+            card = export.export(
+                model,
+                options.export_dir,
+                options.overwrite,
+                formats=formats,
+                detector=detector,
+                trial=trial,
+                about=about,
+                smoke=True,
+            )
     except TypeError as error:  # a model.keras of somebody else's making
         raise ValueError(str(error)) from error
-    shape = getattr(model, "network", model).image_shape
-    print(f"wrote {options.export_dir}: images float32 {list(shape)} -> ", end="")
-    print("logits, probabilities (serving_default); features (features)")
-    print(f"  model = tf.saved_model.load({options.export_dir!r})")
-    print("  model.signatures['serving_default'](images=tf.zeros([1, ", end="")
-    print(f"{', '.join(map(str, shape))}]))['probabilities']")
+    except export.SmokeTestError as error:
+        raise UserError(f"nothing was written: {error}") from error
+    _report(card)
+    shape = card["input"]["shape"]
+    print(f"wrote {options.export_dir}: images float32 {shape} -> ", end="")
+    print("logits, probabilities, class")
+    if "saved_model" in formats:
+        print(f"  model = tf.saved_model.load({options.export_dir!r})")
+        print("  model.signatures['serving_default'](images=tf.zeros([1, ", end="")
+        print(f"{', '.join(map(str, shape))}]))['probabilities']")
     return 0
+
+
+def _trial(options: argparse.Namespace, about: dict[str, Any]) -> Any:
+    """What TFLite and ONNX files are measured on: the run's own data and its first attack."""
+    from robust_tf import data
+    from robust_tf.export import Trial
+    from robust_tf.export.provenance import own_attack
+
+    own = about["data"]
+    if not own.get("name"):
+        raise UserError(
+            f"{options.run_dir} does not say which data it was trained on (summary.json), and "
+            "TFLite and ONNX files are measured on them: choose --formats=saved_model,keras."
+        )
+    arguments = {key: own[key] for key in ("validation_size", "seed") if key in own}
+    loaded = data.load(own["name"], data_dir=options.data_dir, **arguments)
+    title, attack = own_attack(options.run_dir)
+    return Trial(loaded.train, loaded.test.take(options.max_examples), attack, title)
+
+
+def _report(card: dict[str, Any]) -> None:
+    """Sizes, accuracies and the smoke test, on stderr."""
+    for entry in card["files"]:
+        line = f"{entry['format']:15} {entry['bytes'] / 1000:9,.0f} kB"
+        for kind in ("natural", "robust"):
+            if kind in entry:
+                line += f"   {kind} {100 * entry[kind]:.2f} %"
+        print(line, file=sys.stderr)
+    measured, tested = card["measured"], card["smoke_test"]
+    if measured and measured["attack"]:
+        print(
+            f"robust: {measured['attack']} found on the model itself and shown to the files, "
+            f"{measured['test_images']} test images",
+            file=sys.stderr,
+        )
+    seconds = ", ".join(f"{k} {v:.2f} s" for k, v in tested["load_seconds"].items())
+    print(
+        f"smoke test in a new process: {tested['same_bits']} of {tested['compared']} outputs have "
+        f"the bits of the model; loaded: {seconds}",
+        file=sys.stderr,
+    )
+    for line in (card["training"] or {}).get("missing", []):
+        print(f"model card: {line}", file=sys.stderr)
+
+
+def _has_discriminator(run_dir: str) -> bool:
+    """Whether the run has left one."""
+    from robust_tf import files
+
+    return files.exists(os.path.join(run_dir, "discriminator.keras"))
 
 
 def run() -> None:

@@ -1,4 +1,4 @@
-"""`bin/evaluate --inference`: a trained network behind its manifold transformation."""
+"""`--inference` of evaluate and export: a trained network behind its manifold transformation."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 from robust_tf.cli import Parser, UserError
 from robust_tf.cli.batteries import numbers_of
 
+EVALUATED = """\
+the attacks run on the network alone (oblivious) and through the transformation (adaptive),
+where others join them that are made for it; the result is printed in three columns."""
 
-def add_options(parser: Parser) -> None:
-    """What belongs to a defence at inference."""
+
+def add_options(parser: Parser, adaptive: bool = True) -> None:
+    """What belongs to a defence at inference; `adaptive`: and to its evaluation."""
     group = parser.add_argument_group(
-        "manifold transformation (runs of ATLD)",
-        "the attacks run on the network alone (oblivious) and through the transformation "
-        "(adaptive),\nwhere others join them that are made for it; the result is printed in "
-        "three columns.",
+        "manifold transformation (runs of ATLD)", EVALUATED if adaptive else None
     )
     group.add_argument("--inference", choices=("imt", "imt+"), help="how images are moved first")
     group.add_argument(
@@ -27,6 +28,8 @@ def add_options(parser: Parser) -> None:
         metavar="LOW,HIGH",
         help="of imt+: half of delta where D0 is between; default: 0.3,0.7",
     )
+    if not adaptive:
+        return
     group.add_argument(
         "--adaptive",
         choices=("full", "quick"),
@@ -39,22 +42,21 @@ def check_options(options: argparse.Namespace) -> None:
     """Raises UserError for options that want --inference, or do not go with it."""
     if options.inference is None:
         for name in ("delta", "gate", "adaptive"):
-            if getattr(options, name) is not None:
+            if getattr(options, name, None) is not None:
                 raise UserError(f"--{name} belongs to --inference=imt or --inference=imt+.")
     elif not options.run_dir:
         raise UserError("--inference needs --run_dir: the discriminator lies beside the network.")
-    elif options.search_dtype:
+    elif getattr(options, "search_dtype", None):
         raise UserError("--search_dtype does not go with --inference: leave it out.")
 
 
-def defended(
-    options: argparse.Namespace, attacks: dict[str, Any], summary: dict[str, Any]
-) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """The model to be judged, the attacks in both groups, and what the report says of the model."""
-    from robust_tf import evaluation
+def transformation(options: argparse.Namespace, summary: dict[str, Any]) -> Any:
+    """The network of the run behind the transformation that the options ask for.
+
+    Raises:
+      ValueError, FileError: see `evaluation.loading.load_inference`.
+    """
     from robust_tf.evaluation import loading
-    from robust_tf.evaluation.defended_attacks import EFFORTS
-    from robust_tf.evaluation.describe import eps_of, norm_of
     from robust_tf.evaluation.spec import number
 
     own = numbers_of(summary)
@@ -64,6 +66,23 @@ def defended(
     if options.gate:
         arguments["gate"] = tuple(number(part) for part in options.gate.split(","))
     model = loading.load_inference(options.run_dir, options.inference, **arguments)
+    unsure = ""
+    if model.gate:
+        low, high = model.gate
+        unsure = f", {model.gated_delta:.4g} where {low:g} < D0 < {high:g}"
+    print(f"{options.inference}: delta {model.delta:.4g}{unsure}", file=sys.stderr)
+    return model
+
+
+def defended(
+    options: argparse.Namespace, attacks: dict[str, Any], summary: dict[str, Any]
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """The model to be judged, the attacks in both groups, and what the report says of the model."""
+    from robust_tf import evaluation
+    from robust_tf.evaluation.defended_attacks import EFFORTS
+    from robust_tf.evaluation.describe import eps_of, norm_of
+
+    own, model = numbers_of(summary), transformation(options, summary)
     groups = evaluation.oblivious_attacks(model, attacks)
     groups |= {evaluation.ADAPTIVE + name: attack for name, attack in attacks.items()}
     for norm, eps in dict.fromkeys((norm_of(one), eps_of(one)) for one in attacks.values()):
@@ -79,9 +98,4 @@ def defended(
         "gated_delta": model.gate and model.gated_delta,
         "adaptive": options.adaptive or "full",
     }
-    unsure = ""
-    if model.gate:
-        low, high = model.gate
-        unsure = f", {model.gated_delta:.4g} where {low:g} < D0 < {high:g}"
-    print(f"{options.inference}: delta {model.delta:.4g}{unsure}", file=sys.stderr)
     return evaluation.straight_through(model), groups, said

@@ -1,0 +1,110 @@
+"""Calls exported files in a process that knows TensorFlow and nothing of this library.
+
+    python alone.py FOLDER INPUTS.npz OUTPUTS.npz
+
+The inputs are named `SIGNATURE/SIZE/ARGUMENT` or `FILE/SIZE/images`, and so are the outputs. Prints
+a line of JSON: what was loaded, in how many seconds. After all else a `.keras` file is loaded, in
+safe mode; that takes this library's layers.
+"""
+
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+Call = Callable[[str, dict[str, Any]], dict[str, Any]]
+MODULES = set(sys.modules)  # TensorFlow itself imports Keras
+
+
+def saved_model(folder: str) -> Call:
+    """Signature, arguments -> outputs, all by name."""
+    loaded = tf.saved_model.load(folder)
+
+    def call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        tensors = {key: tf.constant(value) for key, value in arguments.items()}
+        return {key: value.numpy() for key, value in loaded.signatures[name](**tensors).items()}
+
+    return call
+
+
+def lite(path: str) -> Call:
+    """The same for a TFLite file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        interpreter = tf.lite.Interpreter(model_path=path)
+    runner = interpreter.get_signature_runner()
+    return lambda name, arguments: runner(**arguments)
+
+
+def onnx(path: str) -> Call:
+    """The same for an ONNX file."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda name, arguments: dict(zip(names, session.run(None, arguments), strict=True))
+
+
+def keras_file(path: str) -> Call:
+    """The same for a `.keras` file."""
+    import keras
+
+    import robust_tf.inference
+    import robust_tf.models  # noqa: F401
+
+    model = keras.models.load_model(path, compile=False, safe_mode=True)
+    run = tf.function(lambda x: model(x, training=False), autograph=False)
+    return lambda name, arguments: {"logits": run(tf.constant(arguments["images"])).numpy()}
+
+
+def loader_of(name: str) -> Callable[[str], Call] | None:
+    """By the file's ending; a signature has none."""
+    return {".tflite": lite, ".onnx": onnx, ".keras": keras_file}.get(os.path.splitext(name)[1])
+
+
+def main(folder: str, inputs: str, outputs: str) -> None:
+    """Runs all calls."""
+    calls: dict[tuple[str, str], dict[str, Any]] = {}
+    with np.load(inputs) as given:
+        for key in given.files:
+            name, size, argument = key.split("/")
+            calls.setdefault((name, size), {})[argument] = given[key]
+    calls = dict(sorted(calls.items(), key=lambda item: item[0][0].endswith(".keras")))
+    results: dict[str, Any] = {}
+    seconds: dict[str, float] = {}
+    models: dict[str, Call] = {}
+    for (name, size), arguments in calls.items():
+        loader = loader_of(name)
+        file = name if loader else "saved_model"
+        if file not in models:
+            if file.endswith(".keras"):
+                check_alone()
+            began = time.perf_counter()
+            path = os.path.join(folder, file) if loader else folder
+            models[file] = (loader or saved_model)(path)
+            seconds[file] = time.perf_counter() - began
+        for key, value in models[file](name, arguments).items():
+            results[f"{name}/{size}/{key}"] = value
+    if not any(file.endswith(".keras") for file in models):
+        check_alone()
+    np.savez(outputs, **results)  # type: ignore[arg-type]
+    print(json.dumps({"load_seconds": seconds, "tensorflow": tf.__version__}))
+
+
+def check_alone() -> None:
+    """Fails if loading or calling has imported this library, or Keras where TensorFlow had not."""
+    found = {name.split(".")[0] for name in set(sys.modules) - MODULES} & {"robust_tf", "tf_keras"}
+    found |= {"keras"} & (set(sys.modules) - MODULES)
+    if found:
+        raise SystemExit(f"imported beside TensorFlow: {', '.join(sorted(found))}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,275 @@
+"""The model card of an export: `model_card.json`, and the same for readers, `README.md`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from robust_tf import compat, files
+from robust_tf.export import rest
+from robust_tf.export.conversion import CONVERTED as CONVERTED_FORMATS
+from robust_tf.export.measured import Trial
+from robust_tf.export.served import MEANING, Served
+from robust_tf.export.smoke import ONNX_TOLERANCE
+from robust_tf.inference import ManifoldTransformation
+from robust_tf.version import __version__
+
+LIMITS = (
+    "Robust accuracies hold for the ball and the attacks that they were measured with: another "
+    "norm, a larger eps or a stronger attack may do better. They say nothing of other changes of "
+    "an image (rotation, blur, other cameras).",
+    "The model knows images like those it was trained on, and gives one of its classes for any "
+    "other image. The probabilities are those of the softmax, and were not calibrated.",
+    "Images must be in [0, 1], normalised by nobody: normalisation is a part of the model. "
+    "`serving_default` does not check them; pixels in 0..255 belong to `serve_uint8`.",
+)
+CONVERTED = (
+    "The images of the attack on TFLite and ONNX files were made for the original model and "
+    "transferred. An attack on the files themselves may find more: their robust accuracy is an "
+    "upper bound."
+)
+QUANTISED = (
+    "TFLite and ONNX files are models of their own by their rounding: they were compared with "
+    f"themselves in the first process, ONNX also with the float32 model, to {ONNX_TOLERANCE:g} of "
+    "the largest logit."
+)
+ENCODED = (
+    "`serve_image_bytes` stretches an image of another size to the model's (bilinear, with "
+    "antialiasing), and converts it to the model's channels. The training images were not resized."
+)
+DEFENDED = (
+    "The prediction is that of the manifold transformation, f(T(u)): `serving_default`, "
+    "`serve_uint8`, `serve_image_bytes`, `detect` and `defend` all judge the moved image, "
+    "`features` the image as it is. `input_gradient` and `attack` go through the transformation "
+    "straight-through, its Jacobian taken for the identity, as the library's adaptive evaluation "
+    "does. That evaluation runs more attacks than this one; robustness against attacks on the "
+    "network alone proves nothing here."
+)
+
+
+def content(
+    served: Served,
+    model: Any,
+    entries: list[dict[str, Any]],
+    trial: Trial | None,
+    about: dict[str, Any],
+    tested: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """The card, JSON-ready.
+
+    Args:
+      served: what is exported.
+      model: of which it was made.
+      entries: format, file, bytes and, if measured, accuracies of each file.
+      trial: what they were measured on.
+      about: see `provenance.of_run`; {} for a model without a run.
+      tested: what the smoke test found, None if it was not run.
+    """
+    shape = [side for side in model.image_shape]
+    has_model = any(entry["format"] == "saved_model" for entry in entries)
+    measured = None
+    if trial is not None:
+        measured = {"test_images": len(trial.test), "attack": trial.title or None}
+    limits = [*LIMITS]
+    if any(entry["format"] in CONVERTED_FORMATS for entry in entries):
+        limits.append(CONVERTED)
+    if has_model and "serve_image_bytes" in served.functions:
+        limits.append(ENCODED)
+    return {
+        "model": {
+            "kind": type(model).__name__,
+            "classes": served.classes,
+            "parameters": model.count_params(),
+            "compute_dtype": _compute_dtype(model),
+            "inference": _inference(model),
+        },
+        "input": {"shape": shape, "dtype": "float32", "range": [0.0, 1.0]},
+        "training": about or None,
+        "files": entries,
+        "measured": measured,
+        "signatures": rest.specs(served) if has_model else {},
+        "limits": limits,
+        "smoke_test": tested,
+        "versions": {
+            "robust_tf": __version__,
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+        },
+    }
+
+
+def write(folder: str, name: str, card: dict[str, Any]) -> None:
+    """Writes both, and the recipe, where one is known, as `config.gin`."""
+    files.write_json(os.path.join(folder, "model_card.json"), card)
+    files.write_text(os.path.join(folder, "README.md"), text(name, card))
+    if (card["training"] or {}).get("recipe"):
+        files.write_text(os.path.join(folder, "config.gin"), card["training"]["recipe"])
+
+
+def text(name: str, card: dict[str, Any]) -> str:
+    """The card as Markdown."""
+    model, shape = card["model"], tuple(card["input"]["shape"])
+    lines = [
+        f"# {name}",
+        "",
+        f"A classifier of {model['classes']} classes with {model['parameters']:,} parameters, "
+        f"exported by robust_tf {card['versions']['robust_tf']} from TensorFlow "
+        f"{card['versions']['tensorflow']}. Computes in {model['compute_dtype']}.",
+        "",
+        f"Input: images of shape {shape}, float32 in [0, 1].",
+    ]
+    if model["inference"]:
+        numbers = ", ".join(f"{k} {v}" for k, v in model["inference"].items() if v is not None)
+        lines += ["", f"Inference with manifold transformation: {numbers}.", "", DEFENDED]
+    lines += _training(card["training"]) + _files(card) + _signatures(name, card)
+    lines += ["", "## Limits", "", *(f"* {limit}" for limit in card["limits"]), ""]
+    return "\n".join(lines)
+
+
+def _training(about: dict[str, Any] | None) -> list[str]:
+    if not about:
+        return ["", "Nothing is known of its training."]
+    data, eps = about["data"], about["eps"]
+    sizes = [f"{data[k]:,} {k}" for k in ("train", "validation", "test") if k in data]
+    rows = [
+        ("method", about["method"]),
+        ("data", f"{data.get('name', 'unknown')} ({', '.join(sizes)} images)"),
+        ("fingerprint of the data", data.get("fingerprint")),
+        ("eps of the recipe, in units of [0, 1]", eps and f"{eps:g}"),
+        ("epoch taken", f"{about['selected']} (best validation: {about['best_epoch']})"),
+        ("run", about["run_dir"]),
+        ("recipe", "`config.gin`, all of its bindings" if about["recipe"] else None),
+    ]
+    lines = ["", "## Training", "", "| | |", "|---|---|"]
+    lines += [f"| {key} | {value} |" for key, value in rows if value]
+    lines += ["", "## Results", ""]
+    for result in about["results"]:
+        radii = result["eps"]
+        upto = f" up to eps {radii[-1]:g}" if len(radii) > 1 else ""
+        lines += [
+            f"On {result['examples']:,} test images ({result['file']}): natural "
+            f"{_percent(result['natural_accuracy'])}, worst case over all attacks{upto}, image by "
+            f"image, **{_percent(result['worst_case_accuracy'])}**.",
+            "",
+            "| attack | accuracy |",
+            "|---|---|",
+            *(f"| {k} | {_percent(v)} |" for k, v in result["robust_accuracy"].items()),
+            "",
+            *(f"* {flag}" for flag in result["flags"]),
+            *([""] if result["flags"] else []),
+            "```sh",
+            result["command"],
+            "```",
+            "",
+        ]
+    return [*lines, *about["missing"]]
+
+
+def _files(card: dict[str, Any]) -> list[str]:
+    measured = card["measured"]
+    lines = [
+        "",
+        "## Files",
+        "",
+        "| format | file | kB | natural | robust |",
+        "|---|---|---|---|---|",
+    ]
+    for entry in card["files"]:
+        accuracies = [
+            _percent(entry[kind]) if kind in entry else "" for kind in ("natural", "robust")
+        ]
+        size = f"{entry['bytes'] / 1000:,.0f}"
+        lines.append(
+            f"| {entry['format']} | `{entry['file']}` | {size} | {' | '.join(accuracies)} |"
+        )
+    if measured:
+        attack = f"; robust: {measured['attack']} on the model itself" if measured["attack"] else ""
+        lines += ["", f"Measured on the first {measured['test_images']} test images{attack}."]
+    tested = card["smoke_test"]
+    if tested:
+        sizes = " and ".join(map(str, tested["batch_sizes"]))
+        lines += [
+            "",
+            "Loaded after the export in a new process, with TensorFlow alone (a .keras file with "
+            f"this library's layers): {tested['compared']} outputs at batch sizes {sizes}, "
+            f"{tested['same_bits']} of them with the bits of the model, compiled in the process "
+            "that made them.",
+        ]
+        if any(entry["format"] in CONVERTED_FORMATS for entry in card["files"]):
+            lines += ["", QUANTISED]
+    return lines
+
+
+def _signatures(name: str, card: dict[str, Any]) -> list[str]:
+    if not card["signatures"]:
+        return []
+    lines = ["", "## Signatures", "", "| signature | arguments | gives |", "|---|---|---|"]
+    for key, spec in card["signatures"].items():
+        cells = [
+            "<br>".join(f"`{k}` {v}" for k, v in spec[part].items())
+            for part in ("inputs", "outputs")
+        ]
+        lines.append(f"| `{key}`: {MEANING[key]} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "```python",
+        "import tensorflow as tf",
+        "",
+        f'model = tf.saved_model.load("{name}")',
+        'model.signatures["serving_default"](images=images)["probabilities"]',
+        'x_adv = model.signatures["attack"](',
+        "    images=images, labels=labels, eps=tf.constant(0.1), step_size=tf.constant(0.02),",
+        "    steps=tf.constant(40), seed=tf.constant(0),",
+        ')["images"]',
+        "```",
+        "",
+        f"TensorFlow Serving finds the model if this folder is `/models/{name}/1`. Its REST "
+        "requests are in `rest/`, each with the response that it gets:",
+        "",
+        "```sh",
+        f"curl -d @rest/serving_default.request.json localhost:8501/v1/models/{name}:predict",
+        "```",
+        "",
+        "A request names the signature and holds a list of instances, or, where a signature takes "
+        "scalars (`attack`), its arguments by name; bytes are base64:",
+        "",
+        "```",
+        '{"signature_name": "serving_default", "instances": [IMAGE, ...]}',
+        '  -> {"predictions": [{"logits": [...], "probabilities": [...], "class": 3}, ...]}',
+    ]
+    if "serve_image_bytes" in card["signatures"]:
+        lines.append(
+            '{"signature_name": "serve_image_bytes", "instances": [{"b64": "iVBORw0K..."}, ...]}'
+        )
+    return [
+        *lines,
+        '{"signature_name": "attack", "inputs": {"images": [IMAGE, ...], "labels": [3, ...],',
+        '  "eps": 0.1, "step_size": 0.02, "steps": 40, "seed": 0}}  -> {"outputs": [IMAGE, ...]}',
+        "```",
+    ]
+
+
+def _inference(model: Any) -> dict[str, Any] | None:
+    if not isinstance(model, ManifoldTransformation):
+        return None
+    gate = model.gate and list(model.gate)
+    return {
+        "kind": "imt+" if gate else "imt",
+        "delta": model.delta,
+        "gate": gate,
+        "gated_delta": model.gated_delta if gate else None,
+        "disc_input": model.disc_input,
+    }
+
+
+def _compute_dtype(model: Any) -> str:
+    """Of its layers, the logits aside, which are float32."""
+    found = {layer.compute_dtype for layer in compat.layers_of(model) if layer.weights}
+    return "bfloat16 (logits in float32)" if "bfloat16" in found else " and ".join(sorted(found))
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f} %"

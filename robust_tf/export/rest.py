@@ -1,0 +1,85 @@
+"""Requests and responses of TensorFlow Serving's REST interface, as examples that work."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from robust_tf import files
+from robust_tf.export.served import Served
+
+# Row format where every argument has one entry for each image, columns where there are scalars.
+NUMBERS = {"eps": 0.1, "step_size": 0.02, "steps": 10, "seed": 0}
+
+
+def write_examples(folder: str, served: Served) -> None:
+    """Writes `SIGNATURE.request.json` and what the model answers, `SIGNATURE.response.json`."""
+    for name in ("serving_default", "serve_image_bytes", "attack"):
+        if name in served.functions:
+            request, response = example(served, name)
+            for kind, content in (("request", request), ("response", response)):
+                # On one line: each pixel on its own would make thousands.
+                path = os.path.join(folder, f"{name}.{kind}.json")
+                files.write_text(path, json.dumps(content) + "\n")
+
+
+def example(served: Served, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A request for one image, and the response, as JSON-ready dictionaries."""
+    function = served.functions[name].get_concrete_function()
+    shape = tuple(
+        side or 8 for side in served.functions["serving_default"].input_signature[0].shape[1:]
+    )
+    # Few levels of grey, which are short numbers in [0, 1], too.
+    pixels = (np.add.reduce(np.indices(shape)) % 6 * 51).astype(np.uint8)
+    image = (pixels / np.float32(255)).astype(np.float32)
+    request: dict[str, Any] = {"signature_name": name}
+    if name == "serve_image_bytes":
+        data = tf.io.encode_png(pixels).numpy()
+        request["instances"] = [{"b64": base64.b64encode(data).decode()}]
+        outputs = function(tf.constant([data]))
+    elif name == "attack":
+        label = int(served.functions["serving_default"](tf.constant(image[np.newaxis]))["class"][0])
+        request["inputs"] = {"images": [plain(image)], "labels": [label], **NUMBERS}
+        specs = function.structured_input_signature[0]
+        values = [image[np.newaxis], [label], *NUMBERS.values()]
+        tensors = [tf.constant(v, s.dtype) for v, s in zip(values, specs, strict=True)]
+        outputs = function(*tensors)
+    else:
+        request["instances"] = [plain(image)]
+        outputs = function(tf.constant(image[np.newaxis]))
+    found = {key: plain(value.numpy()) for key, value in outputs.items()}
+    # The only output of a signature comes without its name.
+    if "inputs" in request:
+        return request, {"outputs": found if len(found) > 1 else next(iter(found.values()))}
+    rows = [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
+    return request, {"predictions": rows if len(found) > 1 else [list(r.values())[0] for r in rows]}
+
+
+def plain(array: np.ndarray) -> Any:
+    """Nested lists; of float32 the shortest number that stands for the same bits."""
+    if array.dtype == np.float32:
+        return np.array([float(str(v)) for v in array.flat]).reshape(array.shape).tolist()
+    return array.tolist()
+
+
+def specs(served: Served) -> dict[str, dict[str, dict[str, str]]]:
+    """Arguments and outputs of each signature, as 'float32 (batch, 28, 28, 1)' by name."""
+    found = {}
+    for name, function in served.functions.items():
+        concrete = function.get_concrete_function()
+        inputs = {spec.name: spec for spec in concrete.structured_input_signature[0]}
+        found[name] = {
+            "inputs": {key: _text(spec) for key, spec in inputs.items()},
+            "outputs": {key: _text(t) for key, t in concrete.structured_outputs.items()},
+        }
+    return found
+
+
+def _text(spec: Any) -> str:
+    shape = ["batch" if k == 0 else str(side or "any") for k, side in enumerate(spec.shape)]
+    return f"{spec.dtype.name} ({', '.join(shape)})" if shape else f"{spec.dtype.name} scalar"

@@ -1,0 +1,154 @@
+"""What a SavedModel can do: plain TensorFlow functions, gradients and attack included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from robust_tf import compat
+from robust_tf.attacks.network import logits_of
+from robust_tf.evaluation.defended_attacks import straight_through
+from robust_tf.export import ascent, encoded
+from robust_tf.inference import ManifoldTransformation
+from robust_tf.models import SplitClassifier, forward_mode
+
+Exportable = SplitClassifier | ManifoldTransformation
+Outputs = dict[str, tf.Tensor]
+
+# One line for each signature, for the model card.
+MEANING = {
+    "serving_default": "the prediction, for float32 images in [0, 1]",
+    "serve_uint8": "the prediction, for uint8 images in 0..255",
+    "serve_image_bytes": "the prediction, for encoded PNG or JPEG images of any size",
+    "features": "the intermediate layer z of the network, of the images as they are",
+    "detect": "the entropy of the prediction in nats (high for unsure); with a discriminator also "
+    "its probability that an image is natural",
+    "defend": "the transformed inference: the moved images, and the prediction of them",
+    "transform": "the moved images alone",
+    "input_gradient": "the cross-entropy of each image, and its gradient with respect to the image",
+    "attack": "adversarial images by projected gradient ascent in the L-inf ball",
+}
+
+
+class Served(tf.Module):
+    """The functions of a model that are saved, and plain TensorFlow variables.
+
+    The Keras objects stay outside: saved with them, a SavedModel carries their configuration, and
+    loading it wants the classes. Dropout is off, batch normalisation uses its moving averages.
+
+    Of a model behind a manifold transformation, the prediction is the defended one everywhere; its
+    gradient and the attack go through the transformation straight-through, that is with its
+    Jacobian taken for the identity, as an adaptive evaluation does. The Jacobian itself is 0 for
+    pixels that the clip has cut, and would hide them.
+
+    Args:
+      model: judges.
+      detector: has the discriminator, if the model itself has none.
+
+    Attributes:
+      functions: by name; each gives a dictionary.
+      target: images to logits, as attacks are to see the model.
+      classes: number of logits.
+    """
+
+    def __init__(self, model: Exportable, detector: ManifoldTransformation | None = None):
+        super().__init__(name="served")
+        defended = isinstance(model, ManifoldTransformation)
+        detector = model if defended else detector
+        variables = {id(v): v for part in (model, detector) if part for v in part.variables}
+        self.weights = [compat.raw(variable) for variable in variables.values()]
+        self.target: Callable[..., Any] = straight_through(model) if defended else model
+        shape = tuple(model.image_shape)
+        images = tf.TensorSpec([None, *shape], tf.float32, name="images")
+        labels = tf.TensorSpec([None], tf.int32, name="labels")
+        self.functions = {"serving_default": _function(lambda x: predict(model, x), images)}
+        concrete = self.functions["serving_default"].get_concrete_function()
+        self.classes = int(concrete.structured_outputs["logits"].shape[-1])
+        if len(shape) == 3:
+            pixels = tf.TensorSpec([None, *shape], tf.uint8, name="images")
+            self.functions["serve_uint8"] = _function(
+                lambda x: predict(model, tf.cast(x, tf.float32) / 255.0), pixels
+            )
+        if encoded.possible(shape):
+            files = tf.TensorSpec([None], tf.string, name="image_bytes")
+            self.functions["serve_image_bytes"] = _function(
+                lambda x: predict(model, encoded.decode(x, shape)), files
+            )
+        network: Any = model.network if defended else model
+        if hasattr(network, "features"):
+            self.functions["features"] = _function(
+                lambda x: {"features": features(network, x)}, images
+            )
+        self.functions["detect"] = _function(lambda x: detect(model, detector, x), images)
+        if defended:
+            self.functions["defend"] = _function(lambda x: defend(model, x), images)
+            self.functions["transform"] = _function(
+                lambda x: {"images": model.transform(x)}, images
+            )
+        self.functions["input_gradient"] = _function(
+            lambda x, y: ascent.gradient(self.target, self.classes, x, y), images, labels
+        )
+        self.functions["attack"] = _function(
+            lambda *arguments: {"images": ascent.attack(self.target, self.classes, *arguments)},
+            images,
+            labels,
+            *ascent.SPECS,
+        )
+
+
+def predict(model: Any, images: tf.Tensor) -> Outputs:
+    """Logits and probabilities, float32 (B, C), and class, int32 (B,)."""
+    logits = logits_of(model, "running")(images)
+    return {
+        "logits": logits,
+        "probabilities": tf.nn.softmax(logits),
+        "class": tf.argmax(logits, axis=1, output_type=tf.int32),
+    }
+
+
+def features(network: SplitClassifier, images: tf.Tensor) -> tf.Tensor:
+    """z, float32 (B, ...)."""
+    with forward_mode(batch_norm="running"):
+        return tf.cast(network.features(images, training=False), tf.float32)
+
+
+def detect(model: Any, detector: ManifoldTransformation | None, images: tf.Tensor) -> Outputs:
+    """entropy, float32 (B,) in nats, and natural_probability, float32 (B,), of a discriminator."""
+    logits = logits_of(model, "running")(images)
+    log_probabilities = tf.nn.log_softmax(logits)
+    found = {"entropy": -tf.reduce_sum(tf.exp(log_probabilities) * log_probabilities, axis=1)}
+    if detector is not None:
+        found["natural_probability"] = detector.natural_probability(images)
+    return found
+
+
+def defend(model: ManifoldTransformation, images: tf.Tensor) -> Outputs:
+    """What `predict` gives, and the images that were judged."""
+    moved = model.transform(images)
+    return {"images": moved, **predict(model.network, moved)}
+
+
+def _function(run: Callable[..., Outputs], *specs: tf.TensorSpec) -> Any:
+    """Compiled for these arguments."""
+    # AutoGraph would read the source of functions that hold no Python control flow to convert.
+    return tf.function(run, input_signature=specs, autograph=False)
+
+
+def network_of(model: Any) -> Exportable:
+    """The part of `model` that is exported.
+
+    Raises:
+      TypeError: there is none.
+    """
+    if not isinstance(model, Exportable):
+        model = getattr(model, "final_network", model)
+    if not isinstance(model, Exportable):
+        kind = type(model).__name__
+        hint = " split the network in two: SplitClassifier(generator, classifier)."
+        if not isinstance(model, keras.Model):
+            hint = " a SavedModel cannot be exported again; give the model that it was made of."
+        raise TypeError(f"export takes a SplitClassifier, got {kind};{hint}")
+    return model

@@ -1,0 +1,218 @@
+"""After an export: the files, called in a new process, against the model in this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from robust_tf.attacks import PGD
+from robust_tf.attacks.network import logits_of
+from robust_tf.export import alone, conversion
+from robust_tf.export.served import Served, detect, features
+from robust_tf.inference import ManifoldTransformation
+
+SIZES = (1, 7)
+ATTACK = {"eps": 0.1, "step_size": 0.03, "steps": 3, "seed": 5}
+# Largest difference of a number, relative to the largest of its output, where another compiler of
+# the same float32 sums takes them in another order.
+ONNX_TOLERANCE = 1e-4
+
+Calls = dict[str, dict[str, np.ndarray]]
+
+
+class SmokeTestError(RuntimeError):
+    """An exported file cannot be loaded in a new process, or gives other outputs than the model."""
+
+
+def smoke_test(
+    folder: str,
+    wanted: tuple[str, ...],
+    model: Any,
+    detector: ManifoldTransformation | None = None,
+) -> dict[str, Any]:
+    """Loads each file in a process of its own with TensorFlow alone, and compares its outputs.
+
+    The SavedModel's signatures and the `.keras` file must give the bits that the library gives in
+    this process when it is compiled: the model's own calls, `transform`, `attacks.PGD`. (Called
+    eagerly a model of bfloat16 rounds more often than compiled, in a file or not.) A TFLite file,
+    which is another model by its rounding, must give in the new process what it gives in this one;
+    an ONNX file, which another runtime computes, the logits of the float32 model to `1e-4`.
+
+    Args:
+      folder: of the export.
+      wanted: its formats.
+      model: what was exported.
+      detector: as of `Served`.
+
+    Returns:
+      JSON-ready: 'compared' outputs, those with the same bits, the largest relative difference, and
+      the seconds that each file took to load.
+
+    Raises:
+      SmokeTestError: the process failed, or an output differs.
+    """
+    calls: Calls = {}
+    expected: Calls = {}
+    for size in SIZES:
+        given, outputs = _expected(model, detector, size)
+        if "saved_model" in wanted:
+            calls |= {f"{name}/{size}": arguments for name, arguments in given.items()}
+            expected |= {f"{name}/{size}": found for name, found in outputs.items()}
+        for name in set(wanted) - {"saved_model"}:
+            key = f"{conversion.FILES[name]}/{size}"
+            calls[key] = given["serving_default"]
+            expected[key] = {"logits": outputs["serving_default"]["logits"]}
+            if name != "keras":
+                path = os.path.join(folder, conversion.FILES[name])
+                expected[key]["logits"] = conversion.runner(path)(calls[key]["images"])
+    found, said = _in_a_new_process(folder, calls)
+    report = _compare(expected, found)
+    if "onnx" in wanted:
+        [(images, logits)] = [
+            (calls[key]["images"], found[key]["logits"])
+            for key in calls
+            if key == f"model.onnx/{SIZES[-1]}"
+        ]
+        _check_onnx(model, images, logits)
+    return {**report, "batch_sizes": list(SIZES), **said}
+
+
+def _expected(
+    model: Any, detector: ManifoldTransformation | None, size: int
+) -> tuple[Calls, Calls]:
+    """Arguments of each signature for so many images of noise, and what the library gives."""
+    shape = tuple(side or 8 for side in model.image_shape)
+    rng = np.random.default_rng(size)
+    pixels = rng.integers(0, 256, (size, *shape), np.uint8)
+    x = (pixels / np.float32(255)).astype(np.float32)
+    served = Served(model, detector)
+    target, classes = served.target, served.classes
+    y = np.arange(size, dtype=np.int32) % classes
+    given: Calls = {name: {"images": x} for name in served.functions}
+    logits = _compiled(logits_of(model, "running"))(x)
+    prediction = {
+        "logits": logits,
+        "probabilities": tf.nn.softmax(logits).numpy(),
+        "class": tf.argmax(logits, 1, tf.int32).numpy(),
+    }
+    outputs: Calls = {name: prediction for name in served.functions if name.startswith("serv")}
+    if "serve_uint8" in given:
+        given["serve_uint8"] = {"images": pixels}
+    if "serve_image_bytes" in given:
+        files = np.array([tf.io.encode_png(image).numpy() for image in pixels])
+        given["serve_image_bytes"] = {"image_bytes": files}
+    if "features" in given:
+        network = getattr(model, "network", model)
+        outputs["features"] = {"features": _compiled(lambda u: features(network, u))(x)}
+    judge = model if isinstance(model, ManifoldTransformation) else detector
+    outputs["detect"] = _compiled(lambda u: detect(model, judge, u))(x)
+    if isinstance(model, ManifoldTransformation):
+        moved = _compiled(model.transform)(x)
+        outputs["transform"] = {"images": moved}
+        outputs["defend"] = {"images": moved, **prediction}
+    own = _compiled(lambda u: _gradient(target, u, tf.constant(y)))(x)
+    given["input_gradient"] = {"images": x, "labels": y}
+    outputs["input_gradient"] = own
+    numbers = {
+        k: np.array(v, np.int32 if isinstance(v, int) else np.float32) for k, v in ATTACK.items()
+    }
+    given["attack"] = {"images": x, "labels": y, **numbers}
+    # The eps that float32 holds: the signature's is a tensor of that type.
+    attack = PGD(float(numbers["eps"]), float(numbers["step_size"]), ATTACK["steps"])
+    outputs["attack"] = {"images": attack(target, x, y, seed=ATTACK["seed"]).numpy()}
+    return given, outputs
+
+
+def _gradient(model: Callable[..., Any], x: tf.Tensor, y: tf.Tensor) -> dict[str, tf.Tensor]:
+    """By TensorFlow's own cross-entropy."""
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        logits = logits_of(model, "running")(x)
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+    return {"loss": loss, "gradient": tape.gradient(loss, x)}
+
+
+def _compiled(run: Callable[..., Any]) -> Callable[[np.ndarray], Any]:
+    """`run` as one graph, for NumPy arrays."""
+    function = tf.function(run, autograph=False)
+    return lambda x: tf.nest.map_structure(lambda value: value.numpy(), function(tf.constant(x)))
+
+
+def _in_a_new_process(folder: str, calls: Calls) -> tuple[Calls, dict[str, Any]]:
+    """Outputs of these calls, and what the process said of itself."""
+    with tempfile.TemporaryDirectory() as local:
+        inputs, outputs = os.path.join(local, "inputs.npz"), os.path.join(local, "outputs.npz")
+        flat = {f"{name}/{k}": v for name, arguments in calls.items() for k, v in arguments.items()}
+        np.savez(inputs, **flat)  # type: ignore[arg-type]
+        # This library is on the path for the sake of `.keras` alone; `alone` sees that it is not
+        # imported for the rest.
+        paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        where = folder if "://" in folder else os.path.abspath(folder)
+        done = subprocess.run(
+            [sys.executable, "-P", str(alone.__file__), where, inputs, outputs],
+            capture_output=True,
+            text=True,
+            cwd=local,
+            env=environment,
+        )
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+            raise SmokeTestError(f"the exported files fail in a new process: {lines[-1]}")
+        found: Calls = {}
+        with np.load(outputs) as arrays:
+            for key in arrays.files:
+                name, output = key.rsplit("/", 1)
+                found.setdefault(name, {})[output] = arrays[key]
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    return found, {"load_seconds": said["load_seconds"]}
+
+
+def _compare(expected: Calls, found: Calls) -> dict[str, Any]:
+    """How many outputs have the same bits; which not."""
+    differing, compared = {}, 0
+    for name, outputs in expected.items():
+        for output, value in outputs.items():
+            compared += 1
+            other = found[name][output]
+            if value.shape != other.shape or value.dtype != other.dtype:
+                raise SmokeTestError(
+                    f"{name}: {output} is {other.dtype} {other.shape} in a new process, expected "
+                    f"{value.dtype} {value.shape}."
+                )
+            if not np.array_equal(value, other):
+                differing[f"{name}/{output}"] = _difference(value, other)
+    if differing:
+        worst = max(differing, key=lambda key: differing[key])
+        raise SmokeTestError(
+            f"{len(differing)} of {compared} outputs differ from the model's in a new process, "
+            f"{worst} by {differing[worst]:.2g} of its largest value. Were both processes given "
+            "the same number of threads and TF_ENABLE_ONEDNN_OPTS?"
+        )
+    return {"compared": compared, "same_bits": compared}
+
+
+def _difference(value: np.ndarray, other: np.ndarray) -> float:
+    """Of the largest value."""
+    scale = max(float(np.abs(value).max()), 1e-30)
+    return float(np.abs(value.astype(np.float64) - other.astype(np.float64)).max()) / scale
+
+
+def _check_onnx(model: Any, images: np.ndarray, logits: np.ndarray) -> None:
+    """Raises SmokeTestError for logits that are not those of the float32 model."""
+    expected = conversion.Float32(model).serve(tf.constant(images))["logits"].numpy()
+    difference = _difference(expected, logits)
+    if not difference <= ONNX_TOLERANCE:
+        raise SmokeTestError(
+            f"model.onnx gives other logits than the model: by {difference:.2g} of the largest, "
+            f"more than {ONNX_TOLERANCE:g}."
+        )
