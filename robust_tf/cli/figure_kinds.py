@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from robust_tf.cli import UserError
 from robust_tf.cli import figure_inputs as inputs
@@ -74,19 +76,27 @@ def _steps(options: Options) -> Made:
     return figure, inputs.table(rows)
 
 
+def _chosen(
+    options: Options, model: Any, x: np.ndarray, y: np.ndarray, eps: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images, their adversarial images and labels, of those that --around asks for."""
+    x_adv = adversarial_at(model, x, y, eps, inputs.attack_of(options, eps), options.seed)
+    if options.around == "clean":
+        return x, x_adv, y
+    before, after = (logits_at(model, images).argmax(1) == y for images in (x, x_adv))
+    chosen = before & (~after if options.around == "fooling" else after)
+    if not chosen.any():
+        raise UserError(f"no {options.around} image among {len(y)}: raise --examples.")
+    return x[chosen], x_adv[chosen], y[chosen]
+
+
 def _surface(options: Options) -> Made:
     runs = read_runs(options.run_dir)
     eps = inputs.eps_of(options, runs)
     x, y = inputs.examples(options, runs, 50)
     check_images(x, "a loss surface")
-    first = next(iter(runs.values())).model
     if options.around != "clean":
-        x_adv = adversarial_at(first, x, y, eps, inputs.attack_of(options, eps), options.seed)
-        before, after = (logits_at(first, images).argmax(1) == y for images in (x, x_adv))
-        chosen = before & (~after if options.around == "fooling" else after)
-        if not chosen.any():
-            raise UserError(f"no {options.around} image among {len(y)}: raise --examples.")
-        x, y = x_adv[chosen], y[chosen]
+        _, x, y = _chosen(options, next(iter(runs.values())).model, x, y, eps)
     if options.index >= len(y):
         raise UserError(f"--index={options.index}: there are {len(y)} such images.")
     made = {
@@ -98,10 +108,15 @@ def _surface(options: Options) -> Made:
     figure = loss_surface.draw_surfaces(made, options.index, options.title)
     rows = {}
     for name, surfaces in made.items():
-        rough = loss_surface.roughness(surfaces)
-        rows[name] = {"surfaces": len(y)} | {
-            key: float(value.mean()) for key, value in rough._asdict().items()
-        }
+        rows[name] = {"surfaces": len(y)}
+        for where in ("plane", "ball") if options.space == "images" else ("plane",):
+            rough = loss_surface.roughness(surfaces, where == "ball")
+            for key, value in rough._asdict().items():
+                rows[name][f"{key}, {where}"] = float(value.mean())
+                if key == "bend" and name != next(iter(made)):
+                    first = next(iter(made.values()))
+                    base = loss_surface.roughness(first, where == "ball").bend
+                    rows[name][f"smoother, {where}"] = float((value < base).mean())
     return figure, inputs.table(rows)
 
 
@@ -202,9 +217,9 @@ def _grid(options: Options) -> Made:
     eps, [run] = inputs.eps_of(options, runs), runs.values()
     x, y = inputs.examples(options, runs, 8)
     check_images(x, "an image grid")
-    attacked = adversarial_at(run.model, x, y, eps, inputs.attack_of(options, eps), options.seed)
+    x, attacked, y = _chosen(options, run.model, x, y, eps)
     made = grids.compute_grid(run.model, x, y, attacked)
-    return grids.draw_grid(made, options.title, columns=min(len(y), 10)), ""
+    return grids.draw_grid(made, options.title), ""
 
 
 def _bars(options: Options) -> Made:

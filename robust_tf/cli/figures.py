@@ -82,13 +82,14 @@ def parser() -> Parser:
         "--around",
         choices=("clean", "fooling", "failing"),
         default="clean",
-        help="surface: clean images, or adversarial ones that fool the first model or do not",
+        help="surface, grid: the first images; or those whose adversarial image fools the first "
+        "model, or fails, the surface then being that around the adversarial image",
     )
     kinds.add_argument(
         "--space", choices=("images", "features"), default="images", help="surface: default images"
     )
     kinds.add_argument(
-        "--index", type=whole(0), default=0, metavar="N", help="surface: which one is drawn"
+        "--index", type=whole(0), default=0, metavar="N", help="surface: which of them is drawn"
     )
     kinds.add_argument("--entropy", action="store_true", help="latent: as third axis")
     return result

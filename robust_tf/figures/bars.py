@@ -75,6 +75,9 @@ def draw_bars(bars: dict[str, dict[str, Bar]], bottom: float = 0.0, title: str =
       bottom: lowest accuracy shown, in [0, 1); the axis says so where it is not 0.
       title: above the axes.
     """
+    from matplotlib.patches import Patch
+    from matplotlib.patheffects import withStroke
+
     style.check_named(bars, "models with their bars")
     if not 0 <= bottom < 1:
         raise ValueError(f"bottom={bottom!r}: must be in [0, 1).")
@@ -91,7 +94,8 @@ def draw_bars(bars: dict[str, dict[str, Bar]], bottom: float = 0.0, title: str =
                 axes.bar(x, height, width * 0.9, bottom, color=looks[name].colour)
                 if bar.high > bottom:
                     low = max(bar.low, bottom)
-                    axes.plot([x, x], [low, bar.high], color="black", lw=0.8)
+                    [line] = axes.plot([x, x], [low, bar.high], color="black", lw=0.8)
+                    line.set_path_effects([withStroke(linewidth=1.8, foreground="white")])
                 at = max(bar.high, bottom) + 0.01 * (1 - bottom)
                 text = f"{100 * bar.accuracy:.1f}"
                 axes.text(x, at, text, ha="center", va="bottom", fontsize=6, rotation=90)
@@ -104,9 +108,7 @@ def draw_bars(bars: dict[str, dict[str, Bar]], bottom: float = 0.0, title: str =
     if bottom:
         axes.set_ylabel(f"accuracy (axis begins at {100 * bottom:g} %)")
     axes.grid(True, axis="y")
-    from matplotlib.patches import Patch
-
-    style.legend_below(figure, [Patch(color=looks[name].colour, label=name) for name in bars])
+    style.legend_below(figure, [Patch(color=looks[name].colour, label=name) for name in bars], 5)
     return figure
 
 

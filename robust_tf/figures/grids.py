@@ -57,7 +57,7 @@ def draw_grid(grid: Grid, title: str = "", columns: int = 8) -> Figure:
         raise ValueError("there is nothing to draw: the grid has no images.")
     change = grid.adversarial[:count] - grid.clean[:count]
     largest = float(np.abs(change).max())
-    figure = style.new_figure(min(style.PAGE, 0.5 + 0.8 * count), 3.2)
+    figure = style.new_figure(min(style.PAGE, 0.5 + 0.8 * count), 2.95)
     panels = figure.subplots(3, count, squeeze=False)
     for n in range(count):
         _show(panels[0, n], grid.clean[n])
@@ -70,7 +70,8 @@ def draw_grid(grid: Grid, title: str = "", columns: int = 8) -> Figure:
     amplified = f"perturbation\n× {1 / largest:.3g}" if largest else "perturbation\n0"
     for axes, text in zip(panels[:, 0], ("clean", amplified, "adversarial"), strict=True):
         axes.set_ylabel(text)
-    figure.suptitle(title)
+    if title:
+        figure.suptitle(title)
     return figure
 
 
@@ -93,5 +94,5 @@ def _show(axes: Any, image: np.ndarray, largest: float | None = None) -> None:
 def _predicted(axes: Any, prediction: int, confidence: float, label: int) -> None:
     """What is predicted, under the image."""
     right = prediction == label
-    text = f"{prediction} {'' if right else '✗ '}{100 * confidence:.0f} %"
+    text = f"{prediction} ({100 * confidence:.0f} %)" + " ✗" * (not right)
     axes.set_xlabel(text, fontsize=6.5, labelpad=2, color="black" if right else "#B34700")

@@ -119,30 +119,52 @@ def orthogonal_signs(direction: np.ndarray, rng: np.random.Generator) -> np.ndar
     return signs.reshape(direction.shape)
 
 
-def roughness(surfaces: np.ndarray | Surfaces) -> Roughness:
+def roughness(surfaces: np.ndarray | Surfaces, in_ball: bool = False) -> Roughness:
     """How uneven surfaces are, of losses (n, k, k) alone or with what was predicted there.
 
     A plane has 0. A quadratic a s^2 with s in grid steps, along one axis, has bend a: its second
     difference is 2 a on that axis and 0 on the other.
+
+    Args:
+      surfaces: of losses.
+      in_ball: only |a| + |b| <= eps, where the image stays in the ball: the two directions agree
+        in half of the pixels, which in the corners move by 2 eps.
+
+    Raises:
+      ValueError: not of the shape (n, k, k) with k >= 3, or k >= 5 in the ball.
     """
     values = surfaces.losses if isinstance(surfaces, Surfaces) else np.asarray(surfaces)
-    if values.ndim != 3 or min(values.shape[1:]) < 3:
-        raise ValueError(f"losses of shape {values.shape}: must be (n, k, k) with k >= 3.")
+    least = 5 if in_ball else 3
+    if values.ndim != 3 or values.shape[1] != values.shape[2] or values.shape[1] < least:
+        raise ValueError(f"losses of shape {values.shape}: must be (n, k, k) with k >= {least}.")
     values = values.astype(np.float64)
-    bend = sum(np.abs(np.diff(values, 2, axis=axis)).mean((1, 2)) for axis in (1, 2)) / 2
-    height = np.ptp(values, axis=(1, 2))
+    inside = ball(values.shape[1]) if in_ball else np.ones(values.shape[1:], bool)
+    bend = np.zeros(len(values))
+    for axis in (0, 1):
+        parts = (slice(0, -2), slice(1, -1), slice(2, None))
+        whole = np.logical_and.reduce([inside[p] if axis == 0 else inside[:, p] for p in parts])
+        bend += np.abs(np.diff(values, 2, axis=axis + 1))[:, whole].mean(1) / 2
+    height = np.ptp(values[:, inside], axis=1)
     relative = np.divide(bend, height, out=np.zeros_like(bend), where=height > 1e-6)
     correct = np.full(len(values), np.nan)
     if isinstance(surfaces, Surfaces):
-        correct = (surfaces.classes == surfaces.labels[:, None, None]).mean((1, 2))
+        right = surfaces.classes == surfaces.labels[:, None, None]
+        correct = right[:, inside].mean(1)
     return Roughness(bend, height, relative, correct)
+
+
+def ball(points: int) -> np.ndarray:
+    """Which points of the grid lie in the L-inf ball, |a| + |b| <= eps; bool (k, k)."""
+    place = np.abs(np.linspace(-1, 1, points))
+    return place[:, None] + place[None] <= 1 + 1e-6
 
 
 @style.drawing
 def draw_surfaces(surfaces: dict[str, Surfaces], index: int = 0, title: str = "") -> Figure:
     """For each model by name a row: the image, the surface of its loss, the map of its classes.
 
-    The surfaces of all models have one scale, so that heights can be compared.
+    The surfaces of all models have one scale, so that heights can be compared. The dashed square on
+    the map is the ball: outside it some pixels move by more than eps.
 
     Args:
       surfaces: by the model's name, of the same images.
@@ -165,7 +187,8 @@ def draw_surfaces(surfaces: dict[str, Surfaces], index: int = 0, title: str = ""
         axes.set_title(name, color=style.looks([name])[name].colour, weight="bold")
         _draw_heights(figure.add_subplot(layout[row, 1], projection="3d"), one, index, highest)
         _draw_classes(figure.add_subplot(layout[row, 2]), one, index)
-    figure.suptitle(title)
+    if title:
+        figure.suptitle(title)
     return figure
 
 
@@ -217,7 +240,9 @@ def _draw_classes(axes: Any, surfaces: Surfaces, index: int) -> None:
                 weight="bold",
                 bbox={"boxstyle": "circle,pad=0.2", "fc": "white", "lw": 0},
             )
-    axes.plot(0, 0, "+", color="black", ms=7)
+    if surfaces.space == "images":
+        eps = offsets[-1]
+        axes.plot([0, eps, 0, -eps, 0], [-eps, 0, eps, 0, -eps], color="black", lw=0.8, ls="--")
     axes.set(xlabel="gradient's sign", ylabel="random", title="predicted class", aspect="equal")
     axes.locator_params(nbins=4)
 

@@ -172,9 +172,7 @@ def class_map() -> Any:
 
 def percent(axes: Any) -> None:
     """Writes the y axis, of fractions, in per cent."""
-    from matplotlib.ticker import PercentFormatter
-
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=" %"))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.6g} %")
 
 
 def check_named(given: Any, what: str) -> None:

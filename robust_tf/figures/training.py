@@ -91,7 +91,8 @@ def draw_training(runs: dict[str, Metrics], title: str = "") -> Figure:
         Line2D([], [], color="black", ls=style.DOTTED, lw=1.0, label="training batches"),
     ]
     style.legend_below(figure, handles, 5)
-    figure.suptitle(title)
+    if title:
+        figure.suptitle(title)
     return figure
 
 
@@ -100,10 +101,16 @@ def _draw_losses(axes: Any, runs: dict[str, Metrics], looks: dict[str, style.Loo
     if len(runs) == 1:
         [metrics] = runs.values()
         names = terms_of(metrics)
-        for look, name in zip(list(style.METHODS.values())[1:], names, strict=False):
-            label = name.rstrip("_")
-            axes.plot(metrics["epoch"], metrics[name], color=look.colour, ls=look.dash, label=label)
-        axes.legend()
+        colours = ("black", *style.CLASSES)
+        for number, name in enumerate(names):
+            axes.plot(
+                metrics["epoch"],
+                metrics[name],
+                color=colours[number % len(colours)],
+                ls=(style.SOLID, style.DASHED)[number % 2],
+                label=name.rstrip("_"),
+            )
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
         axes.set_title("loss and its terms")
     else:
         for name, metrics in runs.items():
