@@ -40,6 +40,7 @@ ENCODED = (
     "`serve_image_bytes` stretches an image of another size to the model's (bilinear, with "
     "antialiasing), and converts it to the model's channels. The training images were not resized."
 )
+BARE = ", of the network alone, without the transformation"
 DEFENDED = (
     "The prediction is that of the manifold transformation, f(T(u)): `serving_default`, "
     "`serve_uint8`, `serve_image_bytes`, `detect` and `defend` all judge the moved image, "
@@ -124,12 +125,16 @@ def text(name: str, card: dict[str, Any]) -> str:
     if model["inference"]:
         numbers = ", ".join(f"{k} {v}" for k, v in model["inference"].items() if v is not None)
         lines += ["", f"Inference with manifold transformation: {numbers}.", "", DEFENDED]
-    lines += _training(card["training"]) + _files(card) + _signatures(name, card)
+    lines += (
+        _training(card["training"], bool(model["inference"]))
+        + _files(card)
+        + _signatures(name, card)
+    )
     lines += ["", "## Limits", "", *(f"* {limit}" for limit in card["limits"]), ""]
     return "\n".join(lines)
 
 
-def _training(about: dict[str, Any] | None) -> list[str]:
+def _training(about: dict[str, Any] | None, defended: bool) -> list[str]:
     if not about:
         return ["", "Nothing is known of its training."]
     data, eps = about["data"], about["eps"]
@@ -147,10 +152,12 @@ def _training(about: dict[str, Any] | None) -> list[str]:
     lines += [f"| {key} | {value} |" for key, value in rows if value]
     lines += ["", "## Results", ""]
     for result in about["results"]:
-        radii = result["eps"]
+        radii, which = result["eps"], ""
+        if defended:
+            which = f", behind {result['inference']['kind']}" if "inference" in result else BARE
         upto = f" up to eps {radii[-1]:g}" if len(radii) > 1 else ""
         lines += [
-            f"On {result['examples']:,} test images ({result['file']}): natural "
+            f"On {result['examples']:,} test images ({result['file']}{which}): natural "
             f"{_percent(result['natural_accuracy'])}, worst case over all attacks{upto}, image by "
             f"image, **{_percent(result['worst_case_accuracy'])}**.",
             "",

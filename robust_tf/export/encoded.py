@@ -1,8 +1,18 @@
-"""From PNG and JPEG files to the images that a model takes, as graph code."""
+"""From pixels 0..255, and PNG and JPEG files, to the images that a model takes, as graph code."""
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
+
+# What a division gives. In a graph TensorFlow makes of a division by a constant
+# a multiplication by 1 / 255, which has other last bits than the images of data.batches.
+_UNIT_INTERVAL = np.arange(256, dtype=np.float32) / np.float32(255)
+
+
+def to_unit_interval(pixels: tf.Tensor) -> tf.Tensor:
+    """The uint8 pixels as float32 in [0, 1], to the bits that training saw."""
+    return tf.gather(_UNIT_INTERVAL, tf.cast(pixels, tf.int32))
 
 
 def possible(shape: tuple[int | None, ...]) -> bool:
@@ -23,18 +33,14 @@ def decode(image_bytes: tf.Tensor, shape: tuple[int | None, ...]) -> tf.Tensor:
     height, width, channels = shape
 
     def one(data: tf.Tensor) -> tf.Tensor:
-        image = tf.io.decode_image(data, channels=channels, expand_animations=False)
-        image = tf.cast(tf.ensure_shape(image, [None, None, channels]), tf.float32)
+        pixels = tf.io.decode_image(data, channels=channels, expand_animations=False)
+        image = to_unit_interval(tf.ensure_shape(pixels, [None, None, channels]))
         fits = tf.reduce_all(tf.equal(tf.shape(image)[:2], [height, width]))
-        return tf.ensure_shape(
-            tf.cond(
-                fits,
-                lambda: image,
-                lambda: tf.image.resize(image, (height, width), antialias=True),
-            ),
-            shape,
+        sized = tf.cond(
+            fits,
+            lambda: image,
+            lambda: tf.image.resize(image, (height, width), antialias=True),
         )
+        return tf.clip_by_value(tf.ensure_shape(sized, shape), 0.0, 1.0)
 
-    pixels = tf.map_fn(one, image_bytes, fn_output_signature=tf.TensorSpec(shape, tf.float32))
-    # The division of the training pipeline: other roundings would be other images.
-    return tf.clip_by_value(pixels / 255.0, 0.0, 1.0)
+    return tf.map_fn(one, image_bytes, fn_output_signature=tf.TensorSpec(shape, tf.float32))

@@ -70,7 +70,7 @@ class Served(tf.Module):
         if len(shape) == 3:
             pixels = tf.TensorSpec([None, *shape], tf.uint8, name="images")
             self.functions["serve_uint8"] = _function(
-                lambda x: predict(model, tf.cast(x, tf.float32) / 255.0), pixels
+                lambda x: predict(model, encoded.to_unit_interval(x)), pixels
             )
         if encoded.possible(shape):
             files = tf.TensorSpec([None], tf.string, name="image_bytes")

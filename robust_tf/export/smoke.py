@@ -17,7 +17,7 @@ import tensorflow as tf
 from robust_tf.attacks import PGD
 from robust_tf.attacks.network import logits_of
 from robust_tf.export import alone, conversion
-from robust_tf.export.served import Served, detect, features
+from robust_tf.export.served import Served, detect, features, predict
 from robust_tf.inference import ManifoldTransformation
 
 SIZES = (1, 7)
@@ -98,12 +98,7 @@ def _expected(
     target, classes = served.target, served.classes
     y = np.arange(size, dtype=np.int32) % classes
     given: Calls = {name: {"images": x} for name in served.functions}
-    logits = _compiled(logits_of(model, "running"))(x)
-    prediction = {
-        "logits": logits,
-        "probabilities": tf.nn.softmax(logits).numpy(),
-        "class": tf.argmax(logits, 1, tf.int32).numpy(),
-    }
+    prediction = _compiled(lambda u: predict(model, u))(x)
     outputs: Calls = {name: prediction for name in served.functions if name.startswith("serv")}
     if "serve_uint8" in given:
         given["serve_uint8"] = {"images": pixels}
