@@ -106,18 +106,21 @@ def _surface(options: Options) -> Made:
         for name, run in runs.items()
     }
     figure = loss_surface.draw_surfaces(made, options.index, options.title)
-    rows = {}
-    for name, surfaces in made.items():
-        rows[name] = {"surfaces": len(y)}
-        for where in ("plane", "ball") if options.space == "images" else ("plane",):
+    return figure, inputs.table(_roughness(made))
+
+
+def _roughness(made: dict[str, loss_surface.Surfaces]) -> dict[str, dict[str, float]]:
+    """Means over the images; 'smoother' is the share that bends less than the first model's."""
+    rows: dict[str, dict[str, float]] = {name: {} for name in made}
+    first = next(iter(made.values()))
+    for where in ("plane", "ball") if first.space == "images" else ("plane",):
+        base = loss_surface.roughness(first, where == "ball")
+        for name, surfaces in made.items():
             rough = loss_surface.roughness(surfaces, where == "ball")
-            for key, value in rough._asdict().items():
-                rows[name][f"{key}, {where}"] = float(value.mean())
-                if key == "bend" and name != next(iter(made)):
-                    first = next(iter(made.values()))
-                    base = loss_surface.roughness(first, where == "ball").bend
-                    rows[name][f"smoother, {where}"] = float((value < base).mean())
-    return figure, inputs.table(rows)
+            rows[name] |= {f"{k}, {where}": float(v.mean()) for k, v in rough._asdict().items()}
+            rows[name][f"smoother, {where}"] = float((rough.bend < base.bend).mean())
+            rows[name]["surfaces"] = len(surfaces.labels)
+    return rows
 
 
 def _latents(options: Options, default: int) -> dict[str, latent.Latent]:

@@ -43,7 +43,7 @@ METHODS = {
     "ATLD": Look("#009E73", "P", SOLID),
     "Feature Scattering": Look("#999933", "X", SOLID),
     "Bilateral": Look("#661100", "<", SOLID),
-    "ST": Look("#882255", "X", DASHED),
+    "ST": Look("#5B00C8", "X", DASHED),
     "MART": Look("#44AA99", ">", DASHED),
     "ALP": Look("#DDCC77", "p", DASHED),
     "LAT": Look("#332288", "h", DASHED),

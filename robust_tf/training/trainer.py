@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from robust_tf import compat, data, files
-from robust_tf.training import outcome, run_folder
+from robust_tf.training import hparams, outcome, run_folder
 from robust_tf.training.checkpoints import Checkpoints
 from robust_tf.training.distribution import barrier, distribute, is_chief, spans_replicas
 from robust_tf.training.loop import Loop
@@ -102,6 +102,9 @@ class Trainer:
             self.checkpoints.save_last()
         start = int(self.progress.epoch.numpy())
         reporter = Reporter(self.run_dir, self.recipe.epochs, start, self.chief)
+        if self.chief:
+            given = hparams.hparams_of(self.configuration, type(self.model).__name__)
+            hparams.write_start(self.run_dir, given)
         try:
             while not self.over:
                 self._epoch(int(self.progress.epoch.numpy()), reporter)
@@ -265,5 +268,6 @@ class Trainer:
             "training_seconds": float(self.progress.seconds.numpy()),
         }
         network = models["model"]
-        # Last: a run with a summary is finished.
-        files.write_json(self._summary, outcome.summary(self.recipe, self.dataset, network, about))
+        summary = outcome.summary(self.recipe, self.dataset, network, about)
+        hparams.write_end(self.run_dir, summary)
+        files.write_json(self._summary, summary)  # last: a run with a summary is finished

@@ -1,0 +1,193 @@
+"""`bin/figures` on run folders, and what it says where something is missing."""
+
+import json
+
+import numpy as np
+import pytest
+
+from robust_tf import data
+from robust_tf.cli.figures import KINDS, main
+from robust_tf.evaluation import Evaluation, Outcome
+from robust_tf.figures import moons, runs, tensorboard
+from robust_tf.models import MLP
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, small):
+    """Two runs on images named digits, one on moons, one that has just begun."""
+    root = tmp_path_factory.mktemp("runs")
+    summary = {"data": {"name": "digits"}, "configuration": "eps = 0.3\n"}
+    methods = {
+        "adv": {"method": "AdversarialTraining", "weights": {"clean": 0.5}},
+        "adr": {"method": "ADR", "weights": {"local": 1.0}},
+        "points": {"method": "Standard", "data": {"name": "moons"}},
+    }
+    balls = {"PGD-9 eps=0.1": ["Linf", 0.1], "PGD-9 eps=0.3": ["Linf", 0.3]}
+    outcomes = {name: Outcome(np.arange(10) < 9 - k) for k, name in enumerate(balls)}
+    settings = {"attacks": {name: {} for name in balls}, "balls": balls}
+    found = Evaluation(np.arange(10) < 9, outcomes, settings).to_json()
+    row = {"epoch": 1, "loss": 1.0, "robust_accuracy": 0.5, "natural_accuracy": 0.7}
+    for name, own in methods.items():
+        (root / name).mkdir()
+        network = MLP((2,), 2, (8,)) if name == "points" else small.network
+        network.save(root / name / "model.keras")
+        (root / name / "summary.json").write_text(json.dumps({**summary, **own}))
+        (root / name / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+        if name != "points":
+            (root / name / "found.json").write_text(json.dumps({"evaluation": found}))
+    (root / "begun").mkdir()
+    return root
+
+
+@pytest.fixture(autouse=True)
+def tiny_digits(monkeypatch, small):
+    """The images that the small network knows, under the name of a dataset."""
+    load = data.load
+
+    def given(name, **arguments):
+        if name != "digits":
+            return load(name, **arguments)
+        split = data.Split(small.x, small.y)
+        return data.Data("digits", split, split.take(0), split, 3)
+
+    monkeypatch.setattr(data, "load", given)
+
+
+@pytest.mark.parametrize(
+    "kind, arguments, said",
+    [
+        ("curves", [], "eps 0.3"),
+        ("curves", ["--eps=0.1,0.3", "--steps=2"], "eps 0.1"),
+        ("steps", ["--steps=0,1"], "1 steps"),
+        ("surface", ["--around=fooling", "--steps=5"], "bend, ball"),
+        ("latent", ["--steps=5"], "entropy_auroc"),
+        ("profile", ["--steps=2"], "collaborative"),
+        ("training", [], ""),
+        ("bars", ["--bottom=0.5"], "PGD-9 eps=0.3"),
+    ],
+)
+def test_kinds_of_several_runs(folders, tmp_path, capsys, kind, arguments, said):
+    given = [f"--run_dir={folders / name}" for name in ("adv", "adr")]
+    output = tmp_path / "a.png"
+    assert main([kind, *given, *arguments, f"--output={output}"]) == 0, capsys.readouterr().err
+    assert output.read_bytes()[1:4] == b"PNG"
+    out = capsys.readouterr().out
+    assert said in out and (not said or ("ADV" in out and "ADR LC" in out))
+
+
+@pytest.mark.parametrize("kind, run", [("grid", "adv"), ("plane", "points")])
+def test_kinds_of_one_run(folders, tmp_path, kind, run):
+    given = [kind, f"--run_dir={folders / run}", "--examples=6", "--steps=2"]
+    assert main([*given, f"--output={tmp_path / 'a.svg'}"]) == 0
+
+
+def test_projector(folders, tmp_path, capsys, small):
+    given = ["projector", f"--run_dir={folders / 'adv'}", f"--output={tmp_path / 'log'}"]
+    assert main(given) == 0
+    vectors = np.loadtxt(tmp_path / "log/features.tsv", delimiter="\t")
+    np.testing.assert_allclose(vectors[:24], small.latent.features[:24], rtol=1e-3, atol=1e-4)
+    rows = (tmp_path / "log/metadata.tsv").read_text().splitlines()
+    assert rows[0].split("\t") == ["label", "predicted", "kind", "entropy"] and len(rows) == 49
+    from google.protobuf import text_format
+    from tensorboard.plugins.projector import ProjectorConfig
+
+    config = text_format.Parse(
+        (tmp_path / "log/projector_config.pbtxt").read_text(), ProjectorConfig()
+    )
+    assert config.embeddings[0].sprite.single_image_dim == [8, 8]
+    picture = tensorboard.sprite(small.x[:3])
+    assert picture.shape == (16, 16, 1) and (picture[8:, 8:] == 255).all()
+    np.testing.assert_allclose(picture[:8, 8:] / 255, small.x[1], atol=0.5 / 255 + 1e-6)
+    assert main(given) == 2 and "not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["curve", "--run_dir={adv}"], "no figure 'curve'; did you mean curves"),
+        (["curves"], "give --run_dir"),
+        (["curves", "--run_dir={root}/none"], "there is no run folder"),
+        (["curves", "--run_dir={points}"], "has no evaluation; make one: evaluate"),
+        (["bars", "--run_dir={adv}", "--evaluation=aa"], "has no evaluation aa.json"),
+        (["bars", "--run_dir={adv}", "--measures=PGD"], "no run has 'PGD'; they have natural"),
+        (["training", "--run_dir={begun}"], "cannot read .*metrics.jsonl"),
+        (["grid", "--run_dir={points}"], r"for points draw `plane`"),
+        (["surface", "--run_dir={points}"], r"for points draw `plane`"),
+        (["plane", "--run_dir={adv}"], r"needs points \(n, 2\)"),
+        (["grid", "--run_dir={adv}", "--dataset=moons"], r"takes \(8, 8, 1\), .* \(2,\)"),
+        (["grid", "--run_dir={adv}", "--run_dir={adr}"], "shows one run"),
+        (["latent", "--run_dir={adv}", "--run_dir={points}"], "the runs are of digits, moons"),
+        (["latent", "--run_dir={begun}"], "no eps"),
+        (["latent", "--run_dir={adv}", "--eps=0.1,0.2"], "this figure takes one"),
+        (["surface", "--run_dir={adv}", "--index=99"], "--index=99: there are 24"),
+        (["bars", "--run_dir={adv}", "--bottom=1"], "--bottom=1.0"),
+    ],
+)
+def test_errors_say_what_to_do(folders, tmp_path, capsys, arguments, message):
+    named = {name: folders / name for name in ("adv", "adr", "points", "begun")}
+    given = [text.format(root=folders, **named) for text in arguments]
+    assert main([*given, f"--output={tmp_path / 'a.png'}"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and len(error.splitlines()) == 1
+    import re
+
+    assert re.search(message, error), error
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_ending_is_told_before_anything_is_computed(folders, tmp_path, capsys):
+    given = ["latent", f"--run_dir={folders / 'none'}", f"--output={tmp_path / 'a.jpg'}"]
+    assert main(given) == 2 and ".svg, .pdf, .png" in capsys.readouterr().err
+
+
+def test_names_of_methods():
+    names = {
+        "ADV": ("AdversarialTraining", {"clean": 0.5}),
+        "AT": ("AdversarialTraining", {"adversarial": 1.0}),
+        "ADR LC/GB/CA": ("ADR", {"local": 1, "global_": 1, "smoothness": 1}),
+        "ST": ("SqueezeTraining", {}),
+        "Standard": ("Standard", {}),
+        "": ("", {}),
+    }
+    for name, (method, weights) in names.items():
+        assert runs.method_of({"method": method, "weights": weights}) == name
+    trades = "ADR.attack = @TRADESAttack()\n"
+    assert runs.method_of({"method": "ADR", "weights": {"local": 1}}, trades) == "ADR-TRADES"
+
+
+def test_twins_have_names_of_their_own(folders):
+    found = runs.read_runs([str(folders / "adv"), str(folders / "adv") + "/", str(folders / "adr")])
+    assert list(found)[0] == "ADV (adv)" and list(found)[2] == "ADR LC" and len(found) == 3
+
+
+def test_every_kind_is_made_and_told():
+    from robust_tf.cli.figure_kinds import MAKERS
+
+    assert {*MAKERS, "projector"} == set(KINDS)
+
+
+def test_moons_of_networks_that_have_not_learnt():
+    """What they learn is a slow test."""
+    made = moons.train_moons(steps=0, show=20)
+    for name, toy in made.toys.items():
+        step = np.abs(toy.crafted - made.points).max()
+        assert step == 0 if name == "Standard" else 0 < step <= made.eps + 1e-6
+    figure = moons.draw_moons(made, 20)
+    assert len(figure.axes) == 16
+    with pytest.raises(ValueError, match="0 < eps < 0.5"):
+        moons.train_moons(eps=0.7)
+    with pytest.raises(ValueError, match="no toy 'PGD'; known: Standard"):
+        moons.make_method("PGD", 0.1, 0)
+
+
+@pytest.mark.slow
+def test_moons_learn():
+    made = moons.train_moons()
+    for name, natural, robust in (
+        ("Standard", 0.98, 0.0),
+        ("AT", 0.85, 0.7),
+        ("Feature Scattering", 0.85, 0.65),
+        ("ATLD", 0.85, 0.65),
+    ):
+        assert made.toys[name].natural_accuracy >= natural
+        assert made.toys[name].robust_accuracy >= robust
