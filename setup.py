@@ -24,7 +24,10 @@ setup(
     # them too, and importlib.resources.files("robust_tf") / "gin" finds them in a clone, an
     # editable install and a wheel alike. gin/ must not get an __init__.py: `import gin` is
     # gin-config, which wins over a plain folder of that name only.
-    package_data={"robust_tf": ["gin/*.gin", "gin/**/*.gin"]},
+    package_data={
+        "robust_tf": ["gin/*.gin", "gin/**/*.gin"],
+        "robust_tf.report": ["*.css", "*.js", "*.json"],
+    },
     # Wide enough for both stacks; the lower bounds are the addons stack's.
     install_requires=[
         "tensorflow>=2.15,<2.22",
@@ -52,14 +55,28 @@ setup(
             "protobuf<5",
             "setuptools<81",  # its TensorBoard imports pkg_resources
         ],
+        "figures": ["matplotlib>=3.8"],
+        "report": ["plotly>=6"],
         "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
-        "test": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6", "mypy>=1.11"],
+        # Selenium drives a browser over reports, where one is installed; the tests say if not.
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "ruff>=0.6",
+            "mypy>=1.11",
+            "matplotlib>=3.8",
+            "selenium>=4.20",
+            "plotly>=6",
+            "tf2onnx>=1.17",
+            "onnx>=1.17",
+            "onnxruntime>=1.20",
+        ],
         "bench": ["matplotlib>=3.8"],
     },
     entry_points={
         "console_scripts": [
             f"robust-tf-{command} = robust_tf.cli.{command}:run"
-            for command in ("train", "evaluate", "export")
+            for command in ("train", "evaluate", "export", "figures", "report")
         ]
     },
     classifiers=[

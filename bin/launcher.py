@@ -34,7 +34,12 @@ MODULES = (
     "tensorboard",
     "importlib_resources",
 )
-TEST_TOOLS = ("pytest", "xdist", "ruff", "mypy")
+# What single commands need beyond that: the extra of setup.py, and what it makes importable.
+EXTRAS = {
+    "figures": (frozenset({"figures"}), ("matplotlib",)),
+    "report": (frozenset({"report"}), ("plotly",)),
+}
+TEST_TOOLS = ("pytest", "xdist", "ruff", "mypy", "selenium", "plotly", "matplotlib")
 # The whole suite is spread over processes: most of it is tracing, which takes one core.
 SPREAD = ("-n", "auto", "--maxprocesses=4", "--dist=worksteal")
 
@@ -105,15 +110,16 @@ def run_tests(args: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs `argv[0]` (train, evaluate, export or test) with the rest as its arguments."""
+    """Runs `argv[0]` (train, evaluate, export, figures, report or test) with the rest as its arguments."""
     command, args = argv[0], argv[1:]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes bury ours
     try:
         if command == "test":
             return run_tests(args)
         python = sys.executable
-        if not environments.importable(MODULES):
-            python = environments.set_up(environments.STACKS["default"], frozenset())
+        extras, modules = EXTRAS.get(command, (frozenset(), ()))
+        if not environments.importable(MODULES + modules):
+            python = environments.set_up(environments.STACKS["default"], extras)
         run(python, f"robust_tf.cli.{command}", args)
     except environments.SetupError as error:
         print(error, file=sys.stderr)

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 import robust_tf.version
 
 CLONE = Path(__file__).resolve().parent.parent
-COMMANDS = ("train", "evaluate", "export", "test")
+COMMANDS = ("train", "evaluate", "export", "figures", "report", "test")
 PIN = re.compile(r"^([\w.-]+)==(\S+)$", re.M)
 
 
@@ -245,7 +245,8 @@ def packaging(monkeypatch) -> dict:
 @pytest.mark.parametrize("stack", ["default", "addons"])
 def test_constraints_pin_every_requirement_within_its_range(stack, packaging):
     extras = packaging["extras_require"]
-    wanted = packaging["install_requires"] + extras["test"] + extras["bench"]
+    wanted = packaging["install_requires"] + extras["test"] + extras["bench"] + extras["report"]
+    wanted += extras["figures"]
     wanted += extras["addons"] if stack == "addons" else []
     text = (CLONE / f"constraints/{stack}.txt").read_text()
     pins = {canonical(name): version for name, version in PIN.findall(text)}
@@ -286,7 +287,7 @@ def test_recipes_come_with_the_package():
 
 def test_console_scripts_exist(packaging):
     scripts = packaging["entry_points"]["console_scripts"]
-    assert len(scripts) == 3
+    assert len(scripts) == 5
     for script in scripts:
         name, target = script.split(" = ")
         module, function = target.split(":")

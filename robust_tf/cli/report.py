@@ -1,0 +1,170 @@
+"""`bin/report`: one or several runs as an HTML page that needs no network."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from robust_tf.cli import Parser, UserError, command, quiet_start, whole
+
+DEFAULT_RUN = "runs/adr_digits"  # what bin/train without arguments leaves
+EXAMPLES = 200
+EPILOG = """\
+The page holds what the run folders hold: configuration, training curves, and every evaluation in
+summary.json and in other JSON files there (bin/evaluate --output=RUN/NAME.json), with what is
+missing named. With the model it adds, on a few test images: a curve over eps, errors by class,
+images, loss surface, features. Comparisons that a run has made (RUN/comparison) are included.
+
+A report on the same runs is replaced. A report on other runs is replaced with --overwrite; any
+other file never.
+
+examples:
+  report --run_dir=runs/adr_digits
+  report --run_dir=runs/adr_mnist --run_dir=runs/trades_mnist --output=both.html
+  report --run_dir=runs/adr_mnist --evaluation=result.json
+"""
+
+
+def parser() -> Parser:
+    """The command line."""
+    result = Parser(
+        prog="report",
+        description="Writes a report on one or several training runs: a single HTML file, to be "
+        "opened in any\nbrowser, without a network.",
+        epilog=EPILOG,
+    )
+    result.add_argument(
+        "--run_dir",
+        metavar="DIR",
+        action="append",
+        help=f"folder of a run, finished or not; may be repeated (default: {DEFAULT_RUN})",
+    )
+    result.add_argument(
+        "--output", metavar="FILE", help="default: report.html in the first run folder"
+    )
+    result.add_argument(
+        "--evaluation",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="result of bin/evaluate that lies outside its run folder; may be repeated",
+    )
+    result.add_argument(
+        "--examples",
+        type=whole(5),
+        default=EXAMPLES,
+        metavar="N",
+        help=f"test images for what is computed with the model, 5 or more (default: {EXAMPLES})",
+    )
+    result.add_argument(
+        "--no_model", action="store_true", help="read files alone, compute nothing with a model"
+    )
+    result.add_argument(
+        "--data_dir", metavar="DIR", help="TensorFlow datasets; default: TFDS_DATA_DIR"
+    )
+    result.add_argument(
+        "--seed", type=whole(0), default=0, metavar="N", help="of what is computed (default: 0)"
+    )
+    result.add_argument("--overwrite", action="store_true", help="replace a report on other runs")
+    return result
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    options = parser().parse_args(argv)
+    folders = list(dict.fromkeys(options.run_dir or [DEFAULT_RUN]))
+    output = options.output or os.path.join(folders[0], "report.html")
+    # TensorFlow takes seconds to import: not before the arguments are known to be right.
+    with quiet_start():
+        import tensorflow as tf
+
+        from robust_tf import report
+        from robust_tf.report import page, probe, saving
+
+    tf.get_logger().setLevel("ERROR")  # it warns of many small graphs, which are meant
+    start = time.monotonic()
+    page.plotly()  # missing, it is better said now than at the end
+    runs = _runs(folders)
+    _attach(runs, options.evaluation)
+    replaces = saving.check_free(output, [run.path for run in runs], options.overwrite)
+    read = probe.Datasets(options.data_dir)
+    probes = []
+    for run in runs:
+        if options.no_model:
+            probes.append(probe.Probe(run.eps or probe.DEFAULT_EPS))
+            continue
+        print(f"{run.name}: {options.examples} test images", file=sys.stderr)
+        probes.append(probe.probe(run, read, options.examples, options.seed))
+    made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    line = shlex.join(["bin/report", *argv])
+    report.write(output, report.build(runs, probes, line, made))
+    for run in runs:
+        for note in dict.fromkeys(run.notes):
+            print(f"{run.name}: {note}", file=sys.stderr)
+    done = "replaced" if replaces else "wrote"
+    print(f"{done} {output} in {time.monotonic() - start:.0f} seconds; open it in a browser.")
+    return 0
+
+
+def _runs(folders: Sequence[str]) -> list[Any]:
+    """The runs and the comparisons that they made, with names that differ."""
+    from robust_tf import files, report
+
+    paths = []
+    for folder in folders:
+        paths.append(folder)
+        comparison = os.path.join(folder, "comparison")
+        if files.exists(os.path.join(comparison, "identity.json")):
+            paths.append(comparison)
+    paths = list(
+        dict.fromkeys(os.path.normpath(path) if "://" not in path else path for path in paths)
+    )
+    bases = [os.path.basename(path) for path in paths]
+    runs: list[Any] = []
+    for path, base in zip(paths, bases, strict=True):
+        name = base
+        if base == "comparison" or bases.count(base) > 1:
+            name = f"{os.path.basename(os.path.dirname(os.path.abspath(path)))}/{base}"
+        if name in [run.name for run in runs]:
+            name = path
+        runs.append(report.read_run(path, name))
+    return runs
+
+
+def _attach(runs: Sequence[Any], paths: Sequence[str]) -> None:
+    """Adds evaluations that lie elsewhere to the runs that they name.
+
+    Raises:
+      UserError: a file that is no evaluation, or of a run that is not among these.
+    """
+    from robust_tf import files
+    from robust_tf.report.measured import read_measured
+
+    for path in paths:
+        content = files.read_json(path)
+        if not isinstance(content, dict) or "evaluation" not in content:
+            raise UserError(f"{path} is not a result of bin/evaluate.")
+        named = str(content.get("run_dir", ""))
+        own = [run for run in runs if os.path.abspath(run.path) == os.path.abspath(named)]
+        own = own or [run for run in runs if os.path.basename(run.path) == os.path.basename(named)]
+        if len(own) != 1:
+            known = ", ".join(run.path for run in runs)
+            raise UserError(f"{path} is of {named or 'no run'}, which is not one of {known}.")
+        own[0].measured.append(read_measured(path, content))
+        own[0].notes = [n for n in own[0].notes if not n.startswith("There is no evaluation")]
+
+
+def run() -> None:
+    """Console entry point."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

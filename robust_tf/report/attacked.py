@@ -1,0 +1,241 @@
+"""The sections on evaluations: each attack, the worst case, flags, curves, three columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from robust_tf.figures.bars import bar_of
+from robust_tf.figures.curves import curve_of
+from robust_tf.report.charts import Charts, plain
+from robust_tf.report.markup import Html, join, tag
+from robust_tf.report.measured import Measured, headline, worst_cases
+from robust_tf.report.probe import CURVE_STEPS, Probe
+from robust_tf.report.runs import Run
+from robust_tf.report.tables import Cell, Row, count, interval, number, percent, table
+
+NONE = "No run has an evaluation."
+
+
+def accuracies(runs: Sequence[Run], charts: Charts) -> Html:
+    """Natural accuracy, each attack's and the worst case, of every evaluation."""
+    rows, traces = [], []
+    for k, run in enumerate(runs):
+        bars: dict[str, Any] = {}
+        seen: list[tuple[int, Any]] = []
+        for one in run.measured:
+            size = len(one.evaluation)
+            natural = bar_of(one.evaluation.natural)
+            bars["natural"] = max(natural, bars.get("natural", natural), key=lambda b: b.examples)
+            if (size, natural) not in seen:  # the same images again, mostly
+                seen.append((size, natural))
+                cells = [run.name, "natural", Cell("–"), *_bar(natural, size), one.title]
+                rows.append(Row(cells, k))
+            for attacked in one.attacks:
+                bar = bar_of(attacked.robust)
+                eps = "" if attacked.eps is None else f" eps {attacked.eps:.4g}"
+                if not one.inference and attacked.attack is not None:
+                    name = f"{attacked.kind}{eps}"
+                    bars[name] = max(bar, bars.get(name, bar), key=lambda one: one.examples)
+                rows.append(_attack_row(k, run, one, attacked, bar))
+        cases = worst_cases(run.measured, run.eps)
+        for case in cases:
+            bar = bar_of(case["robust"])
+            name = f"worst case of {', '.join(case['attacks'])}"
+            what = [
+                run.name,
+                name,
+                number(run.eps),
+                *_bar(bar, case["examples"]),
+                "all evaluations",
+            ]
+            rows.append(Row(what, k, strong=True))
+        best = headline(run.measured, run.eps)
+        if best:
+            bars["worst case"] = bar_of(best["robust"])
+        if bars:
+            traces.append(_bars(k, run, bars, charts))
+    if not rows:
+        return tag("p", NONE, class_="missing")
+    columns = "Run|Attack|eps|Accuracy, %|95 % interval|Images|Seconds|Forwards|Gradients|File"
+    text = (
+        "Seconds are of the whole attack, forwards and gradients per image. The worst case of a "
+        "run takes, image by image, every attack with an eps up to the training's, over all "
+        "evaluations of the plain network that saw these images."
+    )
+    chart = charts.add(
+        "accuracies",
+        "Natural accuracy, accuracy under each attack, and the worst case; whiskers are 95 % "
+        "intervals.",
+        "Bar chart of the accuracies in the table below it.",
+        traces,
+        ("", "accuracy, %"),
+        {"barmode": "group", "yaxis": {"range": [0, 101]}, "xaxis": {"automargin": True}},
+        height=420,
+    )
+    caption = "Accuracy under each attack, of every evaluation"
+    return join(
+        chart, table(caption, columns.split("|"), rows, "attacks"), tag("p", text, class_="hint")
+    )
+
+
+def _bar(bar: Any, size: int) -> list[Cell]:
+    """Cells of accuracy, interval, images, and the empty costs of what has none."""
+    return [percent(bar.accuracy), interval(bar.low, bar.high), count(size), *[Cell("–")] * 3]
+
+
+def _attack_row(k: int, run: Run, one: Measured, attacked: Any, bar: Any) -> Row:
+    size = len(one.evaluation)
+    cells = [run.name, attacked.name, number(attacked.eps), *_bar(bar, size)[:3]]
+    cells.append(Cell(f"{attacked.seconds:,.1f}", attacked.seconds))
+    for passes in (attacked.forwards, attacked.gradients):
+        cells.append(count(passes / size) if passes else Cell("–"))
+    return Row([*cells, one.title], k)
+
+
+def _bars(k: int, run: Run, bars: dict[str, Any], charts: Charts) -> dict[str, Any]:
+    values = list(bars.values())
+    x = [re.sub(r" (?=eps|multi)", "<br>", plain(name)) for name in bars]
+    trace = charts.line(k, run.name, x, [100 * bar.accuracy for bar in values], "%{x}: %{y:.2f} %")
+    for key in ("mode", "line", "marker"):
+        trace.pop(key)
+    errors = {
+        "type": "data",
+        "symmetric": False,
+        "array": [100 * (bar.high - bar.accuracy) for bar in values],
+        "arrayminus": [100 * (bar.accuracy - bar.low) for bar in values],
+        "thickness": 1.2,
+        "width": 3,
+    }
+    marker = {"color": charts.look(k).colour}
+    return {**trace, "type": "bar", "marker": marker, "error_y": errors}
+
+
+def flags(runs: Sequence[Run]) -> Html:
+    """Signs of masked gradients and weak evaluations, each with its explanation."""
+    parts = []
+    for k, run in enumerate(runs):
+        items: dict[tuple[str, str], tuple[dict[str, Any], list[str]]] = {}
+        unchecked = []
+        for one in run.measured:
+            found = one.evaluation.flags
+            if one.evaluation.settings.get("checks") is not True and not found:
+                unchecked.append(one.title)
+            for flag in found:
+                if isinstance(flag, dict) and flag.get("title"):
+                    key = (str(flag["title"]), str(flag.get("figures")))
+                    items.setdefault(key, (flag, []))[1].append(one.title)
+        said = [_flag(flag, where) for flag, where in items.values()]
+        if not said and run.measured and len(unchecked) < len(run.measured):
+            said = [tag("p", "Looked for, and none was found.")]
+        if unchecked:
+            said.append(tag("p", f"Not looked for in: {', '.join(unchecked)}.", class_="hint"))
+        if not run.measured:
+            said = [tag("p", "There is no evaluation.", class_="missing")]
+        parts.append(tag("div", tag("h3", run.name), said, data_run=k))
+    return join(parts)
+
+
+def _flag(flag: dict[str, Any], where: Sequence[str]) -> Html:
+    figures = flag.get("figures")
+    figures = figures if isinstance(figures, dict) else {}
+    measured = "; ".join(
+        f"{name.replace('_', ' ')}: {', '.join(map(str, v)) if isinstance(v, list) else v}"
+        for name, v in figures.items()
+    )
+    return tag(
+        "div",
+        tag("h4", flag["title"]),
+        tag("p", flag.get("explanation", "")),
+        tag("p", tag("strong", "What to do: "), flag.get("advice", "")),
+        tag("p", f"{measured}. " if measured else "", f"In {', '.join(where)}.", class_="hint"),
+        class_="flag",
+    )
+
+
+def curves(runs: Sequence[Run], probes: Sequence[Probe], charts: Charts) -> Html:
+    """Accuracy against eps: of evaluations with several eps, and of a quick PGD."""
+    traces, rows = [], []
+
+    def add(k: int, title: str, points: Any, size: int, quick: bool) -> None:
+        percents = [100 * v for v in points.accuracy]
+        errors = {
+            "type": "data",
+            "symmetric": False,
+            "array": [100 * v for v in points.high - points.accuracy],
+            "arrayminus": [100 * v for v in points.accuracy - points.low],
+            "thickness": 1,
+            "width": 3,
+        }
+        hover = f"eps %{{x:.4g}}: %{{y:.2f}} % of {size:,}"
+        line = charts.line(k, title, points.x, percents, hover, error_y=errors)
+        if quick:
+            line["line"] = {**line["line"], "dash": "dot", "width": 1.5}
+        traces.append(line)
+        for x, y, low, high in zip(*points, strict=True):
+            rows.append(Row([title, number(x), percent(y), interval(low, high), count(size)], k))
+
+    for k, run in enumerate(runs):
+        for one in run.measured:
+            for norm, points in one.evaluation.curves().items() if not one.inference else ():
+                if len(points) > 2:
+                    size = len(one.evaluation)
+                    right = [round(share * size) for _, share in points]
+                    curve = curve_of([eps for eps, _ in points], right, size)
+                    kind = "" if norm == "Linf" else f", {norm}"
+                    add(k, f"{run.name}, {one.title}{kind}", curve, size, False)
+        if probes[k].curve is not None:
+            title = f"{run.name}, PGD-{CURVE_STEPS} here"
+            add(k, title, probes[k].curve, probes[k].examples, True)
+    if not traces:
+        return tag(
+            "p",
+            "No evaluation has several eps, and no model could be attacked here. bin/evaluate "
+            '--attacks="PGD(eps=[0.1, 0.2, 0.3], step_size=0.01, steps=40)" gives a curve.',
+            class_="missing",
+        )
+    return charts.add(
+        "curves",
+        "Accuracy against eps, with 95 % intervals. Full lines: worst case over an evaluation's "
+        f"attacks up to that eps. Dotted: PGD with {CURVE_STEPS} steps of eps / 10, run for this "
+        "report on few images, a sketch and not a measurement.",
+        "Line chart of accuracy against the radius eps of the attack, for each run; accuracy "
+        "falls as eps grows. The numbers are in the table that follows.",
+        traces,
+        ("eps", "accuracy, %"),
+        {"yaxis": {"range": [0, 101]}},
+        table(
+            "Accuracy against eps",
+            ["Curve", "eps", "Accuracy, %", "95 % interval", "Images"],
+            rows,
+            "curves",
+        ),
+        height=420,
+    )
+
+
+def three_columns(runs: Sequence[Run]) -> Html | None:
+    """Defences at inference: oblivious, adaptive, worst case; None where no run has one."""
+    rows = []
+    names = ("oblivious", "adaptive", "worst case")
+    for k, run in enumerate(runs):
+        for one in run.measured:
+            if not one.columns or not one.inference:
+                continue
+            kind = str(one.inference.get("kind", "")).upper()
+            natural = one.evaluation.natural_accuracy
+            found = {"natural": dict.fromkeys(names, natural), **one.columns}
+            for attack, shares in found.items():
+                cells = [percent(shares.get(name)) for name in names]
+                size = count(len(one.evaluation))
+                rows.append(Row([run.name, kind, attack, *cells, size], k, attack == "all"))
+    if not rows:
+        return None
+    text = (
+        "Oblivious attacks do not know of the transformation, as in the paper; adaptive ones go "
+        "through it. Only the worst case says what the defence is worth."
+    )
+    columns = "Run|Inference|Attack|Oblivious, %|Adaptive, %|Worst case, %|Images".split("|")
+    caption = "Accuracy behind the manifold transformation, in three columns"
+    return join(table(caption, columns, rows, "columns"), tag("p", text, class_="hint"))

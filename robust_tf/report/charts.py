@@ -1,0 +1,101 @@
+"""Charts as plain data for plotly; the page's script draws them in the reader's colours."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from robust_tf.figures.style import DASHED, DOTTED, Look, looks
+from robust_tf.report.markup import Html, tag
+from robust_tf.report.runs import Run
+
+_MARKERS = {
+    "o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond",
+    "P": "cross", "X": "x", "<": "triangle-left", ">": "triangle-right", "p": "pentagon",
+    "h": "hexagon", "*": "star", "d": "diamond-tall", ".": "circle-open",
+}  # fmt: skip
+
+
+class Charts:
+    """The charts of a page, in order.
+
+    Args:
+      runs: each gets the look of its method.
+    """
+
+    def __init__(self, runs: Sequence[Run]):
+        names = [f"{run.label} ({k})" for k, run in enumerate(runs)]
+        self.specs: list[dict[str, Any]] = []
+        self._looks = list(looks(names).values())
+
+    def look(self, run: int) -> Look:
+        """Colour, marker and dashes of a run."""
+        return self._looks[run]
+
+    def line(self, run: int, name: str, x: Any, y: Any, hover: str, **more: Any) -> dict[str, Any]:
+        """A trace of a run, with its look; the hover text is a plotly template."""
+        look = self.look(run)
+        dash = {DASHED: "dash", DOTTED: "dot"}.get(look.dash, "solid")
+        trace = {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": plain(name),
+            "x": np.asarray(x),
+            "y": np.asarray(y),
+            "line": {"color": look.colour, "dash": dash, "width": 2},
+            "marker": {"symbol": _MARKERS.get(look.marker, "circle"), "size": 7},
+            "hovertemplate": f"{hover}<extra>{plain(name)}</extra>",
+            "meta": {"run": run},
+        }
+        return {**trace, **more}
+
+    def add(
+        self,
+        name: str,
+        title: str,
+        label: str,
+        traces: Sequence[dict[str, Any]],
+        axes: tuple[str, str],
+        layout: dict[str, Any] | None = None,
+        values: Html | None = None,
+        run: int | None = None,
+        height: int = 340,
+    ) -> Html:
+        """A figure with its chart.
+
+        Args:
+          name: for ids, unique on the page.
+          title: below the chart.
+          label: what a reader who does not see it should know.
+          traces: of plotly.
+          axes: titles of x and y.
+          layout: of plotly, beside the axes' titles.
+          values: a table of the same numbers, to be opened.
+          run: number of the run that it is of; None: of all.
+          height: in pixels.
+        """
+        layout = {"height": height, **(layout or {})}
+        for key, text in zip(("xaxis", "yaxis"), axes, strict=True):
+            layout[key] = {"title": {"text": plain(text)}, **layout.get(key, {})}
+        self.specs.append({"id": f"chart-{name}", "data": list(traces), "layout": layout})
+        chart = tag(
+            "div",
+            tag("p", "This chart is drawn by the script of the page.", class_="placeholder"),
+            id=f"chart-{name}",
+            class_="chart",
+            role="img",
+            aria_label=label,
+            style=f"min-height:{height}px",
+        )
+        more = tag("details", tag("summary", "The numbers"), values) if values else None
+        return tag(
+            "figure", chart, tag("figcaption", title), more, id=f"figure-{name}", data_run=run
+        )
+
+
+def plain(text: str) -> str:
+    """`text` for plotly, which takes tags for formatting, to be shown as it is."""
+    return html.escape(text, quote=False)

@@ -1,0 +1,109 @@
+"""The section on features: clean and adversarial images on one map, entropy, and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from robust_tf.figures.style import CLASSES
+from robust_tf.report.charts import Charts
+from robust_tf.report.markup import Html, join, tag
+from robust_tf.report.probe import STEPS, Probe
+from robust_tf.report.runs import Run
+from robust_tf.report.tables import Row, count, number, table
+
+
+def features(runs: Sequence[Run], probes: Sequence[Probe], charts: Charts) -> Html | None:
+    """A map for each run, and what it shows as numbers; None where no run has features."""
+    parts, rows = [], []
+    for k, (run, seen) in enumerate(zip(runs, probes, strict=True)):
+        if seen.latent is None or seen.numbers is None:
+            continue
+        own = seen.numbers
+        values = [
+            own.class_silhouette,
+            own.fooling_silhouette,
+            own.density_auroc,
+            own.entropy_auroc,
+            own.entropy_auroc_all,
+            own.clean_entropy,
+            own.fooling_entropy,
+        ]
+        cells = [count(own.fooling), *[number(value, 3) for value in values]]
+        rows.append(Row([run.name, *cells, count(own.examples)], k))
+        if seen.places is not None:
+            parts.append(_map(k, run, seen, charts))
+    if not rows:
+        return None
+    columns = [
+        "Run",
+        "Fooling",
+        "Silhouette of classes",
+        "Silhouette of fooling",
+        "AUROC of distance",
+        "AUROC of entropy",
+        "AUROC of entropy, all adversarial",
+        "Entropy, clean",
+        "Entropy, fooling",
+        "Images",
+    ]
+    text = (
+        "Fooling: adversarial images that are misclassified while their clean image is not. "
+        "AUROC: how well fooling images are told from clean ones by the distance to the tenth "
+        "nearest clean feature, or by the entropy of the prediction; 0.5 is chance. Entropies are "
+        "means in nats. A map by t-SNE keeps neighbours together; distances between groups and "
+        "sizes of groups mean nothing."
+    )
+    return join(
+        tag("div", parts, class_="figures narrow"),
+        table("Features of clean and of adversarial images", columns, rows, "features"),
+        tag("p", text, class_="hint"),
+    )
+
+
+def _map(k: int, run: Run, seen: Probe, charts: Charts) -> Html:
+    latent, places = seen.latent, seen.places
+    assert latent is not None and places is not None
+    groups = (
+        ("clean", ~latent.adversarial, "circle", 5),
+        ("adversarial, withstood", latent.adversarial & ~latent.fooling, "cross-thin-open", 6),
+        ("adversarial, fooling", latent.fooling, "diamond-open", 9),
+    )
+    traces = []
+    for name, chosen, symbol, size in groups:
+        if not chosen.any():
+            continue
+        colours = [CLASSES[c % len(CLASSES)] for c in latent.labels[chosen]]
+        about = np.stack([latent.labels, latent.predictions, latent.entropy.round(3)], 1)[chosen]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": name,
+                "x": places[chosen, 0].round(2),
+                "y": places[chosen, 1].round(2),
+                "customdata": about,
+                "marker": {"color": colours, "symbol": symbol, "size": size},
+                "hovertemplate": "class %{customdata[0]}, predicted %{customdata[1]}, entropy "
+                f"%{{customdata[2]:.3f}} nats<extra>{name}</extra>",
+            }
+        )
+    fooling = int(latent.fooling.sum())
+    title = (
+        f"{run.name}: t-SNE of the features z of {seen.examples} clean test images and of their "
+        f"adversarial images (PGD-{STEPS}, eps {seen.eps:.4g}), {fooling} of which fool the model. "
+        "Colours are the true classes."
+    )
+    axis = {"showticklabels": False, "zeroline": False}
+    return charts.add(
+        f"features-{k}",
+        title,
+        f"Scatter plot. {title} The table below has what it shows as numbers.",
+        traces,
+        ("", ""),
+        {"xaxis": axis, "yaxis": axis},
+        None,
+        k,
+        420,
+    )

@@ -1,0 +1,298 @@
+"""The sections that look at a model: classes, confusion, images, loss surface, features."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from robust_tf.figures.bars import bar_of
+from robust_tf.figures.style import CLASSES
+from robust_tf.report.charts import Charts
+from robust_tf.report.markup import Html, join, tag
+from robust_tf.report.measured import headline
+from robust_tf.report.probe import STEPS, SURFACES, Probe
+from robust_tf.report.runs import Run
+from robust_tf.report.tables import Cell, Row, count, interval, number, percent, table
+
+SHOWN = 12  # images of a grid
+AGREE = 0.98  # with the evaluation's natural verdicts, or the images are others
+
+
+def classes(runs: Sequence[Run], probes: Sequence[Probe]) -> Html | None:
+    """Accuracy by class: of the evaluation to quote, and under the report's own attack."""
+    rows = []
+    for k, (run, seen) in enumerate(zip(runs, probes, strict=True)):
+        natural, robust, source = _verdicts(run, seen)
+        if natural is None or robust is None:
+            continue
+        labels = seen.labels[: len(natural)]
+        wrong = None
+        if seen.grid is not None:
+            wrong = seen.grid.predictions != seen.grid.labels
+        for c in range(seen.num_classes):
+            own = labels == c
+            if not own.any():
+                continue
+            bar = bar_of(robust[own])
+            taken = Cell("–")
+            if seen.grid is not None and wrong is not None:
+                others = seen.grid.predictions[wrong & (seen.grid.labels == c)]
+                if len(others):
+                    most = np.bincount(others, minlength=seen.num_classes).argmax()
+                    taken = Cell(f"{most} ({(others == most).sum()} of {len(others)})")
+            cells = [percent(float(natural[own].mean())), percent(bar.accuracy)]
+            cells += [interval(bar.low, bar.high), count(int(own.sum())), taken]
+            rows.append(Row([run.name, Cell(str(c), c), *cells, source], k))
+    if not rows:
+        return None
+    text = (
+        "Taken for: the wrong class that the adversarial images of this class end in most often, "
+        f"under PGD-{STEPS} at the run's eps, run for this report."
+    )
+    columns = "Run|Class|Natural, %|Robust, %|95 % interval|Images|Taken for|By".split("|")
+    return join(table("Accuracy by class", columns, rows, "classes"), tag("p", text, class_="hint"))
+
+
+def _verdicts(run: Run, seen: Probe) -> tuple[Any, Any, str]:
+    """Natural and robust verdicts with known labels, and what they are of."""
+    best = headline(run.measured, run.eps)
+    if best and len(seen.labels) >= best["examples"]:
+        natural = next(m for m in run.measured if len(m.evaluation) >= best["examples"])
+        verdicts = natural.evaluation.natural[: best["examples"]]
+        few = min(len(verdicts), seen.examples)
+        if seen.grid is not None:
+            own = (seen.grid.clean_predictions == seen.grid.labels)[:few]
+            same = few and np.mean(own == verdicts[:few]) >= AGREE
+        else:
+            same = seen.num_classes == natural.evaluation.settings.get("num_classes")
+        if same:
+            return verdicts, best["robust"], "worst case of the evaluations"
+    if seen.grid is None:
+        return None, None, ""
+    right = seen.grid.clean_predictions == seen.grid.labels
+    stood = right & (seen.grid.predictions == seen.grid.labels)
+    return right, stood, f"PGD-{STEPS} here"
+
+
+def confusion(runs: Sequence[Run], probes: Sequence[Probe], charts: Charts) -> Html | None:
+    """What adversarial images are taken for, as a heat map and a table of the most frequent."""
+    parts = []
+    for k, (run, seen) in enumerate(zip(runs, probes, strict=True)):
+        if seen.grid is None:
+            continue
+        n = seen.num_classes
+        counts = np.zeros((n, n), int)
+        np.add.at(counts, (seen.grid.labels, seen.grid.predictions), 1)
+        errors = counts.copy()
+        np.fill_diagonal(errors, 0)
+        total = int(errors.sum())
+        names = [str(c) for c in range(n)]
+        trace = {
+            "type": "heatmap",
+            "x": names,
+            "y": names,
+            "z": errors,
+            "customdata": np.repeat(counts.sum(1)[:, None], n, 1),
+            "hovertemplate": "class %{y} taken for %{x}: %{z} of %{customdata}<extra></extra>",
+            "colorscale": "Cividis",
+            "text": np.where(errors > 0, errors.astype(str), ""),
+            "texttemplate": "%{text}" if n <= 12 else "",
+            "showscale": n > 12,
+            "colorbar": {"title": {"text": "images"}, "thickness": 12},
+        }
+        order = np.argsort(-errors, axis=None, kind="stable")[:5]
+        pairs = [(*np.unravel_index(i, errors.shape), errors.flat[i]) for i in order]
+        said = ", ".join(f"{a} as {b} ({m})" for a, b, m in pairs if m) or "none"
+        layout = {
+            "xaxis": {"type": "category", "constrain": "domain"},
+            "yaxis": {"type": "category", "autorange": "reversed"},
+        }
+        parts.append(
+            charts.add(
+                f"confusion-{k}",
+                f"{run.name}: {total} of {seen.examples} adversarial images are misclassified "
+                f"(PGD-{STEPS}, eps {seen.eps:.4g}); most often {said}.",
+                f"Heat map of the errors of {run.name} on adversarial images, true class against "
+                f"predicted class. Most frequent: {said}.",
+                [trace],
+                ("taken for", "true class"),
+                layout,
+                _counts_table(k, run, errors) if n <= 12 else None,
+                k,
+                400,
+            )
+        )
+    return tag("div", parts, class_="figures narrow") if parts else None
+
+
+def _counts_table(k: int, run: Run, errors: np.ndarray) -> Html:
+    n = len(errors)
+    rows = [Row([Cell(str(c), c), *[Cell(str(v), v) for v in errors[c]]]) for c in range(n)]
+    columns = ["True class", *[f"taken for {c}" for c in range(n)]]
+    return table(f"{run.name}: errors on adversarial images", columns, rows, f"confusion-{k}")
+
+
+def images(runs: Sequence[Run], probes: Sequence[Probe]) -> Html | None:
+    """Clean images, perturbations and adversarial images; those that fool the model first."""
+    parts = []
+    for k, (run, seen) in enumerate(zip(runs, probes, strict=True)):
+        grid = seen.grid
+        if grid is None or grid.clean.shape[-1] not in (1, 3):
+            continue
+        right = grid.clean_predictions == grid.labels
+        fooling = np.flatnonzero(right & (grid.predictions != grid.labels))[: SHOWN // 2]
+        rest = np.flatnonzero(right & (grid.predictions == grid.labels))
+        chosen = np.concatenate([fooling, rest[: SHOWN - len(fooling)]]).astype(int)
+        if not len(chosen):
+            continue
+        moved = grid.adversarial - grid.clean
+        rows: list[Html] = []
+        titles = ("clean", "perturbation", "adversarial")
+        for title in titles:
+            cells = []
+            for i in chosen:
+                picture = {
+                    "clean": grid.clean[i],
+                    "perturbation": 0.5 + 0.5 * moved[i] / seen.eps,
+                    "adversarial": grid.adversarial[i],
+                }[title]
+                cells.append(_picture(title, grid, i, picture))
+            rows.append(tag("tr", tag("th", title, scope="row"), [tag("td", c) for c in cells]))
+        caption = (
+            f"{run.name}: {len(fooling)} test images whose adversarial image fools the model, and "
+            f"{len(chosen) - len(fooling)} that it withstands. Perturbations: grey is none, black "
+            f"and white are eps = {seen.eps:.4g}. Below each image: what the model says, and how "
+            "sure it is."
+        )
+        inner = tag(
+            "table",
+            tag("caption", tag("span", caption), id=f"caption-images-{k}"),
+            tag("tbody", rows),
+        )
+        region = {"role": "region", "aria_labelledby": f"caption-images-{k}", "tabindex": "0"}
+        parts.append(
+            tag("div", inner, class_="scroll grid", id=f"images-{k}", data_run=k, **region)
+        )
+    return join(parts) if parts else None
+
+
+def _picture(title: str, grid: Any, i: int, pixels: np.ndarray) -> Html:
+    label = int(grid.labels[i])
+    said, alt = "", f"perturbation of test image {i}"
+    if title != "perturbation":
+        after = title == "adversarial"
+        predicted = int((grid.predictions if after else grid.clean_predictions)[i])
+        sure = float((grid.confidence if after else grid.clean_confidence)[i])
+        wrong = " ✗" if predicted != label else ""
+        said = f"{predicted}, {100 * sure:.0f} %{wrong}"
+        alt = f"{title} test image {i}, class {label}, predicted {predicted}"
+    picture = tag("img", src=_png(pixels), alt=alt, width="56", height="56")
+    return join(picture, tag("span", said, class_="said") if said else None)
+
+
+def _png(pixels: np.ndarray) -> str:
+    """An image (H, W, 1 or 3) in [0, 1] as a data URI."""
+    rounded = np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
+    png = tf.io.encode_png(rounded).numpy()
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def surfaces(runs: Sequence[Run], probes: Sequence[Probe], charts: Charts) -> Html | None:
+    """The loss around the first test image, what is predicted there, and how rough it is."""
+    parts, rows = [], []
+    # One scale for all runs, so that heights compare.
+    top = max((float(s.surfaces.losses[0].max()) for s in probes if s.surfaces), default=1.0)
+    for k, (run, seen) in enumerate(zip(runs, probes, strict=True)):
+        if seen.surfaces is None or seen.roughness is None:
+            continue
+        found, rough = seen.surfaces, seen.roughness
+        label, axis = int(found.labels[0]), found.offsets
+        where = "gradient %{x:.3g}, random %{y:.3g}: "
+        loss = {
+            "type": "surface",
+            "x": axis,
+            "y": axis,
+            "z": found.losses[0],
+            "hovertemplate": where + "loss %{z:.4g}<extra></extra>",
+            "colorscale": "Cividis",
+            "colorbar": {"title": {"text": "nats"}, "thickness": 12},
+        }
+        low, high = float(found.losses[0].min()), float(found.losses[0].max())
+        loss |= {"cmin": 0, "cmax": top, "zmin": 0, "zmax": top}
+        scene = {
+            "camera": {"eye": {"x": -1.6, "y": -1.7, "z": 1.1}},
+            "aspectmode": "cube",
+            "xaxis": {"title": {"text": "gradient's sign"}},
+            "yaxis": {"title": {"text": "random"}},
+            "zaxis": {"title": {"text": "loss"}, "range": [0, top]},
+        }
+        said = f"lowest {low:.3g}, highest {high:.3g} nats"
+        parts.append(
+            charts.add(
+                f"surface-{k}",
+                f"{run.name}: loss around test image 0 (class {label}), {said}.",
+                f"Surface of the cross-entropy of {run.name} around a test image, along the "
+                f"gradient's sign and a random direction, up to eps {seen.eps:.4g}: {said}.",
+                [loss],
+                ("gradient's sign", "random direction"),
+                {"scene": scene},
+                None,
+                k,
+                380,
+            )
+        )
+        there = sorted(set(found.classes[0].ravel().tolist()))
+        words = ", ".join(f"{c}: {(found.classes[0] == c).mean():.0%}" for c in there)
+        predicted = {
+            "type": "heatmap",
+            "x": axis,
+            "y": axis,
+            "z": found.classes[0],
+            "zmin": -0.5,
+            "zmax": seen.num_classes - 0.5,
+            "colorscale": _class_scale(seen.num_classes),
+            "hovertemplate": where + "class %{z}<extra></extra>",
+            "colorbar": {"title": {"text": "class"}, "thickness": 12, "dtick": 1},
+        }
+        parts.append(
+            charts.add(
+                f"predicted-{k}",
+                f"{run.name}: what is predicted there. {words}.",
+                f"Map of the classes that {run.name} predicts around the same test image. {words}.",
+                [predicted],
+                ("gradient's sign", "random direction"),
+                None,
+                None,
+                k,
+                380,
+            )
+        )
+        values = (rough.bend, rough.height, rough.relative)
+        cells = [number(float(v.mean()), 3) for v in values]
+        cells += [percent(float(rough.correct.mean()), 1), count(len(found.labels))]
+        rows.append(Row([run.name, *cells], k))
+    if not parts:
+        return None
+    columns = ["Run", "Bend, nats", "Height, nats", "Bend / height", "True class, %", "Images"]
+    text = (
+        "Bend is the mean absolute second difference of the loss between neighbours on a grid of "
+        "17 by 17 points, height the difference of highest and lowest, true class the share of the "
+        f"plane on which it is predicted; means over the first {SURFACES} test images. A smaller "
+        "bend is a smoother surface. A flat surface alone is no proof of robustness: masked "
+        "gradients look flat too."
+    )
+    return join(
+        tag("div", parts, class_="figures"),
+        table("How rough the loss is around test images", columns, rows, "surfaces"),
+        tag("p", text, class_="hint"),
+    )
+
+
+def _class_scale(n: int) -> list[list[Any]]:
+    """A colour scale in n steps."""
+    colours = [CLASSES[c % len(CLASSES)] for c in range(n)]
+    return [[(c + edge) / n, colour] for c, colour in enumerate(colours) for edge in (0, 1)]

@@ -1,0 +1,174 @@
+"""One evaluation of a run, from the JSON that `bin/evaluate` or the run itself wrote."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import numpy as np
+
+from robust_tf.attacks import Attack
+from robust_tf.evaluation import Evaluation, attacks_from_json
+from robust_tf.evaluation.defended_attacks import ADAPTIVE, OBLIVIOUS
+from robust_tf.evaluation.describe import eps_of, name_of, norm_of
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Attacked:
+    """One attack of an evaluation.
+
+    Attributes:
+      name: as the evaluation calls it.
+      kind: what it is by its settings, without its eps: 'PGD-40', 'PGD-40 multi-targeted',
+        'AutoAttack'. The name where the settings cannot be read.
+      norm, eps: of its ball; None where it has none.
+      robust: bool (N,).
+      attack: built again; None where this version does not know it.
+    """
+
+    name: str
+    kind: str
+    norm: str
+    eps: float | None
+    robust: np.ndarray
+    seconds: float
+    forwards: int
+    gradients: int
+    attack: Attack | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measured:
+    """An evaluation and where it comes from.
+
+    Attributes:
+      file: name of the file in the run folder.
+      evaluation: verdicts and settings.
+      attacks: in the order in which they ran.
+      data: 'name', 'split', 'fingerprint' as the file has them.
+      inference: of a defence at inference ('kind', 'delta', ...); None of the plain network.
+      columns: its oblivious, adaptive and worst-case accuracies by attack; {} without.
+    """
+
+    file: str
+    evaluation: Evaluation
+    attacks: list[Attacked]
+    data: dict[str, Any]
+    inference: dict[str, Any] | None
+    columns: dict[str, dict[str, float]]
+
+    @property
+    def title(self) -> str:
+        """The file, and what stands before the network."""
+        kind = f", {str(self.inference.get('kind', 'defended')).upper()}" if self.inference else ""
+        split = self.data.get("split", "test")
+        return self.file + kind + (f", {split} split" if split != "test" else "")
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is of the first N test images, and not of a shard or another split."""
+        shard = self.evaluation.settings.get("shard")
+        return not shard and self.data.get("split", "test") == "test"
+
+
+def read_measured(file: str, content: dict[str, Any]) -> Measured:
+    """What `content`, of a result file, tells.
+
+    Raises:
+      ValueError: it is not an evaluation's.
+    """
+    evaluation = Evaluation.from_json(content["evaluation"])
+    if not len(evaluation):
+        raise ValueError("it has no images.")
+    attacks = [_attacked(name, evaluation) for name in evaluation.outcomes]
+    if not evaluation.settings.get("balls"):  # one that an earlier version wrote
+        evaluation.settings["balls"] = {one.name: [one.norm, one.eps] for one in attacks}
+    data = content.get("data")
+    inference = content.get("inference")
+    columns = content.get("columns")
+    return Measured(
+        file,
+        evaluation,
+        attacks,
+        data if isinstance(data, dict) else {},
+        inference if isinstance(inference, dict) else None,
+        columns if isinstance(columns, dict) else {},
+    )
+
+
+def _attacked(name: str, evaluation: Evaluation) -> Attacked:
+    outcome = evaluation.outcomes[name]
+    config = evaluation.settings["attacks"][name]
+    try:
+        attack = attacks_from_json({"attacks": {name: {"attack": config}}})[name]
+    except ValueError:  # of another version, or of somebody's own making
+        attack = None
+    ball = evaluation.settings.get("balls", {}).get(name) or ["Linf", None]
+    if attack is not None:
+        ball = [norm_of(attack), eps_of(attack)]
+    prefix = next((p for p in (OBLIVIOUS, ADAPTIVE) if name.startswith(p)), "")
+    return Attacked(
+        name,
+        prefix + kind_of(attack) if attack is not None else name,
+        str(ball[0]),
+        None if ball[1] is None else float(ball[1]),
+        outcome.robust,
+        outcome.seconds,
+        outcome.forwards,
+        outcome.gradients,
+        attack,
+    )
+
+
+def kind_of(attack: Attack) -> str:
+    """`name_of` without the eps: 'PGD-40', 'PGD-40 multi-targeted'."""
+    return re.sub(r" eps=\S+", "", name_of(attack))
+
+
+def worst_cases(measured: list[Measured], eps: float | None) -> list[dict[str, Any]]:
+    """The worst case, image by image, over all evaluations that share their images.
+
+    Evaluations of the first N test images of the same data share the first of them, so each size
+    gives a row: all attacks that saw at least so many images, at an eps up to `eps`.
+
+    Args:
+      measured: of one run; defences at inference, shards and other splits are left out.
+      eps: the largest to count; None: any.
+
+    Returns:
+      'examples', 'robust' bool (examples,), 'attacks' (their kinds); fewest images last, and only
+      where that many images saw an attack that more of them did not.
+    """
+    plain = [one for one in measured if one.whole and not one.inference]
+    fingerprints = {one.data.get("fingerprint") for one in plain} - {None}
+    models = {one.evaluation.settings.get("model") for one in plain} - {None}
+    if not plain or len(fingerprints) > 1 or len(models) > 1:
+        return []
+    rows: list[dict[str, Any]] = []
+    known: set[str] = set()
+    for size in sorted({len(one.evaluation) for one in plain}, reverse=True):
+        robust = np.ones(size, bool)
+        kinds: dict[str, str] = {}
+        for one in plain:
+            if len(one.evaluation) < size:
+                continue
+            robust &= one.evaluation.natural[:size]
+            for attacked in one.attacks:
+                if eps is None or attacked.eps is None or attacked.eps <= eps * (1 + 1e-6):
+                    robust &= attacked.robust[:size]
+                    kinds[repr(attacked.attack or attacked.name)] = attacked.kind
+        if set(kinds) - known:
+            known |= set(kinds)
+            names = list(dict.fromkeys(kinds.values()))
+            rows.append({"examples": size, "robust": robust, "attacks": names})
+    return rows
+
+
+def headline(measured: list[Measured], eps: float | None) -> dict[str, Any] | None:
+    """The worst case to quote: of most attacks, on 500 images or more where there are so many."""
+    rows = worst_cases(measured, eps)
+    if not rows:
+        return None
+    enough = min(500, rows[0]["examples"])
+    return [row for row in rows if row["examples"] >= enough][-1]

@@ -1,0 +1,102 @@
+"""Runs beside the papers' numbers, which stand in papers.json with their sources."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from robust_tf.report.markup import Html, join, tag
+from robust_tf.report.measured import Measured
+from robust_tf.report.runs import Run
+from robust_tf.report.tables import Cell, Row, percent, table
+
+SAME_EPS = 0.002  # relative: 8/255 is also printed as 0.031
+
+
+def paper_tables() -> list[dict[str, Any]]:
+    """All of them: name, source, data, eps, network, note, columns, rows (title, method, values).
+
+    Values are in percent, None where the paper has none; columns are kinds of attacks as
+    `measured.kind_of` gives them.
+    """
+    file = importlib.resources.files("robust_tf.report") / "papers.json"
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def comparison(runs: Sequence[Run]) -> Html:
+    """Each of the papers' tables on the data of a run, with the run's own numbers added."""
+    names = list(dict.fromkeys(str(run.data.get("name")) for run in runs if run.data))
+    parts = []
+    for number, one in enumerate(paper_tables()):
+        if one["data"] not in names:
+            continue
+        rows = [
+            Row([title, *[percent(None if v is None else v / 100) for v in values], "paper"])
+            for title, _, values in one["rows"]
+        ]
+        own = []
+        for k, run in enumerate(runs):
+            own += _own_rows(k, run, one)
+        if not own:
+            continue
+        caption = f"{one['name']}: {one['data']}, eps {_eps(one['eps'])}"
+        columns = ["Model", *[f"{name}, %" for name in one["columns"]], "Of"]
+        source = tag("p", f"Source: {one['source']}. {one['note']}".strip(), class_="hint")
+        parts.append(join(table(caption, columns, [*own, *rows], f"paper-{number}"), source))
+    if parts:
+        text = (
+            "The papers' schedules, networks and attacks differ from those of a run unless its "
+            "configuration says that they are the same; a dash means that this was not measured. "
+            "Numbers of a run are of the evaluation with most images."
+        )
+        return join(tag("p", text), parts)
+    on = ", ".join(names) or "unknown data"
+    return tag("p", f"The papers have no numbers on {on} that these runs have been measured by.")
+
+
+def _own_rows(k: int, run: Run, one: dict[str, Any]) -> list[Row]:
+    """The run's numbers in the columns of a paper's table, also behind its inferences."""
+    if run.data.get("name") != one["data"] or not run.measured:
+        return []
+    network = (run.bound("train.network") or "").lstrip("@")
+    if one["network"] and network != one["network"]:
+        return []
+    rows = []
+    kinds = dict.fromkeys((m.inference or {}).get("kind") for m in run.measured)
+    for kind in kinds:
+        chosen = [m for m in run.measured if (m.inference or {}).get("kind") == kind]
+        found = [_accuracy(chosen, name, one["eps"]) for name in one["columns"]]
+        attacked = [
+            value for name, value in zip(one["columns"], found, strict=True) if name != "natural"
+        ]
+        if any(value is not None for value in attacked):
+            title = f"{run.name} ({run.label}{f' {str(kind).upper()}' if kind else ''})"
+            sizes = sorted({size for value in found if value for size in [value[1]]})
+            cells = [percent(value[0]) if value else Cell("–") for value in found]
+            images = " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
+            rows.append(Row([title, *cells, f"this run, {images} images"], k, strong=True))
+    return rows
+
+
+def _accuracy(measured: Sequence[Measured], kind: str, eps: float) -> tuple[float, int] | None:
+    """Accuracy under attacks of this kind and eps, and of how many images; of most images."""
+    found = []
+    for one in measured:
+        if one.data.get("split", "test") != "test":
+            continue
+        size = len(one.evaluation)
+        if kind == "natural":
+            found.append((one.evaluation.natural_accuracy, size))
+            continue
+        for attacked in one.attacks:
+            same = attacked.eps is not None and abs(attacked.eps - eps) <= SAME_EPS * eps + 1e-4
+            plain = attacked.kind.removeprefix("oblivious: ")
+            if same and attacked.norm == "Linf" and plain == kind:
+                found.append((float(attacked.robust.mean()), size))
+    return max(found, key=lambda pair: pair[1], default=None)
+
+
+def _eps(eps: float) -> str:
+    return f"{round(255 * eps)}/255" if abs(255 * eps - round(255 * eps)) < 0.01 else f"{eps:.4g}"

@@ -1,0 +1,198 @@
+"""Run folders that lack something, or hold what they should not."""
+
+import os
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from robust_tf import evaluation, files, report
+from robust_tf.attacks import PGD, AutoAttack, MultiTargeted, RayS
+from robust_tf.report import papers, probe, reproduce, saving
+from robust_tf.report.measured import headline, read_measured
+from tests.report.conftest import Thirds, columns, measure
+from tests.report.outline import Outline
+
+
+@pytest.fixture
+def copy(folders, tmp_path):
+    """A run folder to spoil."""
+    return shutil.copytree(folders[0], tmp_path / "run")
+
+
+def page_of(run):
+    nothing = probe.Probe(0.1)
+    return Outline(report.build([run], [nothing], "bin/report", "today"))
+
+
+@pytest.mark.parametrize(
+    "name, content, said",
+    [
+        ("metrics.jsonl", None, "There is no metrics.jsonl"),
+        ("metrics.jsonl", '{"epoch": 1, "loss": 1.0}\n{"epoch": 2, "lo', "last line .* is cut off"),
+        ("metrics.jsonl", 'x\n{"epoch": 2, "loss": 1.0}\n', "cannot be read in line 1"),
+        ("metrics.jsonl", "", "no epoch has ended"),
+        ("summary.json", None, "There is no summary.json"),
+        ("summary.json", '{"evaluation": ', "is not JSON"),
+        ("summary.json", "[1]", "is not a run's summary"),
+        ("summary.json", '{"evaluation": {"examples": 3}}', "evaluation in summary.json is left"),
+        ("model.keras", None, "There is no model.keras"),
+        ("several.json", '{"evaluation": 3}', "several.json is left out"),
+        ("later.json.partial", "{}", "later.json.partial is an evaluation that was interrupted"),
+    ],
+)
+def test_what_is_missing_is_named_and_the_rest_is_shown(copy, name, content, said):
+    if content is None:
+        os.remove(copy / name)
+    else:
+        (copy / name).write_text(content)
+    run = report.read_run(copy)
+    assert any(re.search(said, note) for note in run.notes), run.notes
+    outline = page_of(run)
+    assert any(note in outline.by_id("missing")[2] for note in run.notes)
+    assert outline.by_id("how") and outline.by_id("reproduce")
+
+
+def test_a_run_without_anything_but_its_configuration(tmp_path):
+    (tmp_path / "config.gin").write_text("data.name = 'digits'\n")
+    run = report.read_run(tmp_path)
+    outline = page_of(run)
+    text = outline.by_id("content")[2]
+    assert "No run has an evaluation" in text and "No run has left training metrics" in text
+    assert len(run.notes) == 4
+
+
+def test_a_complete_run_misses_nothing(folders):
+    run = report.read_run(folders[0])
+    assert run.notes == []
+    assert [one.file for one in run.measured] == ["summary.json", "imt.json", "several.json"]
+    assert (run.label, run.eps) == ("ADR LC/GB", 0.1)
+
+
+def test_a_folder_that_is_no_run(tmp_path, folders):
+    with pytest.raises(report.RunError, match="is not there"):
+        report.read_run(tmp_path / "absent")
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(report.RunError, match="is a file"):
+        report.read_run(tmp_path / "thesis.tex")
+    with pytest.raises(report.RunError, match="it has none of identity.json"):
+        report.read_run(tmp_path)
+    with pytest.raises(report.RunError, match="Did you mean .*other"):
+        report.read_run(os.path.dirname(folders[0]))
+
+
+def test_a_run_of_another_version_is_said(copy):
+    summary = files.read_json(copy / "summary.json")
+    summary["versions"] = {"robust_tf": "9.0.0"}
+    summary["from_the_future"] = {"a": 1}
+    summary["weights"] = summary["data"] = None
+    for part in summary["evaluation"]["attacks"].values():
+        part["attack"] = {"module": "robust_tf.attacks", "class_name": "Unheard", "config": {}}
+    files.write_json(copy / "summary.json", summary)
+    run = report.read_run(copy)
+    assert any("made by robust_tf 9.0.0" in note for note in run.notes)
+    assert "an attack in it cannot be written" not in "\n".join(reproduce.commands(run))
+    assert "PGD-3" in page_of(run).by_id("attacks")[2]
+
+
+def test_evaluations_of_an_earlier_version_have_curves():
+    value = measure(12, (0.05, 0.1))
+    for name in ("balls", "kinds", "curves", "checks"):
+        value.pop(name)
+    one = read_measured("old.json", {"evaluation": value})
+    assert [point[0] for point in one.evaluation.curves()["Linf"]] == [0, 0.05, 0.1]
+
+
+def test_the_headline_takes_most_attacks_on_their_common_images():
+    def file(name, examples, attack, robust):
+        value = measure(examples, (0.1,))
+        result = evaluation.Evaluation.from_json(value)
+        outcome = evaluation.Outcome(np.asarray(robust) & result.natural)
+        settings = {**result.settings, "balls": {}, "attacks": {name: attack}, "model": "m"}
+        made = evaluation.Evaluation(result.natural, {name: outcome}, settings)
+        return read_measured(name, {"evaluation": made.to_json(), "data": {"split": "test"}})
+
+    pgd, other = (measure(5, (eps,))["attacks"] for eps in (0.1, 0.2))
+    [pgd], [other] = ([part["attack"] for part in one.values()] for one in (pgd, other))
+    first = file("first", 24, pgd, np.arange(24) % 2 == 0)
+    second = file("second", 12, other, np.arange(12) % 3 == 0)
+    again = file("again", 6, pgd, np.zeros(6, bool))
+    best = headline([first, second, again], 0.2)
+    assert best["examples"] == 24  # fewer than 500 images do not make a headline
+    best = headline([first, second], 0.1)  # eps 0.2 is beyond the training's
+    assert best["attacks"] == ["PGD-3"] and best["examples"] == 24
+    assert headline([], 0.1) is None
+
+
+def test_failures_of_the_model_become_notes(copy):
+    (copy / "model.keras").write_bytes(b"not a zip")
+    run = report.read_run(copy)
+    seen = probe.probe(run, Thirds(), 8)
+    assert seen.grid is None and seen.num_classes == 3
+    assert any("model.keras cannot be used" in note for note in run.notes)
+
+    def absent(run):
+        raise ValueError("nowhere to be had")
+
+    run = report.read_run(copy)
+    probe.probe(run, absent, 8)
+    assert "The test images cannot be read: nowhere to be had." in run.notes
+
+
+@pytest.mark.parametrize(
+    "attack, text",
+    [
+        (PGD(8 / 255, 2 / 255, 20), "PGD(eps=8/255, step_size=2/255, steps=20)"),
+        (
+            MultiTargeted(PGD(0.3, 0.01, 40)),
+            "MultiTargeted(PGD(eps=0.3, step_size=0.01, steps=40))",
+        ),
+        (AutoAttack(0.3), "AutoAttack(eps=0.3)"),
+        (RayS(0.3), "RayS(eps=0.3)"),
+        (PGD(0.3, 0.01, 40, restarts=2), None),
+        (PGD(0.5, 0.1, 5, norm="L2"), None),
+    ],
+)
+def test_attacks_as_text_are_the_same_attacks(attack, text):
+    said = reproduce.as_text(attack)
+    assert text is None or said == text
+    assert evaluation.parse_attack(said) == attack
+
+
+def test_papers_numbers_are_well_formed_and_stand_beside_a_run(copy):
+    for one in papers.paper_tables():
+        assert one["source"] and one["data"] and 0 < one["eps"] < 1
+        for title, method, values in one["rows"]:
+            assert title and method and len(values) == len(one["columns"])
+            assert all(v is None or 0 <= v <= 100 for v in values)
+    summary = files.read_json(copy / "summary.json")
+    summary["data"]["name"] = "mnist"
+    summary["evaluation"] = measure(12, (0.3,))
+    [part] = summary["evaluation"]["attacks"].values()
+    part["attack"]["config"]["steps"] = 40
+    files.write_json(copy / "summary.json", summary)
+    run = report.read_run(copy)
+    text = str(papers.comparison([run]))
+    assert "ADR-None (ADV)" in text and "88.10" in text and "this run, 12 images" in text
+
+
+def test_columns_are_read_as_they_are():
+    one = read_measured("imt.json", columns())
+    assert one.title == "imt.json, IMT+" and one.columns["all"]["worst case"] == 0.5
+
+
+def test_a_report_is_only_put_where_it_belongs(tmp_path, page, folders):
+    path = str(tmp_path / "report.html")
+    assert not saving.check_free(path, folders, False)
+    report.write(path, page)
+    assert saving.check_free(path, folders, False)
+    with pytest.raises(files.FileError, match="report on other runs .*usual"):
+        saving.check_free(path, folders[:1], False)
+    assert saving.check_free(path, folders[:1], True)
+    (tmp_path / "thesis.html").write_text("<html>years of work")
+    for overwrite in (False, True):
+        with pytest.raises(files.FileError, match="is left as it is"):
+            saving.check_free(tmp_path / "thesis.html", folders, overwrite)
+    with pytest.raises(files.FileError, match="is a folder"):
+        saving.check_free(tmp_path, folders, False)
