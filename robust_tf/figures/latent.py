@@ -84,6 +84,7 @@ def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.n
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     n, d = features.shape
     if n < 5:
@@ -93,7 +94,9 @@ def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.n
         features = PCA(width, svd_solver="randomized", random_state=seed).fit_transform(features)
     perplexity = min(perplexity, (n - 1) / 3)
     tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=seed)
-    return tsne.fit_transform(features).astype(np.float32)
+    # Of so few rows several threads mostly wait for each other, for minutes on a busy machine.
+    with threadpool_limits(1 if n < 5000 else None):
+        return tsne.fit_transform(features).astype(np.float32)
 
 
 def measure_latent(latent: Latent, neighbours: int = 10) -> LatentNumbers:

@@ -176,7 +176,7 @@ def draw_surfaces(surfaces: dict[str, Surfaces], index: int = 0, title: str = ""
     if not 0 <= index < len(some.labels):
         raise ValueError(f"index={index!r}: must be in 0 .. {len(some.labels) - 1}.")
     figure = style.new_figure(0.75 * style.PAGE, 0.35 + 1.9 * len(surfaces))
-    layout = figure.add_gridspec(len(surfaces), 3, width_ratios=[0.7, 1.6, 1.1])
+    layout = figure.add_gridspec(len(surfaces), 3, width_ratios=[0.65, 1.7, 1.1])
     highest = max(float(one.losses[index].max()) for one in surfaces.values())
     for row, (name, one) in enumerate(surfaces.items()):
         axes = figure.add_subplot(layout[row, 0])
@@ -186,7 +186,12 @@ def draw_surfaces(surfaces: dict[str, Surfaces], index: int = 0, title: str = ""
         axes.set(xticks=[], yticks=[], xlabel=f"true class {one.labels[index]}")
         axes.set_title(name, color=style.looks([name])[name].colour, weight="bold")
         _draw_heights(figure.add_subplot(layout[row, 1], projection="3d"), one, index, highest)
-        _draw_classes(figure.add_subplot(layout[row, 2]), one, index)
+        axes = figure.add_subplot(layout[row, 2])
+        _draw_classes(axes, one, index)
+        if row == 0:
+            axes.set_title("predicted class")
+        if row == len(surfaces) - 1:
+            axes.set_xlabel("gradient's sign")
     if title:
         figure.suptitle(title)
     return figure
@@ -243,7 +248,7 @@ def _draw_classes(axes: Any, surfaces: Surfaces, index: int) -> None:
     if surfaces.space == "images":
         eps = offsets[-1]
         axes.plot([0, eps, 0, -eps, 0], [-eps, 0, eps, 0, -eps], color="black", lw=0.8, ls="--")
-    axes.set(xlabel="gradient's sign", ylabel="random", title="predicted class", aspect="equal")
+    axes.set(ylabel="random", aspect="equal")
     axes.locator_params(nbins=4)
 
 

@@ -22,10 +22,10 @@ def hparams_of(configuration: str, method: str = "") -> dict[str, Value]:
       configuration: lines `name = value`, others are ignored.
       method: of the run, as 'method'; left out where it is ''.
     """
-    bound = dict(re.findall(r"^([\w./]+) = (\S+)$", configuration, re.MULTILINE))
+    bound: dict[str, str] = dict(re.findall(r"^([\w./]+) = (\S+)$", configuration, re.MULTILINE))
     values: dict[str, Value] = {"method": method} if method else {}
-    for name, text in bound.items():
-        text = bound.get(text[1:], text) if text.startswith("%") else text
+    for name, given in bound.items():
+        text = bound.get(given[1:], given) if given.startswith("%") else given
         if text in ("True", "False"):
             values[name] = text == "True"
         elif re.fullmatch(r"-?[\d.]+(e[+-]?\d+)?", text):
