@@ -15,7 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from robust_tf.attacks import PGD
-from robust_tf.attacks.network import logits_of
+from robust_tf.attacks.network import input_gradient, logits_of
+from robust_tf.attacks.objectives import CrossEntropy
 from robust_tf.export import alone, conversion
 from robust_tf.export.served import Served, detect, features, predict
 from robust_tf.inference import ManifoldTransformation
@@ -62,8 +63,9 @@ def smoke_test(
     """
     calls: Calls = {}
     expected: Calls = {}
+    reference = Reference(model, detector)
     for size in SIZES:
-        given, outputs = _expected(model, detector, size)
+        given, outputs = reference(size)
         if "saved_model" in wanted:
             calls |= {f"{name}/{size}": arguments for name, arguments in given.items()}
             expected |= {f"{name}/{size}": found for name, found in outputs.items()}
@@ -86,60 +88,80 @@ def smoke_test(
     return {**report, "batch_sizes": list(SIZES), **said}
 
 
-def _expected(
-    model: Any, detector: ManifoldTransformation | None, size: int
-) -> tuple[Calls, Calls]:
-    """Arguments of each signature for so many images of noise, and what the library gives."""
-    shape = tuple(side or 8 for side in model.image_shape)
-    rng = np.random.default_rng(size)
-    pixels = rng.integers(0, 256, (size, *shape), np.uint8)
-    x = (pixels / np.float32(255)).astype(np.float32)
-    served = Served(model, detector)
-    target, classes = served.target, served.classes
-    y = np.arange(size, dtype=np.int32) % classes
-    given: Calls = {name: {"images": x} for name in served.functions}
-    prediction = _compiled(lambda u: predict(model, u))(x)
-    outputs: Calls = {name: prediction for name in served.functions if name.startswith("serv")}
-    if "serve_uint8" in given:
-        given["serve_uint8"] = {"images": pixels}
-    if "serve_image_bytes" in given:
-        files = np.array([tf.io.encode_png(image).numpy() for image in pixels])
-        given["serve_image_bytes"] = {"image_bytes": files}
-    if "features" in given:
-        network = getattr(model, "network", model)
-        outputs["features"] = {"features": _compiled(lambda u: features(network, u))(x)}
-    judge = model if isinstance(model, ManifoldTransformation) else detector
-    outputs["detect"] = _compiled(lambda u: detect(model, judge, u))(x)
-    if isinstance(model, ManifoldTransformation):
-        moved = _compiled(model.transform)(x)
-        outputs["transform"] = {"images": moved}
-        outputs["defend"] = {"images": moved, **prediction}
-    own = _compiled(lambda u: _gradient(target, u, tf.constant(y)))(x)
-    given["input_gradient"] = {"images": x, "labels": y}
-    outputs["input_gradient"] = own
-    numbers = {
-        k: np.array(v, np.int32 if isinstance(v, int) else np.float32) for k, v in ATTACK.items()
-    }
-    given["attack"] = {"images": x, "labels": y, **numbers}
-    # The eps that float32 holds: the signature's is a tensor of that type.
-    attack = PGD(float(numbers["eps"]), float(numbers["step_size"]), ATTACK["steps"])
-    outputs["attack"] = {"images": attack(target, x, y, seed=ATTACK["seed"]).numpy()}
-    return given, outputs
+class Reference:
+    """What the library gives for images of noise, compiled once for all batch sizes.
+
+    Args:
+      model: what is exported.
+      detector: as of `Served`.
+    """
+
+    def __init__(self, model: Any, detector: ManifoldTransformation | None = None):
+        served = Served(model, detector)
+        self.names, self.target, self.classes = (
+            list(served.functions),
+            served.target,
+            served.classes,
+        )
+        self.shape = tuple(side or 8 for side in model.image_shape)
+        defended = isinstance(model, ManifoldTransformation)
+        network, judge = (model.network, model) if defended else (model, detector)
+        images = tf.TensorSpec([None, *model.image_shape], tf.float32)
+        labels = tf.TensorSpec([None], tf.int32)
+        gradient = input_gradient(logits_of(self.target, "running"), CrossEntropy().values)
+        # A graph for one batch size would be optimised otherwise, and have other last bits.
+        self.predict = _compiled(lambda x: predict(model, x), images)
+        self.features = _compiled(lambda x: {"features": features(network, x)}, images)
+        self.detect = _compiled(lambda x: detect(model, judge, x), images)
+        self.gradient = _compiled(lambda x, y: gradient(x, y, None)[:2], images, labels)
+        self.transform = _compiled(model.transform, images) if defended else None
+        # The eps that float32 holds: the signature's is a tensor of that type.
+        eps, step_size = (float(np.float32(ATTACK[key])) for key in ("eps", "step_size"))
+        self.attack = PGD(eps, step_size, int(ATTACK["steps"]))
+
+    def __call__(self, size: int) -> tuple[Calls, Calls]:
+        """Arguments of each signature for so many images, and its outputs, by its name."""
+        rng = np.random.default_rng(size)
+        pixels = rng.integers(0, 256, (size, *self.shape), np.uint8)
+        x = pixels / np.float32(255)
+        y = np.arange(size, dtype=np.int32) % self.classes
+        numbers = {
+            key: np.array(value, np.int32 if isinstance(value, int) else np.float32)
+            for key, value in ATTACK.items()
+        }
+        given: Calls = {name: {"images": x} for name in self.names}
+        given["input_gradient"] = {"images": x, "labels": y}
+        given["attack"] = {"images": x, "labels": y, **numbers}
+        prediction = self.predict(x)
+        outputs: Calls = {name: prediction for name in given if name.startswith("serv")}
+        if "serve_uint8" in given:
+            given["serve_uint8"] = {"images": pixels}
+        if "serve_image_bytes" in given:
+            encoded = [tf.io.encode_png(image).numpy() for image in pixels]
+            given["serve_image_bytes"] = {"image_bytes": np.array(encoded)}
+        if "features" in given:
+            outputs["features"] = self.features(x)
+        outputs["detect"] = self.detect(x)
+        if self.transform is not None:
+            moved = self.transform(x)
+            outputs["transform"] = {"images": moved}
+            outputs["defend"] = {"images": moved, **prediction}
+        gradient, loss = self.gradient(x, y)
+        outputs["input_gradient"] = {"gradient": gradient, "loss": loss}
+        adversarial = self.attack(self.target, x, y, seed=int(ATTACK["seed"]))
+        outputs["attack"] = {"images": adversarial.numpy()}
+        return given, outputs
 
 
-def _gradient(model: Callable[..., Any], x: tf.Tensor, y: tf.Tensor) -> dict[str, tf.Tensor]:
-    """By TensorFlow's own cross-entropy."""
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        logits = logits_of(model, "running")(x)
-        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
-    return {"loss": loss, "gradient": tape.gradient(loss, x)}
+def _compiled(run: Callable[..., Any], *specs: tf.TensorSpec) -> Callable[..., Any]:
+    """`run` as one graph, traced when it is first called, from and to NumPy arrays."""
+    function = tf.function(run, input_signature=specs, autograph=False)
 
+    def call(*arrays: np.ndarray) -> Any:
+        results = function(*(tf.constant(array) for array in arrays))
+        return tf.nest.map_structure(lambda value: value.numpy(), results)
 
-def _compiled(run: Callable[..., Any]) -> Callable[[np.ndarray], Any]:
-    """`run` as one graph, for NumPy arrays."""
-    function = tf.function(run, autograph=False)
-    return lambda x: tf.nest.map_structure(lambda value: value.numpy(), function(tf.constant(x)))
+    return call
 
 
 def _in_a_new_process(folder: str, calls: Calls) -> tuple[Calls, dict[str, Any]]:

@@ -96,33 +96,6 @@ def test_attacks_split_and_number_of_examples_by_hand(run_dir, digits, tmp_path)
     assert all((found.robust[name] == expected.robust[name]).all() for name in found.robust)
 
 
-def test_an_exported_model_evaluates_as_the_run_does(run_dir, tmp_path, capsys):
-    exported = str(tmp_path / "exported")
-    assert export.main([f"--run_dir={run_dir}", f"--export_dir={exported}"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == 3 and said[0].startswith(f"wrote {exported}: images float32 [28, 28, 1]")
-    shown = "import tensorflow as tf\n" + said[1].strip() + "\nprint(" + said[2].strip() + ".shape)"
-    done = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True)
-    assert done.stdout == "(1, 10)\n", done.stderr
-    tables = []
-    for model in (exported, str(run_dir / "model.keras")):
-        command = [f"--model={model}", "--dataset=digits", "--max_examples=50"]
-        assert evaluate.main([*command, "--attacks=PGD(eps=.05, step_size=.02, steps=3)"]) == 0
-        lines = capsys.readouterr().out.splitlines()
-        tables.append([line.split("%")[0] for line in lines])
-    assert tables[0] == tables[1]
-
-
-def test_export_replaces_only_what_it_may(run_dir, tmp_path, capsys):
-    command = [f"--run_dir={run_dir}", f"--export_dir={tmp_path / 'exported'}"]
-    assert export.main(command) == 0
-    assert export.main(command) == 2
-    assert "--overwrite replaces it" in capsys.readouterr().err
-    assert export.main([*command, "--overwrite"]) == 0
-    assert export.main([f"--run_dir={run_dir}", f"--export_dir={run_dir}", "--overwrite"]) == 2
-    assert files.exists(run_dir / "model.keras")
-
-
 def test_another_copy_of_the_data_is_warned_of(run_dir, tmp_path, capsys):
     summary = json.loads((run_dir / "summary.json").read_text())
     summary["data"]["splits"] = {"test": "0123456789abcdef"}

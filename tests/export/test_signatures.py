@@ -1,5 +1,6 @@
-"""Exported networks, loaded in processes that know TensorFlow only."""
+"""The signatures of exported networks, called in processes that know TensorFlow only."""
 
+import base64
 import os
 import subprocess
 import sys
@@ -9,23 +10,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from robust_tf import export, files
+from robust_tf import data, export, files
+from robust_tf.export import alone, encoded, served, smoke
 from robust_tf.models import CNN, MLP, BatchNormalization, SplitClassifier
+from tests import tiny
+from tests.inference import stand_in
 
-LOAD = """
-import sys
-import numpy as np
-import tensorflow as tf
-for folder in sys.argv[1:]:
-    model = tf.saved_model.load(folder)
-    for size in (7, 1):
-        images = tf.constant(np.load(folder + ".npy")[:size])
-        outputs = dict(model.signatures["serving_default"](images=images))
-        outputs.update(model.signatures["features"](images=images))
-        assert sorted(outputs) == ["features", "logits", "probabilities"], outputs
-        assert all(value.dtype == tf.float32 for value in outputs.values()), outputs
-        np.savez(f"{folder}_{size}.npz", **outputs)
-assert not any(name.split(".")[0] == "robust_tf" for name in sys.modules)
+CALL = """
+import runpy, sys
+main = runpy.run_path(sys.argv[1])["main"]
+for folder in sys.argv[2:]:
+    main(folder, folder + ".inputs.npz", folder + ".outputs.npz")
 """
 
 
@@ -51,88 +46,202 @@ def disturb(network, rng):
 
 
 NETWORKS = {
-    "dropout": lambda: CNN((18, 18, 1), 10, filters=2, hidden=6),
-    "moving averages": batch_norm_net,
-    "points": lambda: MLP((2,), 3),
-    "mixed_bfloat16": batch_norm_net,
+    "moving averages": (batch_norm_net, (1, 7, 256)),
+    "mixed_bfloat16": (lambda: CNN((18, 18, 1), 10, filters=2, hidden=6), (7,)),
+    "defended": (lambda: stand_in.defended(batch_norm=True, gate=(0.3, 0.7)), (1, 7, 256)),
 }
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """Each network, images for it, and its outputs in a new process by batch size."""
+    """Each network, its folder, what the library gives, and the outputs in a new process."""
     folder, rng = tmp_path_factory.mktemp("exported"), np.random.default_rng(0)
-    networks, images = {}, {}
-    for name, build in NETWORKS.items():
+    networks, expected = {}, {}
+    for name, (build, sizes) in NETWORKS.items():
         policy = name if name == "mixed_bfloat16" else "float32"
         keras.mixed_precision.set_global_policy(policy)
         networks[name] = network = build()
         disturb(network, rng)
-        images[name] = rng.random((7, *network.image_shape), np.float32)
-        np.save(folder / f"{name}.npy", images[name])
         export.export(network, folder / name)
+        calls, expected[name], reference = {}, {}, smoke.Reference(network)
+        for size in sizes:
+            given, outputs = reference(size)
+            expected[name] |= {f"{key}/{size}": value for key, value in outputs.items()}
+            for key, arguments in given.items():
+                calls |= {f"{key}/{size}/{argument}": v for argument, v in arguments.items()}
+        np.savez(folder / f"{name}.inputs.npz", **calls)
     keras.mixed_precision.set_global_policy("float32")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", LOAD, *(str(folder / name) for name in NETWORKS)],
+        [sys.executable, "-c", CALL, alone.__file__, *(str(folder / name) for name in NETWORKS)],
         cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    outputs = {
-        (name, size): np.load(folder / f"{name}_{size}.npz") for name in NETWORKS for size in (1, 7)
-    }
-    return networks, images, outputs
+    return networks, folder, expected
+
+
+@pytest.fixture(scope="module")
+def loaded(exported):
+    """Signatures by network, in this process."""
+    _, folder, _ = exported
+    models = {name: tf.saved_model.load(str(folder / name)) for name in NETWORKS}
+    yield {name: model.signatures for name, model in models.items()}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("size", [1, 7])
-def test_tensorflow_alone_gives_the_same_outputs(name, size, exported):
-    networks, images, outputs = exported
-    found = outputs[name, size]
-    logits, features = networks[name].forward(images[name][:size])
-    # A fused operation may skip a rounding to bfloat16, whose resolution is 2^-8.
+def test_tensorflow_alone_gives_the_bits_of_the_library(name, exported):
+    networks, folder, expected = exported
+    found = np.load(folder / f"{name}.outputs.npz")
+    assert len(found.files) == sum(map(len, expected[name].values())) >= 8
+    for call, outputs in expected[name].items():
+        for output, value in outputs.items():
+            assert value.dtype == found[f"{call}/{output}"].dtype
+            tiny.same_bits(found[f"{call}/{output}"], value)
+    # Called eagerly, a fused operation may skip a rounding to bfloat16, whose resolution is 2^-8.
     tolerance = 2e-2 if name == "mixed_bfloat16" else 1e-5
-    for key, expected in (
-        ("logits", logits),
-        ("probabilities", tf.nn.softmax(logits)),
-        ("features", tf.cast(features, tf.float32)),
-    ):
-        np.testing.assert_allclose(found[key], expected, rtol=tolerance, atol=tolerance)
+    images = np.load(folder / f"{name}.inputs.npz")["serving_default/7/images"]
+    logits = networks[name](images)
+    close = {"rtol": tolerance, "atol": tolerance}
+    np.testing.assert_allclose(found["serving_default/7/logits"], logits, **close)
+    probabilities = tf.nn.softmax(logits)
+    np.testing.assert_allclose(found["serving_default/7/probabilities"], probabilities, **close)
+    entropy = -np.sum(probabilities * np.log(probabilities), axis=1)
+    np.testing.assert_allclose(found["detect/7/entropy"], entropy, rtol=tolerance, atol=tolerance)
     assert np.ptp(logits) > 1e-3
 
 
-def test_a_folder_in_use_is_left_alone(tmp_path, rng):
-    network = MLP((2,), 3)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
-    for overwrite in (False, True):
-        with pytest.raises(ValueError, match="mine is not empty and holds no SavedModel"):
-            export.export(network, tmp_path / "mine", overwrite)
-        with pytest.raises(ValueError, match="is a file"):
-            export.export(network, tmp_path / "mine" / "thesis.tex", overwrite)
-    assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
+def test_each_network_has_the_signatures_that_fit_it(loaded):
+    every = {"serving_default", "detect", "input_gradient", "attack", "features"}
+    images = every | {"serve_uint8", "serve_image_bytes"}
+    assert set(served.Served(MLP((2,), 3)).functions) == every  # points have no pixels
+    assert set(loaded["moving averages"]) == images
+    assert set(loaded["defended"]) == images | {"defend", "transform"} == set(served.MEANING)
 
 
-def test_overwrite_replaces_a_saved_model(tmp_path, rng):
-    network, folder = MLP((2,), 3), tmp_path / "net"
-    folder.mkdir()
-    export.export(network, folder)
-    disturb(network, rng)
-    with pytest.raises(ValueError, match="--overwrite"):
-        export.export(network, folder)
-    export.export(network, folder, overwrite=True)
-    images = rng.random((4, 2), np.float32)
-    loaded = tf.saved_model.load(str(folder)).signatures["serving_default"](images=images)
-    np.testing.assert_allclose(loaded["logits"], network(images), rtol=1e-5, atol=1e-6)
-    assert os.listdir(tmp_path) == ["net"]
+def attack(signatures, x, y, **changes):
+    numbers = {"eps": 0.1, "step_size": 0.03, "steps": 4, "seed": 0} | changes
+    kinds = {"eps": tf.float32, "step_size": tf.float32, "steps": tf.int32, "seed": tf.int32}
+    tensors = {key: tf.constant(value, kinds[key]) for key, value in numbers.items()}
+    arguments = {"images": tf.constant(x), "labels": tf.constant(y, tf.int32), **tensors}
+    return signatures["attack"](**arguments)["images"].numpy()
 
 
-def test_what_cannot_be_exported_is_said(tmp_path):
-    with pytest.raises(TypeError, match="takes a SplitClassifier, got Sequential"):
-        export.export(keras.Sequential([keras.layers.Dense(2)]), tmp_path / "net")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(files.FileError, match="cannot write"):
-        export.export(MLP((2,), 3), tmp_path / "file" / "net")
+@pytest.mark.parametrize("name", ["moving averages", "defended"])
+def test_the_attack_stays_in_the_ball_and_raises_the_loss(name, loaded, rng):
+    signatures = loaded[name]
+    shape = signatures["serving_default"].structured_input_signature[1]["images"].shape[1:]
+    x = rng.random((9, *shape), np.float32)
+    x[0], x[1] = 0, 1
+    y = np.argmax(signatures["serving_default"](images=tf.constant(x))["logits"], 1)
+
+    def loss(images):
+        arguments = {"images": tf.constant(images), "labels": tf.constant(y, tf.int32)}
+        return signatures["input_gradient"](**arguments)["loss"].numpy()
+
+    found = attack(signatures, x, y)
+    assert np.abs(found.astype(np.float64) - x).max() <= np.float32(0.1)
+    assert found.min() >= 0 and found.max() <= 1
+    assert loss(found).mean() > loss(x).mean()
+    tiny.same_bits(found, attack(signatures, x, y))
+    assert not np.array_equal(found, attack(signatures, x, y, seed=1))
+    start = attack(signatures, x, y, steps=0)
+    assert 0 < np.abs(start - x).max() <= 0.1 and not np.array_equal(start, found)
+    tiny.same_bits(attack(signatures, x, y, eps=0.0), x)
+
+
+def test_the_steps_of_the_attack_are_a_loop_in_the_graph(loaded):
+    definition = loaded["mixed_bfloat16"]["attack"].graph.as_graph_def()
+    bodies = [function.node_def for function in definition.library.function]
+    operations = [node.op for nodes in [definition.node, *bodies] for node in nodes]
+    assert "While" in operations or "StatelessWhile" in operations
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"eps": -0.1}, "eps must be >= 0"),
+        ({"steps": -1}, "steps must be >= 0"),
+        ({"y": [5]}, r"labels must be in 0\.\.4"),
+        ({"y": [-1]}, r"labels must be in 0\.\.4"),
+        ({"x": np.full((1, 8, 8, 3), 255, np.float32)}, "divide pixels 0..255 by 255"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(change, message, loaded):
+    arguments = {"x": np.zeros((1, 8, 8, 3), np.float32), "y": [0]} | change
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        attack(loaded["moving averages"], **arguments)
+
+
+def test_images_of_any_kind_and_size(loaded, rng):
+    colour, grey = loaded["moving averages"], loaded["mixed_bfloat16"]
+
+    def logits(signatures, *files):
+        return signatures["serve_image_bytes"](image_bytes=tf.constant(files))["logits"].numpy()
+
+    def of(signatures, pixels):
+        images = tf.clip_by_value(tf.cast(pixels, tf.float32), 0, 1)
+        return signatures["serving_default"](images=images[tf.newaxis])["logits"].numpy()
+
+    large = rng.integers(0, 256, (20, 31, 3), np.uint8)
+    png, jpeg = tf.io.encode_png(large).numpy(), tf.io.encode_jpeg(large).numpy()
+    own = tf.io.encode_png(rng.integers(0, 256, (8, 8, 1), np.uint8)).numpy()
+    found = logits(colour, png, jpeg, own)  # sizes, kinds and channels in one batch
+    for k, pixels in enumerate((large, tf.io.decode_jpeg(jpeg))):
+        resized = tf.image.resize(tf.cast(pixels, tf.float32) / 255, (8, 8), antialias=True)
+        np.testing.assert_allclose(found[k], of(colour, resized)[0], rtol=1e-5, atol=1e-5)
+    three = np.repeat(tf.io.decode_png(own), 3, axis=2) / np.float32(255)
+    tiny.same_bits(found[2:], of(colour, three))
+    one = tf.io.decode_png(png, channels=1)
+    resized = tf.image.resize(tf.cast(one, tf.float32) / 255, (18, 18), antialias=True)
+    np.testing.assert_allclose(logits(grey, png), of(grey, resized), rtol=1e-5, atol=1e-5)
+
+
+def test_pixels_become_what_training_saw():
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    split = data.Split(pixels, np.zeros(1, np.int32))
+    [(images, _)] = data.batches(split, 1)
+    tiny.same_bits(tf.function(encoded.to_unit_interval)(tf.constant(pixels)), images)
+
+
+def as_serving_reads(signature, request):
+    """Tensors of a REST request, by TensorFlow Serving's rules; checks them against the specs."""
+    specs = signature.structured_input_signature[1]
+    if "instances" in request:
+        [name] = specs  # rows without names: one argument
+        columns = {name: request["instances"]}
+    else:
+        columns = request["inputs"]
+        assert columns.keys() == specs.keys()
+    tensors = {}
+    for name, value in columns.items():
+        if name.endswith("_bytes"):
+            value = [base64.b64decode(row["b64"]) for row in value]
+        tensors[name] = tf.constant(value, specs[name].dtype)
+        assert specs[name].shape.is_compatible_with(tensors[name].shape)
+    return tensors
+
+
+@pytest.mark.parametrize("name", ["moving averages", "defended"])
+def test_rest_examples_are_what_the_signatures_take_and_give(name, exported, loaded):
+    _, folder, _ = exported
+    examples = folder / name / "rest"
+    assert len(os.listdir(examples)) == 6
+    for signature in ("serving_default", "serve_image_bytes", "attack"):
+        request, response = (
+            files.read_json(examples / f"{signature}.{kind}.json")
+            for kind in ("request", "response")
+        )
+        assert request["signature_name"] == signature
+        function = loaded[name][signature]
+        outputs = function(**as_serving_reads(function, request))
+        if "inputs" in request:
+            [value] = outputs.values()  # a single output comes without its name
+            tiny.same_bits(np.array(response["outputs"], np.float32), value)
+            continue
+        [row] = response["predictions"]
+        assert row.keys() == outputs.keys() == function.structured_outputs.keys()
+        for key, value in outputs.items():
+            tiny.same_bits(np.array([row[key]], value.dtype.as_numpy_dtype), value)
