@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from robust_tf.report.markup import Html, join, tag
 
-LONG = 36  # characters
+LONG, LONG_HEAD = 36, 18  # characters, in a cell and in a row header
 
 
 class Cell(NamedTuple):
@@ -56,7 +56,13 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Row], name: str) 
             kind = {"scope": "row"} if k == 0 else {}
             value = None if cell.value is None else f"{cell.value:.10g}"
             # Short texts stay on one line, so that rows stay low in a narrow window.
-            style = "number" if number else "long" if len(str(cell.shown)) > LONG else None
+            style = (
+                "number"
+                if number
+                else "long"
+                if len(str(cell.shown)) > (LONG if k else LONG_HEAD)
+                else None
+            )
             parts.append(
                 tag("th" if k == 0 else "td", cell.shown, data_value=value, class_=style, **kind)
             )
