@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from robust_tf.attacks import PGD
+from robust_tf.attacks import PGD, Attack
+from robust_tf.attacks.network import logits_of
 from robust_tf.evaluation import Evaluation, attacks_from_json
 from robust_tf.evaluation.describe import eps_of, norm_of
 from robust_tf.figures import style
 from robust_tf.figures.bars import wilson
-from robust_tf.figures.forward import Model, adversarial_at, logits_at
+from robust_tf.figures.forward import Model, adversarial_at, batched
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,15 +66,8 @@ def accuracy_against_eps(
 
     Unlike `eps_curve`, each point is its own attack, not the worst case over the smaller ones.
     """
-
-    def attacked(radius: float) -> np.ndarray:
-        if not radius:
-            return x
-        attack = PGD(eps=radius, step_size=step_fraction * radius, steps=steps)
-        return adversarial_at(model, x, y, radius, attack, seed)
-
-    counts = [int((logits_at(model, attacked(r)).argmax(1) == y).sum()) for r in eps]
-    return curve_of(eps, counts, len(y))
+    attacks = [PGD(r, step_fraction * r, steps) if r else None for r in eps]
+    return curve_of(eps, _standing(model, x, y, attacks, seed), len(y))
 
 
 def accuracy_against_steps(
@@ -86,15 +80,8 @@ def accuracy_against_steps(
     seed: int = 0,
 ) -> Curve:
     """Accuracy under PGD of each number of steps >= 0, of one `step_size`, by default eps / 10."""
-
-    def attacked(count: int) -> np.ndarray:
-        if not count:
-            return x
-        attack = PGD(eps=eps, step_size=step_size or eps / 10, steps=count)
-        return adversarial_at(model, x, y, eps, attack, seed)
-
-    counts = [int((logits_at(model, attacked(k)).argmax(1) == y).sum()) for k in steps]
-    return curve_of(steps, counts, len(y))
+    attacks = [PGD(eps, step_size or eps / 10, count) if count else None for count in steps]
+    return curve_of(steps, _standing(model, x, y, attacks, seed), len(y))
 
 
 @style.drawing
@@ -142,6 +129,18 @@ def draw_curves(
         )
     style.legend_below(figure, style.method_handles(looks), 3)
     return figure
+
+
+def _standing(
+    model: Model, x: np.ndarray, y: np.ndarray, attacks: Sequence[Attack | None], seed: int
+) -> list[int]:
+    """How many images each attack leaves correct; None attacks nothing."""
+    predict = batched(logits_of(model, "running"), np.shape(x)[1:])
+    counts = []
+    for attack in attacks:
+        moved = x if attack is None else adversarial_at(model, x, y, 0.0, attack, seed)
+        counts.append(int((predict(moved).argmax(1) == y).sum()))
+    return counts
 
 
 def _balls(evaluation: Evaluation) -> dict[str, list]:

@@ -18,8 +18,7 @@ Model = Callable[..., Any]
 
 def logits_at(model: Model, x: np.ndarray, batch_size: int = 250) -> np.ndarray:
     """Logits float32 (n, C) of images (n, ...)."""
-    network = logits_of(model, "running")
-    return in_batches(lambda part: network(part), x, batch_size)
+    return in_batches(logits_of(model, "running"), x, batch_size)
 
 
 def outputs_at(model: Model, x: np.ndarray, batch_size: int = 250) -> tuple[np.ndarray, np.ndarray]:
@@ -50,7 +49,10 @@ def adversarial_at(
     seed: int = 0,
     batch_size: int = 250,
 ) -> np.ndarray:
-    """Adversarial images float32 (n, ...) of `attack`, by default `standard_attack(eps)`."""
+    """Adversarial images float32 (n, ...) of `attack`, by default `standard_attack(eps)`.
+
+    With an attack, eps is its own, and not looked at here.
+    """
     attack = standard_attack(eps) if attack is None else attack
     images, labels = (part.numpy() for part in check_batch(x, y))
     if not len(images):

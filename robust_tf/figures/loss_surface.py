@@ -184,7 +184,7 @@ def draw_surfaces(surfaces: dict[str, Surfaces], index: int = 0, title: str = ""
         if image.ndim == 3:
             axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray")
         axes.set(xticks=[], yticks=[], xlabel=f"true class {one.labels[index]}")
-        axes.set_title(name, color=style.looks([name])[name].colour, weight="bold")
+        axes.set_title(name, color=style.looks([name])[name].colour, weight="bold", fontsize=7.5)
         _draw_heights(figure.add_subplot(layout[row, 1], projection="3d"), one, index, highest)
         axes = figure.add_subplot(layout[row, 2])
         _draw_classes(axes, one, index)
