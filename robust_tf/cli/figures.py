@@ -52,6 +52,7 @@ def parser() -> Parser:
     )
     result.add_argument("--output", metavar="FILE", required=True, help="where to write it")
     result.add_argument("--title", default="", help="above the figure")
+    result.add_argument("--dpi", type=whole(30), default=200, metavar="N", help="of a .png")
     data = result.add_argument_group("data")
     data.add_argument("--dataset", metavar="NAME", help="default: the runs' own")
     data.add_argument(
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     style.check_output(options.output)
     style.matplotlib()
     figure, numbers = figure_kinds.MAKERS[options.kind](options)
-    style.save(figure, options.output)
+    style.save(figure, options.output, options.dpi)
     if numbers:
         print(numbers)
     print(f"written to {options.output}", file=sys.stderr)

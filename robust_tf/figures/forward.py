@@ -98,12 +98,15 @@ def batched(
     function: Callable[[tf.Tensor], tf.Tensor], shape: Sequence[int], batch_size: int = 250
 ) -> Callable[[np.ndarray], np.ndarray]:
     """`function`, compiled once for examples of this shape, as one from NumPy to NumPy."""
-    compiled = tf.function(function, input_signature=[tf.TensorSpec([None, *shape], tf.float32)])
+    # Concrete: else TensorFlow warns of so many functions made of the same lines.
+    spec = tf.TensorSpec([None, *shape], tf.float32)
+    compiled = tf.function(function, autograph=False).get_concrete_function(spec)
 
     def over(x: np.ndarray) -> np.ndarray:
         x = np.asarray(x, np.float32)
         starts = range(0, max(len(x), 1), batch_size)
-        return np.concatenate([compiled(x[s : s + batch_size]).numpy() for s in starts])
+        parts = [compiled(tf.constant(x[s : s + batch_size])).numpy() for s in starts]
+        return np.concatenate(parts)
 
     return over
 

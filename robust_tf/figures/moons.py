@@ -148,7 +148,7 @@ def draw_moons(moons: Moons, points: int = 160) -> Figure:
         plane.Panel("ATLD, clean data", atld, points=x, labels=y),
         plane.Panel("after PGD", atld, points=pgd, labels=y),
         plane.Panel("after PGD and IMT", atld, points=back, labels=y),
-        plane.Panel("D: natural is light", boundary=atld, naturalness=(atld, shades)),
+        plane.Panel("D: natural is light", naturalness=(atld, shades)),
     ]
     lines = {"boundary of the model of this panel": "-", "of the clean one": "--"}
     return plane.draw_planes(rows, ROWS, lines)

@@ -139,6 +139,7 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     if panel.naturalness is not None:
         grid, values = panel.naturalness
         axes.pcolormesh(grid.x, grid.y, values, cmap="Greys_r", vmin=0, vmax=1, rasterized=True)
+        _draw_boundary(axes, grid, "black", style.SOLID)
     if panel.boundary is not None:
         _draw_boundary(axes, panel.boundary, "black", style.DASHED)
     if panel.points is not None and panel.labels is not None:
@@ -159,7 +160,7 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
             headaxislength=4,
         )
     axes.set(title=panel.title, aspect="equal")
-    shown = panel.plane or panel.boundary
+    shown = panel.plane or panel.boundary or (panel.naturalness and panel.naturalness[0])
     if shown is not None:
         axes.set(xlim=(shown.x[0], shown.x[-1]), ylim=(shown.y[0], shown.y[-1]))
     axes.locator_params(nbins=5)

@@ -195,13 +195,18 @@ def check_output(path: str | os.PathLike[str]) -> str:
     return ending
 
 
-def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save(figure: Figure, path: str | os.PathLike[str], dpi: int = 200) -> None:
     """Writes a figure as svg, pdf or png by the ending; the same figure gives the same bytes.
+
+    Args:
+      figure: of a draw function.
+      path: with one of the endings.
+      dpi: of a png, and of what is dense in the others.
 
     Raises:
       ValueError, FileError: as `check_output`.
     """
-    content = as_bytes(figure, check_output(path))
+    content = as_bytes(figure, check_output(path), dpi)
     with files.atomic(path) as temporary:
         import tensorflow as tf
 
@@ -214,5 +219,6 @@ def as_bytes(figure: Figure, ending: str, dpi: int = 200) -> bytes:
     without_date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[ending]
     buffer = io.BytesIO()
     with matplotlib().rc_context({**matplotlib().rcParamsDefault, **PARAMETERS}):
-        figure.savefig(buffer, format=ending, metadata=without_date, dpi=dpi)
+        smallest = {"pil_kwargs": {"optimize": True}} if ending == "png" else {}
+        figure.savefig(buffer, format=ending, metadata=without_date, dpi=dpi, **smallest)
     return buffer.getvalue()
