@@ -223,6 +223,20 @@ def test_the_clones_code_comes_first(launcher, environments, monkeypatch):
     assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "2"
 
 
+def test_a_command_brings_the_extra_that_it_needs(launcher, environments, monkeypatch):
+    def execv(python, command):
+        raise SystemExit
+
+    monkeypatch.setattr(launcher.os, "execv", execv)
+    monkeypatch.setattr(environments, "importable", lambda modules: "plotly" not in modules)
+    with pytest.raises(SystemExit):
+        launcher.main(["train"])
+    assert environments.calls == []
+    with pytest.raises(SystemExit):
+        launcher.main(["report"])
+    assert environments.calls[-1][-1] == ".[report]"
+
+
 def test_help_and_misuse_of_bin_test_set_nothing_up(launcher, environments, capsys):
     for arguments, status in ([["--help"], 0], [["--stack=tf1"], 2], [["--lint", "-k", "x"], 2]):
         with pytest.raises(SystemExit) as ended:

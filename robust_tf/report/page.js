@@ -54,7 +54,9 @@
     layout.xaxis = axis(own.xaxis);
     layout.yaxis = axis(own.yaxis);
     if (scene && webgl) {
-      layout.scene = { camera: scene.camera, aspectmode: scene.aspectmode };
+      const far = narrow() ? 1.35 : 1;
+      const eye = Object.fromEntries(Object.entries(scene.camera.eye).map(([k, v]) => [k, v * far]));
+      layout.scene = { camera: { eye }, aspectmode: scene.aspectmode };
       layout.margin = { l: 0, r: 0, t: 0, b: 0 };
       for (const name of ["xaxis", "yaxis", "zaxis"]) {
         layout.scene[name] = { ...scene[name], color: colour("--ink"), gridcolor: colour("--line") };

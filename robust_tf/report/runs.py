@@ -203,10 +203,10 @@ def _read_evaluations(run: Run, entries: list[str]) -> None:
 def _note_state(run: Run, entries: list[str]) -> None:
     """What else a reader should know: no evaluation, no model, another version."""
     if not run.measured:
+        place = os.path.join(run.path, "result.json")
+        how = f" bin/evaluate --run_dir={run.path} --output={place} --battery=adr makes one."
         run.notes.append(
-            "There is no evaluation: accuracies under attack are missing. "
-            f"bin/evaluate --run_dir={run.path} --output={os.path.join(run.path, 'result.json')} "
-            "--battery=adr makes one."
+            "There is no evaluation: accuracies under attack are missing." + how * run.has_model
         )
     if not run.has_model:
         more = " Its checkpoints are there." if "checkpoints" in entries else ""
