@@ -110,7 +110,7 @@ def run_tests(args: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs `argv[0]` (train, evaluate, export, figures, report or test) with the rest as its arguments."""
+    """Runs the command `argv[0]`, train or any other in bin/, with the rest as its arguments."""
     command, args = argv[0], argv[1:]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes bury ours
     try:
