@@ -157,7 +157,7 @@ def draw_latent(
     count = len(latents)
     columns = min(count, 2)
     rows = -(-count // columns)
-    figure = style.new_figure(style.PAGE if columns > 1 else style.COLUMN, 0.4 + 3.0 * rows)
+    figure = style.new_figure(style.PAGE if columns > 1 else style.COLUMN, 0.4 + (2.5 if with_entropy else 3.0) * rows)
     looks = style.looks(latents)
     top = max(float(one.entropy.max()) for one in latents.values())
     for position, (name, latent) in enumerate(latents.items()):
@@ -179,7 +179,7 @@ def draw_latent(
             axes.zaxis.labelpad = -4
             axes.tick_params(pad=-2, labelsize=6)
             axes.view_init(elev=18, azim=-60)
-            axes.set_box_aspect((1, 1, 0.8), zoom=0.95)
+            axes.set_box_aspect((1, 1, 0.7), zoom=1.15)
         else:
             axes.set(xticks=[], yticks=[])
             for spine in axes.spines.values():

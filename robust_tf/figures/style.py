@@ -219,6 +219,6 @@ def as_bytes(figure: Figure, ending: str, dpi: int = 200) -> bytes:
     without_date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[ending]
     buffer = io.BytesIO()
     with matplotlib().rc_context({**matplotlib().rcParamsDefault, **PARAMETERS}):
-        smallest = {"pil_kwargs": {"optimize": True}} if ending == "png" else {}
+        smallest: Any = {"pil_kwargs": {"optimize": True}} if ending == "png" else {}
         figure.savefig(buffer, format=ending, metadata=without_date, dpi=dpi, **smallest)
     return buffer.getvalue()
