@@ -123,6 +123,8 @@ def _trial(options: argparse.Namespace, about: dict[str, Any]) -> Any:
     arguments = {key: own[key] for key in ("validation_size", "seed") if key in own}
     loaded = data.load(own["name"], data_dir=options.data_dir, **arguments)
     title, attack = own_attack(options.run_dir)
+    if attack is None:
+        about["missing"].append("the run names no attack: robust accuracies were not measured.")
     return Trial(loaded.train, loaded.test.take(options.max_examples), attack, title)
 
 

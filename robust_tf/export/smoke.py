@@ -46,7 +46,9 @@ def smoke_test(
     this process when it is compiled: the model's own calls, `transform`, `attacks.PGD`. (Called
     eagerly a model of bfloat16 rounds more often than compiled, in a file or not.) A TFLite file,
     which is another model by its rounding, must give in the new process what it gives in this one;
-    an ONNX file, which another runtime computes, the logits of the float32 model to `1e-4`.
+    an ONNX file, which another runtime computes, the logits of the float32 model to `1e-4`. Both
+    processes compute on the CPU: this one may hold the memory of all GPUs, and there sums have no
+    fixed order.
 
     Args:
       folder: of the export.
@@ -65,7 +67,8 @@ def smoke_test(
     expected: Calls = {}
     reference = Reference(model, detector)
     for size in SIZES:
-        given, outputs = reference(size)
+        with tf.device("CPU:0"):
+            given, outputs = reference(size)
         if "saved_model" in wanted:
             calls |= {f"{name}/{size}": arguments for name, arguments in given.items()}
             expected |= {f"{name}/{size}": found for name, found in outputs.items()}
@@ -174,6 +177,7 @@ def _in_a_new_process(folder: str, calls: Calls) -> tuple[Calls, dict[str, Any]]
         # imported for the rest.
         paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        environment["CUDA_VISIBLE_DEVICES"] = "-1"
         where = folder if "://" in folder else os.path.abspath(folder)
         done = subprocess.run(
             [sys.executable, "-P", str(alone.__file__), where, inputs, outputs],
