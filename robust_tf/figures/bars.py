@@ -96,7 +96,7 @@ def draw_bars(bars: dict[str, dict[str, Bar]], bottom: float = 0.0, title: str =
                     low = max(bar.low, bottom)
                     [line] = axes.plot([x, x], [low, bar.high], color="black", lw=0.8)
                     line.set_path_effects([withStroke(linewidth=1.8, foreground="white")])
-                at = max(bar.high, bottom) + 0.01 * (1 - bottom)
+                at = max(bar.high, bottom) + 0.018 * (1 - bottom)
                 text = f"{100 * bar.accuracy:.1f}"
                 axes.text(x, at, text, ha="center", va="bottom", fontsize=6, rotation=90)
     axes.set_xticks(range(len(measures)), [_broken(measure) for measure in measures])
