@@ -72,14 +72,27 @@ class Attack:
           ValueError: images outside [0, 1], labels that are one-hot, outside 0..C-1 or not one for
             each image, a model whose output is not (B, C).
         """
+        return self.enter("run", model, x, y, seed, scale)
+
+    def enter(
+        self,
+        method: str,
+        model: Callable[..., Any],
+        x: Any,
+        y: Any,
+        seed: int | tf.Tensor,
+        scale: float | tf.Tensor,
+    ) -> Any:
+        """A call, for `run` or another method with the arguments of `run`: what it returns."""
         x, y = check_batch(x, y)
-        seed = as_seed(seed)
-        scale = tf.cast(scale, tf.float32)
+        seed, scale = as_seed(seed), tf.cast(scale, tf.float32)
         if tf.inside_function():
-            return tf.stop_gradient(self.run(logits_of(model, self.batch_norm), x, y, seed, scale))
-        graph = compiled(self, model, x, seed)
+            network = logits_of(model, self.batch_norm)
+            results = getattr(self, method)(network, x, y, seed, scale)
+            return tf.nest.map_structure(tf.stop_gradient, results)
+        graph = compiled(self, model, x, seed, method)
         check_values(x, y, graph.num_classes)
-        return tf.stop_gradient(graph.function(x, y, seed, scale))
+        return tf.nest.map_structure(tf.stop_gradient, graph.function(x, y, seed, scale))
 
     def passes(self, *models: Callable[..., Any]) -> tuple[int, int]:
         """Images that its eager calls have sent through these models: forwards, and backwards."""

@@ -10,11 +10,9 @@ import gin
 import tensorflow as tf
 
 from robust_tf import compat, losses
-from robust_tf.attacks.arguments import check_batch, check_values
 from robust_tf.attacks.base import Attack
-from robust_tf.attacks.compiled import compiled
-from robust_tf.attacks.network import Network, finite, input_gradient, logits_of
-from robust_tf.attacks.randomness import as_seed, fold
+from robust_tf.attacks.network import Network, finite, input_gradient
+from robust_tf.attacks.randomness import fold
 from robust_tf.attacks.steps import GaussianStart, Steepest, UniformStart
 from robust_tf.attacks.survivors import choose
 from robust_tf.attacks.threat import Bounds, Linf
@@ -92,14 +90,7 @@ class SqueezeAttack(Attack):
         scale: float | tf.Tensor = 1.0,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Adversarial and collaborative images; arguments and errors as in a call of the attack."""
-        x, y = check_batch(x, y)
-        seed, scale = as_seed(seed), tf.cast(scale, tf.float32)
-        if tf.inside_function():
-            pair = self.search(logits_of(model, self.batch_norm), x, y, seed, scale)
-            return tf.nest.map_structure(tf.stop_gradient, pair)
-        graph = compiled(self, model, x, seed, "search")
-        check_values(x, y, graph.num_classes)
-        return graph.function(x, y, seed, scale)
+        return self.enter("search", model, x, y, seed, scale)
 
     def run(
         self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor

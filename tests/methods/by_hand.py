@@ -1,10 +1,12 @@
 """`tiny_network(batch_norm=True)` and its training step, written out in float64."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from robust_tf import compat
 from robust_tf.attacks.randomness import fold
+from tests.tiny import tiny_network
 
 DECAY, EPSILON = 0.9, 1e-3
 TRAINED = ("conv", "gamma", "beta", "hidden", "hidden_bias", "logits", "logits_bias")
@@ -17,6 +19,16 @@ def unlike_new(network, seed=5):
     for variable, low in ((layer.gamma, 0.5), (layer.beta, -0.5), (layer.moving_mean, -0.2)):
         compat.raw(variable).assign(rng.uniform(low, low + 1, 4).astype("float32"))
     compat.raw(layer.moving_variance).assign(rng.uniform(0.2, 0.6, 4).astype("float32"))
+
+
+def built(method, *args, rate=0.1, batch_norm=True, optimizer=None, **kwargs):
+    """A method on the tiny network, compiled."""
+    network = tiny_network(batch_norm)
+    if batch_norm:
+        unlike_new(network)
+    model = method(network, *args, **kwargs)
+    model.compile(optimizer or keras.optimizers.SGD(rate), seed=3)
+    return model
 
 
 def weights(network):
@@ -82,13 +94,61 @@ def crafted(model, x, y):
     return run(tf.constant(x), tf.constant(y))
 
 
-def after_step(w, x, targets, rate):
-    """The loss -sum_k t_k log p_k in training mode, and all weights after a step of plain SGD."""
+def ascend(loss_of, x, size, steps, low, high):
+    """Signed steps up the loss, within [low, high]."""
+    moved = tf.cast(x, tf.float64)
+    for _ in range(steps):
+        with tf.GradientTape() as tape:
+            tape.watch(moved)
+            loss = tf.reduce_sum(loss_of(moved))
+        moved = moved + size * tf.sign(tape.gradient(loss, moved))
+        moved = tf.clip_by_value(moved, low, high)
+    return moved
+
+
+def descend(w, loss_of, rate):
+    """A step of plain SGD; `loss_of` gives of weights the loss and the averages after it.
+
+    Returns:
+      The loss, all weights after the step, and the gradients.
+    """
     trained = {name: w[name] for name in TRAINED}
     with tf.GradientTape() as tape:
         tape.watch(trained)
-        logits, _, averages = forward({**w, **trained}, x, training=True)
-        loss = -tf.reduce_mean(tf.reduce_sum(targets * log_softmax(logits), 1))
+        loss, averages = loss_of({**w, **trained})
     gradients = tape.gradient(loss, trained)
     moved = {name: trained[name] - rate * gradients[name] for name in TRAINED}
     return float(loss), {**moved, **averages}, gradients
+
+
+def after_step(w, x, targets, rate):
+    """`descend` on -sum_k t_k log p_k in training mode."""
+
+    def loss_of(w):
+        logits, _, averages = forward(w, x, training=True)
+        return -tf.reduce_mean(tf.reduce_sum(targets * log_softmax(logits), 1)), averages
+
+    return descend(w, loss_of, rate)
+
+
+def after_two_forwards(w, x, x_adv, terms_of, weights, rate):
+    """`descend` on the weighted means of terms of the clean and the adversarial outputs.
+
+    The clean forward is the first to move the averages.
+
+    Args:
+      terms_of: of the outputs of `forward` for x and for x_adv: by name, (B,) or one value.
+
+    Returns:
+      The mean of each term and the loss; and all weights after the step.
+    """
+    means = {}
+
+    def loss_of(w):
+        clean = forward(w, x, training=True)
+        adv = forward({**w, **clean[2]}, x_adv, training=True)
+        means.update({name: tf.reduce_mean(v) for name, v in terms_of(clean, adv).items()})
+        return sum(weights[name] * means[name] for name in weights), adv[2]
+
+    loss, after, _ = descend(w, loss_of, rate)
+    return {**means, "loss": loss}, after

@@ -18,29 +18,23 @@ ROWS = np.arange(len(Y))
 
 
 def built(method, *args, **kwargs):
-    network = tiny_network(batch_norm=True)
-    by_hand.unlike_new(network)
-    model = method(network, BIM, *args, **kwargs)
-    model.compile(keras.optimizers.SGD(RATE))
-    return model
+    return by_hand.built(method, BIM, *args, rate=RATE, **kwargs)
 
 
 def perturbed(w):
     """Two signed steps up the cross-entropy by running averages."""
-    x = tf.constant(X, tf.float64)
-    moved = x
-    for _ in range(2):
-        with tf.GradientTape() as tape:
-            tape.watch(moved)
-            log_p = by_hand.log_softmax(by_hand.forward(w, moved, training=False)[0])
-            loss = -tf.reduce_sum(tf.gather(log_p, Y, batch_dims=1))
-        moved = moved + SIZE * tf.sign(tape.gradient(loss, moved))
-        moved = tf.clip_by_value(tf.clip_by_value(moved, x - EPS, x + EPS), 0.0, 1.0)
-    return moved
+
+    def loss_of(x):
+        log_p = by_hand.log_softmax(by_hand.forward(w, x, training=False)[0])
+        return -tf.gather(log_p, Y, batch_dims=1)
+
+    low, high = np.clip(X - EPS, 0, 1), np.clip(X + EPS, 0, 1)
+    return by_hand.ascend(loss_of, X, SIZE, 2, low.astype("float64"), high.astype("float64"))
 
 
-def alp_terms(clean, adv):
+def alp_terms(outputs, outputs_adv):
     """Each (B,)."""
+    clean, adv = outputs[0], outputs_adv[0]
     log_p, log_q = by_hand.log_softmax(clean), by_hand.log_softmax(adv)
     return {
         "clean": -tf.gather(log_p, Y, batch_dims=1),
@@ -49,30 +43,16 @@ def alp_terms(clean, adv):
     }
 
 
-def mart_terms(clean, adv):
+def mart_terms(outputs, outputs_adv):
     """As in the paper, 1 - p_k taken literally."""
-    p = tf.exp(by_hand.log_softmax(clean))
-    q = tf.exp(by_hand.log_softmax(adv))
+    p = tf.exp(by_hand.log_softmax(outputs[0]))
+    q = tf.exp(by_hand.log_softmax(outputs_adv[0]))
     wrong = tf.reduce_max(q * (1 - tf.one_hot(Y, CLASSES, dtype=tf.float64)), 1)
     divergence = tf.reduce_sum(p * (tf.math.log(p) - tf.math.log(q)), 1)
     return {
         "boosted": -tf.math.log(tf.gather(q, Y, batch_dims=1)) - tf.math.log(1 - wrong),
         "divergence": divergence * (1 - tf.gather(p, Y, batch_dims=1)),
     }
-
-
-def stepped(w, x_adv, terms_of, weights):
-    """The mean of each term, and all weights after a step of plain SGD."""
-    trained = {name: w[name] for name in by_hand.TRAINED}
-    with tf.GradientTape() as tape:
-        tape.watch(trained)
-        clean, _, averages = by_hand.forward({**w, **trained}, X, training=True)
-        adv, _, averages = by_hand.forward({**w, **trained, **averages}, x_adv, training=True)
-        terms = {name: tf.reduce_mean(v) for name, v in terms_of(clean, adv).items()}
-        loss = sum(weights[name] * terms[name] for name in weights)
-    gradients = tape.gradient(loss, trained)
-    moved = {name: trained[name] - RATE * gradients[name] for name in trained}
-    return {**terms, "loss": loss}, {**moved, **averages}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +69,7 @@ def test_step(method, argument, terms_of, weights):
     before = by_hand.weights(model.network)
     x_adv = perturbed(before)
     np.testing.assert_allclose(by_hand.crafted(model, X, Y), x_adv, rtol=0, atol=1e-6)
-    terms, after = stepped(before, x_adv, terms_of, weights)
+    terms, after = by_hand.after_two_forwards(before, X, x_adv, terms_of, weights, RATE)
     logs = model.train_on_batch(X, Y, return_dict=True)
     assert set(logs) == {"loss", *weights, "natural_accuracy", "robust_accuracy"}
     for name in ("loss", *weights):

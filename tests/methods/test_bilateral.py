@@ -11,7 +11,7 @@ from robust_tf.attacks.randomness import fold
 from robust_tf.methods.bilateral import most_confusing, perturbed_labels
 from robust_tf.models import SplitClassifier
 from tests.methods import by_hand
-from tests.tiny import labelled, same_bits, tiny_network
+from tests.tiny import labelled, tiny_network
 
 EPS, RATE = 0.1, 0.5
 X, Y = labelled()
@@ -21,11 +21,7 @@ RANDOM = np.random.default_rng(6)
 
 
 def model_of(attack=PGD, **arguments):
-    network = tiny_network(batch_norm=True)
-    by_hand.unlike_new(network)
-    model = methods.Bilateral(network, attack, **arguments)
-    model.compile(keras.optimizers.SGD(RATE), seed=3)
-    return model
+    return by_hand.built(methods.Bilateral, attack, rate=RATE, **arguments)
 
 
 def numpy_labels(logits, y, b=9.0, g=0.01):
@@ -58,14 +54,13 @@ def perturbed(model, seed, steps, step_size):
     aims = tf.one_hot(numpy_aims(logits, Y), logits.shape[1], dtype=tf.float64)
     start = tf.random.stateless_uniform(X.shape, fold(seed, 0), -1.0, 1.0).numpy()
     moved = np.clip(x + EPS * start.astype("float64"), 0, 1)
-    for _ in range(steps):
-        point = tf.constant(moved)
-        with tf.GradientTape() as tape:
-            tape.watch(point)
-            outputs = by_hand.forward(w, point, training=False)[0]
-            loss = -tf.reduce_sum(aims * by_hand.log_softmax(outputs))
-        step = -step_size * np.sign(tape.gradient(loss, point))
-        moved = np.clip(np.clip(moved + step, x - EPS, x + EPS), 0, 1)
+
+    def nearness(point):
+        log_p = by_hand.log_softmax(by_hand.forward(w, point, training=False)[0])
+        return tf.reduce_sum(aims * log_p, 1)
+
+    low, high = np.clip(x - EPS, 0, 1), np.clip(x + EPS, 0, 1)
+    moved = by_hand.ascend(nearness, moved, step_size, steps, low, high)
     return moved, numpy_labels(logits, Y, model.multiplier, model.gap)
 
 

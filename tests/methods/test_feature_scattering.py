@@ -28,13 +28,8 @@ X, Y = labelled()
 ATTACK = methods.ScatteringAttack(EPS)
 
 
-def model_of(attack=ATTACK, smoothing=0.5, batch_norm=True):
-    network = tiny_network(batch_norm=batch_norm)
-    if batch_norm:
-        by_hand.unlike_new(network)
-    model = methods.FeatureScattering(network, attack, smoothing)
-    model.compile(keras.optimizers.SGD(RATE), seed=3)
-    return model
+def model_of(attack=ATTACK, smoothing=0.5):
+    return by_hand.built(methods.FeatureScattering, attack, smoothing, rate=RATE)
 
 
 def cosine(a, b):
@@ -67,15 +62,12 @@ def scattered(model, steps, step_size, space, seed, x=X):
     noise = tf.random.stateless_uniform(x.shape, seed, -1.0, 1.0).numpy().astype("float64")
     moved = x + EPS * noise
     assert moved.min() < 0  # not clipped where the gradient is taken
-    for _ in range(steps):
-        point = tf.constant(moved)
-        with tf.GradientTape() as tape:
-            tape.watch(point)
-            adv = by_hand.forward(w, point, training=False)[at.index(space)]
-            distance = transport(clean, adv)
-        step = step_size * np.sign(tape.gradient(distance, point))
-        moved = np.clip(np.clip(moved + step, x - EPS, x + EPS), 0, 1)
-    return moved
+
+    def distance(point):
+        return transport(clean, by_hand.forward(w, point, training=False)[at.index(space)])
+
+    low, high = np.clip(x - EPS, 0, 1), np.clip(x + EPS, 0, 1)
+    return by_hand.ascend(distance, moved, step_size, steps, low, high)
 
 
 @pytest.mark.parametrize("call", ["graph", "eager"])

@@ -1,6 +1,5 @@
 """Label smoothing of the two plain methods, against NumPy."""
 
-import keras
 import numpy as np
 import pytest
 
@@ -11,14 +10,6 @@ from tests.tiny import CLASSES, labelled, tiny_network
 BIM = attacks.BIM(0.1, 0.05, 2)
 X, Y = labelled()
 RATE = 0.1
-
-
-def built(method, *args, **kwargs):
-    network = tiny_network(batch_norm=True)
-    by_hand.unlike_new(network)
-    model = method(network, *args, **kwargs)
-    model.compile(keras.optimizers.SGD(RATE))
-    return model
 
 
 def smoothed(smoothing):
@@ -33,10 +24,10 @@ def smoothed(smoothing):
 def test_step_is_that_of_smoothed_labels(adversarial, smoothing):
     kwargs = {"label_smoothing": smoothing}
     if adversarial:
-        model = built(methods.AdversarialTraining, BIM, **kwargs)
+        model = by_hand.built(methods.AdversarialTraining, BIM, **kwargs)
         x = by_hand.crafted(model, X, Y)
     else:
-        model, x = built(methods.Standard, **kwargs), X
+        model, x = by_hand.built(methods.Standard, **kwargs), X
     before = by_hand.weights(model.network)
     loss, after, _ = by_hand.after_step(before, x, smoothed(smoothing), RATE)
     logs = model.train_on_batch(X, Y, return_dict=True)
@@ -47,7 +38,9 @@ def test_step_is_that_of_smoothed_labels(adversarial, smoothing):
 
 
 def test_both_terms_are_smoothed_and_hard_labels_stay_as_they_were(monkeypatch):
-    logs = built(methods.AdversarialTraining, BIM, 0.25, 0.3).train_on_batch(X, Y, return_dict=True)
+    logs = by_hand.built(methods.AdversarialTraining, BIM, 0.25, 0.3).train_on_batch(
+        X, Y, return_dict=True
+    )
     entropy = -0.7 * np.log(0.7) - 0.3 * np.log(0.15)
     assert min(logs["clean"], logs["adversarial"]) >= entropy
     total = 0.25 * logs["clean"] + 0.75 * logs["adversarial"]
@@ -57,9 +50,9 @@ def test_both_terms_are_smoothed_and_hard_labels_stay_as_they_were(monkeypatch):
         raise AssertionError("smooth_labels")
 
     monkeypatch.setattr(losses, "smooth_labels", fail)
-    built(methods.AdversarialTraining, BIM, 0.25).train_on_batch(X, Y)
+    by_hand.built(methods.AdversarialTraining, BIM, 0.25).train_on_batch(X, Y)
     with pytest.raises(AssertionError, match="smooth_labels"):
-        built(methods.Standard, label_smoothing=0.3).train_on_batch(X, Y)
+        by_hand.built(methods.Standard, label_smoothing=0.3).train_on_batch(X, Y)
 
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0, float("nan")])

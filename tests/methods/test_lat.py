@@ -77,34 +77,22 @@ class ByHand:
         logits = log_softmax(hidden @ w["logits"] + w["logits_bias"])
         return tf.gather(logits, Y, batch_dims=1)
 
-    def ascend(self, log_p_of, start, step, steps, low, high):
-        for _ in range(steps):
-            with tf.GradientTape() as tape:
-                tape.watch(start)
-                loss = -tf.reduce_sum(log_p_of(start))
-            start = start + step * tf.sign(tape.gradient(loss, start))
-            start = tf.clip_by_value(start, low, high)
-        return start
-
     def image_step(self):
         w, x = self.w, tf.constant(X, tf.float64)
 
         def running(images):
-            return self.log_p(w, self.features(w, images, "running"), "running")
+            return -self.log_p(w, self.features(w, images, "running"), "running")
 
         low, high = tf.maximum(x - 0.1, 0.0), tf.minimum(x + 0.1, 1.0)
-        x_adv = self.ascend(running, x, 0.06, 2, low, high)
-        trained = {name: w[name] for name in by_hand.TRAINED}
-        with tf.GradientTape() as tape:
-            tape.watch(trained)
-            now = {**w, **trained}
-            z = self.features(now, x_adv, "training")
-            loss = -tf.reduce_mean(self.log_p(now, z, "training"))
-        gradients = tape.gradient(loss, trained)
-        moved = {name: w[name] - RATE * gradients[name] for name in trained}
-        averages = {k: DECAY * w[k] + (1 - DECAY) * v for k, v in self.seen.items()}
-        self.w = {**moved, **averages}
-        return float(loss)
+        x_adv = by_hand.ascend(running, x, 0.06, 2, low, high)
+
+        def loss_of(w):
+            loss = -tf.reduce_mean(self.log_p(w, self.features(w, x_adv, "training"), "training"))
+            seen = self.seen.items()
+            return loss, {name: DECAY * w[name] + (1 - DECAY) * v for name, v in seen}
+
+        loss, self.w, _ = by_hand.descend(w, loss_of, RATE)
+        return loss
 
     def latent_step(self):
         w = self.w
@@ -114,8 +102,8 @@ class ByHand:
         radius, step = 0.2 * (high - low), 0.08 * (high - low)
         near, far = tf.maximum(z - radius, low), tf.minimum(z + radius, high)
         self.z = z
-        self.z_adv = self.ascend(
-            lambda z: self.log_p(w, z, self.latent_mode), z, step, 3, near, far
+        self.z_adv = by_hand.ascend(
+            lambda z: -self.log_p(w, z, self.latent_mode), z, step, 3, near, far
         )
         upper = {name: w[name] for name in self.upper}
         with tf.GradientTape() as tape:

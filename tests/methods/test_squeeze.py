@@ -22,13 +22,9 @@ SETTINGS = [
 
 
 def build(batch_norm=True, outer_order="st", beta=BETA, optimizer=None, **of_attack):
-    network = tiny_network(batch_norm)
-    if batch_norm:
-        by_hand.unlike_new(network)
     attack = attacks.SqueezeAttack(EPS, SIZE, STEPS, **of_attack)
-    model = methods.SqueezeTraining(network, attack, beta, outer_order)
-    model.compile(optimizer or keras.optimizers.SGD(RATE), seed=3)
-    return model
+    settings = {"rate": RATE, "batch_norm": batch_norm, "optimizer": optimizer}
+    return by_hand.built(methods.SqueezeTraining, attack, beta, outer_order, **settings)
 
 
 def distance(attack, upper, lower):

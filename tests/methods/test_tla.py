@@ -17,13 +17,8 @@ RATE, TRIPLET, MARGIN, NORMS = 0.1, 2.0, 0.5, 0.3
 
 
 def built(batch_norm=True, **kwargs):
-    network = tiny_network(batch_norm)
-    if batch_norm:
-        by_hand.unlike_new(network)
     arguments = {"triplet": TRIPLET, "margin": MARGIN, "norms": NORMS, **kwargs}
-    model = methods.TLA(network, BIM, **arguments)
-    model.compile(keras.optimizers.SGD(RATE))
-    return model
+    return by_hand.built(methods.TLA, BIM, rate=RATE, batch_norm=batch_norm, **arguments)
 
 
 def cosine(a, b):
@@ -48,20 +43,6 @@ def by_hand_terms(pool, adv, log_q, y, positive):
     return {"adversarial": entropy / count, "triplet": triplet / count, "norms": norms / count}
 
 
-def stepped(w, x_adv, weights, positive):
-    """The terms, and all weights after a step of plain SGD."""
-    trained = {name: w[name] for name in by_hand.TRAINED}
-    with tf.GradientTape() as tape:
-        tape.watch(trained)
-        _, pool, averages = by_hand.forward({**w, **trained}, X, training=True)
-        logits, adv, averages = by_hand.forward({**w, **trained, **averages}, x_adv, training=True)
-        terms = by_hand_terms(pool, adv, by_hand.log_softmax(logits), Y, positive)
-        loss = sum(weights[name] * terms[name] for name in weights)
-    gradients = tape.gradient(loss, trained)
-    moved = {name: trained[name] - RATE * gradients[name] for name in trained}
-    return {**terms, "loss": loss}, {**moved, **averages}
-
-
 @pytest.mark.parametrize(
     "positive, anchors, weights",
     [
@@ -79,7 +60,13 @@ def test_step(positive, anchors, weights):
     alone = BIM(model.network, X[:count], Y[:count])
     np.testing.assert_allclose(x_adv, alone, rtol=0, atol=1e-6)
     weights = {"adversarial": 1.0, **weights}
-    terms, after = stepped(by_hand.weights(model.network), x_adv, weights, positive)
+    before = by_hand.weights(model.network)
+
+    def terms_of(clean, adv):
+        (_, pool, _), (logits, z, _) = clean, adv
+        return by_hand_terms(pool, z, by_hand.log_softmax(logits), Y, positive)
+
+    terms, after = by_hand.after_two_forwards(before, X, x_adv, terms_of, weights, RATE)
     logs = model.train_on_batch(X, Y, return_dict=True)
     assert set(logs) == {"loss", *weights, "natural_accuracy", "robust_accuracy"}
     for name in ("loss", *weights):
