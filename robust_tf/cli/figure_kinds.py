@@ -109,16 +109,24 @@ def _surface(options: Options) -> Made:
     return figure, inputs.table(_roughness(made))
 
 
-def _roughness(made: dict[str, loss_surface.Surfaces]) -> dict[str, dict[str, float]]:
-    """Means over the images; 'smoother' is the share that bends less than the first model's."""
-    rows: dict[str, dict[str, float]] = {name: {} for name in made}
+def _roughness(made: dict[str, loss_surface.Surfaces]) -> dict[str, dict[str, Any]]:
+    """Means over the images, and the median of bend; and how it compares to the first model's.
+
+    In the same images: its 'excess', with an interval of 95 %, and 'smoother', the share of images
+    that bends less.
+    """
+    rows: dict[str, dict[str, Any]] = {name: {} for name in made}
     first = next(iter(made.values()))
     for where in ("plane", "ball") if first.space == "images" else ("plane",):
         base = loss_surface.roughness(first, where == "ball")
         for name, surfaces in made.items():
             rough = loss_surface.roughness(surfaces, where == "ball")
             rows[name] |= {f"{k}, {where}": float(v.mean()) for k, v in rough._asdict().items()}
-            rows[name][f"smoother, {where}"] = float((rough.bend < base.bend).mean())
+            rows[name][f"median bend, {where}"] = float(np.median(rough.bend))
+            excess = rough.bend - base.bend
+            half = 1.96 * excess.std() / np.sqrt(len(excess))
+            rows[name][f"excess, {where}"] = f"{excess.mean():.2g} ± {half:.2g}"
+            rows[name][f"smoother, {where}"] = float((excess < 0).mean())
             rows[name]["surfaces"] = len(surfaces.labels)
     return rows
 

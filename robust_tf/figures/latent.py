@@ -157,7 +157,8 @@ def draw_latent(
     count = len(latents)
     columns = min(count, 2)
     rows = -(-count // columns)
-    figure = style.new_figure(style.PAGE if columns > 1 else style.COLUMN, 0.4 + (2.5 if with_entropy else 3.0) * rows)
+    height = 0.4 + (2.5 if with_entropy else 3.0) * rows
+    figure = style.new_figure(style.PAGE if columns > 1 else style.COLUMN, height)
     looks = style.looks(latents)
     top = max(float(one.entropy.max()) for one in latents.values())
     for position, (name, latent) in enumerate(latents.items()):
