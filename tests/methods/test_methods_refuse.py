@@ -79,7 +79,7 @@ def test_gin_binds_constructors():
         (
             lambda n: methods.AdversarialTraining(n, attacks.PGD(0.1, 0.1, 1, targeted=True)),
             ValueError,
-            "a targeted attack has no target here",
+            "it is targeted, and training gives no classes",
         ),
         (lambda n: methods.AdversarialTraining(n, BIM, 1.0), ValueError, r"must be in \[0, 1\)"),
         (lambda n: methods.Standard(n, BIM), ValueError, "it takes no attack"),
