@@ -11,8 +11,9 @@ from robust_tf.cli import UserError
 
 def numbers_of(summary: dict[str, Any]) -> dict[str, float]:
     """The macros of a run's configuration that are numbers: eps, evaluation_steps, ..."""
-    bound = re.findall(r"^(\w+) = (\S+)$", summary.get("configuration", ""), re.M)
-    return {name: float(value) for name, value in bound if re.fullmatch(r"[\d.e+-]+", value)}
+    from robust_tf.evaluation import bindings
+
+    return bindings.numbers(summary.get("configuration") or "")
 
 
 def chosen(path: str, eps: str | None, summary: dict[str, Any]) -> dict[str, Any]:

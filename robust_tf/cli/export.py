@@ -74,12 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     formats = conversion.check(options.formats.split(","), bool(options.inference))
     export.check_free(options.export_dir, options.overwrite)
     model: Any = loading.load_run(options.run_dir)
-    about = provenance.of_run(options.run_dir)
+    about = provenance.of_run(options.run_dir, _fingerprint(model))
     detector = None
     if options.inference:
         model = inference.transformation(options, {"configuration": about["recipe"]})
-    elif _has_discriminator(options.run_dir):
-        detector = loading.load_inference(options.run_dir)
+    else:
+        detector = _detector(options.run_dir, model, about["recipe"])
     trial = _trial(options, about) if set(formats) & set(conversion.CONVERTED) else None
     try:
         with quiet_start():  # converters, too, write of their work
@@ -153,11 +153,26 @@ def _report(card: dict[str, Any]) -> None:
         print(f"model card: {line}", file=sys.stderr)
 
 
-def _has_discriminator(run_dir: str) -> bool:
-    """Whether the run has left one."""
-    from robust_tf import files
+def _fingerprint(model: Any) -> str | None:
+    """Of the weights, as results of the run tell theirs."""
+    import keras
 
-    return files.exists(os.path.join(run_dir, "discriminator.keras"))
+    from robust_tf.evaluation.subject import fingerprint_of
+
+    return fingerprint_of(model, None) if isinstance(model, keras.Model) else None
+
+
+def _detector(run_dir: str, network: Any, recipe: str) -> Any:
+    """The network behind the discriminator that the run has left, None if it has left none."""
+    from robust_tf import files
+    from robust_tf.evaluation import bindings, loading
+    from robust_tf.inference import ManifoldTransformation
+
+    path = os.path.join(run_dir, "discriminator.keras")
+    if not files.exists(path):
+        return None
+    disc_input = (bindings.bound(recipe, "ATLD.disc_input") or "logits").strip("'\"")
+    return ManifoldTransformation(network, loading.load_model(path), disc_input=disc_input)
 
 
 def run() -> None:

@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     page.plotly()  # missing, it is better said now than at the end
     runs = _runs(folders)
     _attach(runs, options.evaluation)
-    replaces = saving.check_free(output, [run.path for run in runs], options.overwrite)
+    replaces = saving.check_free(output, folders, options.overwrite)
     read = probe.Datasets(options.data_dir)
     probes = []
     for run in runs:
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         probes.append(probe.probe(run, read, options.examples, options.seed))
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     line = shlex.join(["bin/report", *argv])
-    report.write(output, report.build(runs, probes, line, made))
+    report.write(output, report.build(runs, probes, line, made, folders))
     for run in runs:
         for note in dict.fromkeys(run.notes):
             print(f"{run.name}: {note}", file=sys.stderr)
@@ -146,6 +146,7 @@ def _attach(runs: Sequence[Any], paths: Sequence[str]) -> None:
     """
     from robust_tf import files
     from robust_tf.report.measured import read_measured
+    from robust_tf.report.runs import note_evaluations
 
     for path in paths:
         content = files.read_json(path)
@@ -157,8 +158,11 @@ def _attach(runs: Sequence[Any], paths: Sequence[str]) -> None:
         if len(own) != 1:
             known = ", ".join(run.path for run in runs)
             raise UserError(f"{path} is of {named or 'no run'}, which is not one of {known}.")
-        own[0].measured.append(read_measured(path, content))
-        own[0].notes = [n for n in own[0].notes if not n.startswith("There is no evaluation")]
+        try:
+            own[0].measured.append(read_measured(path, content))
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from error
+        note_evaluations(own[0])
 
 
 def run() -> None:

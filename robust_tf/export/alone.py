@@ -10,6 +10,7 @@ safe mode; that takes this library's layers.
 import json
 import os
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -34,11 +35,17 @@ def saved_model(folder: str) -> Call:
     return call
 
 
+def content(path: str) -> bytes:
+    """The bytes of a file, which may lie in a bucket."""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return file.read()
+
+
 def lite(path: str) -> Call:
     """The same for a TFLite file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        interpreter = tf.lite.Interpreter(model_path=path)
+        interpreter = tf.lite.Interpreter(model_content=content(path))
     runner = interpreter.get_signature_runner()
     return lambda name, arguments: runner(**arguments)
 
@@ -47,7 +54,7 @@ def onnx(path: str) -> Call:
     """The same for an ONNX file."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(content(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return lambda name, arguments: dict(zip(names, session.run(None, arguments), strict=True))
 
@@ -59,7 +66,10 @@ def keras_file(path: str) -> Call:
     import robust_tf.inference
     import robust_tf.models  # noqa: F401
 
-    model = keras.models.load_model(path, compile=False, safe_mode=True)
+    with tempfile.TemporaryDirectory() as local:
+        here = os.path.join(local, "model.keras")  # Keras 2 knows local disks only
+        tf.io.gfile.copy(path, here)
+        model = keras.models.load_model(here, compile=False, safe_mode=True)
     run = tf.function(lambda x: model(x, training=False), autograph=False)
     return lambda name, arguments: {"logits": run(tf.constant(arguments["images"])).numpy()}
 

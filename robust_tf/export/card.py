@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from robust_tf import compat, files
-from robust_tf.export import rest
+from robust_tf.export import quoted, rest
 from robust_tf.export.conversion import CONVERTED as CONVERTED_FORMATS
 from robust_tf.export.measured import Trial
 from robust_tf.export.served import MEANING, Served
@@ -40,7 +40,6 @@ ENCODED = (
     "`serve_image_bytes` stretches an image of another size to the model's (bilinear, with "
     "antialiasing), and converts it to the model's channels. The training images were not resized."
 )
-BARE = ", of the network alone, without the transformation"
 DEFENDED = (
     "The prediction is that of the manifold transformation, f(T(u)): `serving_default`, "
     "`serve_uint8`, `serve_image_bytes`, `detect` and `defend` all judge the moved image, "
@@ -150,29 +149,7 @@ def _training(about: dict[str, Any] | None, defended: bool) -> list[str]:
     ]
     lines = ["", "## Training", "", "| | |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in rows if value]
-    lines += ["", "## Results", ""]
-    for result in about["results"]:
-        radii, which = result["eps"], ""
-        if defended:
-            which = f", behind {result['inference']['kind']}" if "inference" in result else BARE
-        upto = f" up to eps {radii[-1]:g}" if len(radii) > 1 else ""
-        lines += [
-            f"On {result['examples']:,} test images ({result['file']}{which}): natural "
-            f"{_percent(result['natural_accuracy'])}, worst case over all attacks{upto}, image by "
-            f"image, **{_percent(result['worst_case_accuracy'])}**.",
-            "",
-            "| attack | accuracy |",
-            "|---|---|",
-            *(f"| {k} | {_percent(v)} |" for k, v in result["robust_accuracy"].items()),
-            "",
-            *(f"* {flag}" for flag in result["flags"]),
-            *([""] if result["flags"] else []),
-            "```sh",
-            result["command"],
-            "```",
-            "",
-        ]
-    return [*lines, *about["missing"]]
+    return [*lines, *quoted.lines(about["results"], defended), *about["missing"]]
 
 
 def _files(card: dict[str, Any]) -> list[str]:
@@ -186,7 +163,7 @@ def _files(card: dict[str, Any]) -> list[str]:
     ]
     for entry in card["files"]:
         accuracies = [
-            _percent(entry[kind]) if kind in entry else "" for kind in ("natural", "robust")
+            quoted.percent(entry[kind]) if kind in entry else "" for kind in ("natural", "robust")
         ]
         size = f"{entry['bytes'] / 1000:,.0f}"
         lines.append(
@@ -276,7 +253,3 @@ def _compute_dtype(model: Any) -> str:
     """Of its layers, the logits aside, which are float32."""
     found = {layer.compute_dtype for layer in compat.layers_of(model) if layer.weights}
     return "bfloat16 (logits in float32)" if "bfloat16" in found else " and ".join(sorted(found))
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f} %"

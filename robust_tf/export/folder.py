@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import uuid
+from collections.abc import Iterator
 
 import tensorflow as tf
 
 from robust_tf import files
+from robust_tf.export.conversion import FILES
 
 # All that an export writes, so that nothing else is ever deleted with one.
 ENTRIES = frozenset(
@@ -16,10 +20,7 @@ ENTRIES = frozenset(
         "assets",
         "assets.extra",
         "fingerprint.pb",
-        "model.keras",
-        "model_float16.tflite",
-        "model_int8.tflite",
-        "model.onnx",
+        *filter(None, FILES.values()),
         "config.gin",
         "rest",
         "model_card.json",
@@ -53,3 +54,27 @@ def check_free(path: str | os.PathLike[str], overwrite: bool) -> None:
         )
     if not overwrite:
         raise ValueError(f"{path} holds an export already; --overwrite replaces it.")
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """A folder to write to that takes the place of `path` at the end, whole or not at all.
+
+    What was there is moved aside, and deleted when the new folder is in its place: if anything
+    fails before, it comes back; what cannot be deleted stays aside.
+
+    Raises:
+      FileError: see `files.atomic`.
+    """
+    parent, name = os.path.split(path)
+    aside = os.path.join(parent, f".{uuid.uuid4().hex[:8]}.old.{name}")
+    try:
+        with files.atomic(path) as folder:
+            yield folder
+            if files.exists(path):
+                tf.io.gfile.rename(path, aside)
+    except BaseException:
+        if files.exists(aside) and not files.exists(path):
+            tf.io.gfile.rename(aside, path)
+        raise
+    files.remove(aside)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from robust_tf.attacks import Attack
-from robust_tf.attacks.randomness import as_seed, each
+from robust_tf.attacks.randomness import as_seed, each, fold
 from robust_tf.data import Split
 from robust_tf.data.pipeline import to_unit_interval
 
@@ -59,7 +59,8 @@ def measure(
         x, y = images[part], trial.test.labels[part]
         shown = {"natural": x}
         if trial.attack is not None:
-            seeds = each(as_seed(0), tf.range(first, first + len(y)))  # as an evaluator's
+            # As an evaluator's, for the first stage of an attack.
+            seeds = each(fold(as_seed(0), 0), tf.range(first, first + len(y)))
             shown["robust"] = trial.attack(target, x, y, seed=seeds).numpy()
         for name, run in runners.items():
             hits = {what: np.argmax(run(batch), axis=1) == y for what, batch in shown.items()}

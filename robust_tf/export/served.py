@@ -50,7 +50,6 @@ class Served(tf.Module):
 
     Attributes:
       functions: by name; each gives a dictionary.
-      target: images to logits, as attacks are to see the model.
       classes: number of logits.
     """
 
@@ -60,7 +59,9 @@ class Served(tf.Module):
         detector = model if defended else detector
         variables = {id(v): v for part in (model, detector) if part for v in part.variables}
         self.weights = [compat.raw(variable) for variable in variables.values()]
-        self.target: Callable[..., Any] = straight_through(model) if defended else model
+        target: Callable[..., Any] = straight_through(model) if defended else model
+        # Behind a function: as an attribute, a Keras model would be saved beside the weights.
+        self._target = lambda: target
         shape = tuple(model.image_shape)
         images = tf.TensorSpec([None, *shape], tf.float32, name="images")
         labels = tf.TensorSpec([None], tf.int32, name="labels")
@@ -89,14 +90,19 @@ class Served(tf.Module):
                 lambda x: {"images": model.transform(x)}, images
             )
         self.functions["input_gradient"] = _function(
-            lambda x, y: ascent.gradient(self.target, self.classes, x, y), images, labels
+            lambda x, y: ascent.gradient(target, self.classes, x, y), images, labels
         )
         self.functions["attack"] = _function(
-            lambda *arguments: {"images": ascent.attack(self.target, self.classes, *arguments)},
+            lambda *arguments: {"images": ascent.attack(target, self.classes, *arguments)},
             images,
             labels,
             *ascent.SPECS,
         )
+
+    @property
+    def target(self) -> Callable[..., Any]:
+        """Images to logits, as attacks are to see the model."""
+        return self._target()
 
 
 def predict(model: Any, images: tf.Tensor) -> Outputs:

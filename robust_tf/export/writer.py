@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from robust_tf import files
 from robust_tf.export import card, conversion, rest
-from robust_tf.export.folder import check_free
+from robust_tf.export.folder import check_free, replacing
 from robust_tf.export.measured import Trial, measure
 from robust_tf.export.served import Exportable, Served, network_of
 from robust_tf.export.smoke import smoke_test
@@ -62,7 +61,7 @@ def export(
     path = os.fspath(export_dir).rstrip("/")
     check_free(path, overwrite)
     served = Served(model, detector)
-    with files.atomic(path) as folder:
+    with replacing(path) as folder:
         tf.io.gfile.makedirs(folder)
         _write_models(folder, wanted, model, served, trial)
         tested = smoke_test(folder, wanted, model, detector) if smoke else None
@@ -80,7 +79,6 @@ def export(
         card.write(folder, os.path.basename(path), content)
         if "saved_model" in wanted:
             rest.write_examples(os.path.join(folder, "rest"), served)
-        files.remove(path)  # empty, or an export to be replaced: `check_free` saw to that
     return content
 
 

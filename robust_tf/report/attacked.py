@@ -27,7 +27,8 @@ def accuracies(runs: Sequence[Run], charts: Charts) -> Html:
         for one in run.measured:
             size = len(one.evaluation)
             natural = bar_of(one.evaluation.natural)
-            bars["natural"] = max(natural, bars.get("natural", natural), key=lambda b: b.examples)
+            if one.plain:
+                _keep(bars, "natural", natural)
             if (size, natural) not in seen:  # the same images again, mostly
                 seen.append((size, natural))
                 cells = [run.name, "natural", Cell("–"), *_bar(natural, size), one.title]
@@ -35,9 +36,8 @@ def accuracies(runs: Sequence[Run], charts: Charts) -> Html:
             for attacked in one.attacks:
                 bar = bar_of(attacked.robust)
                 eps = "" if attacked.eps is None else f" eps {attacked.eps:.4g}"
-                if not one.inference and attacked.attack is not None:
-                    name = f"{attacked.kind}{eps}"
-                    bars[name] = max(bar, bars.get(name, bar), key=lambda one: one.examples)
+                if one.plain and attacked.attack is not None:
+                    _keep(bars, f"{attacked.kind}{eps}", bar)
                 rows.append(_attack_row(k, run, one, attacked, bar))
         cases = worst_cases(run.measured, run.eps)
         for case in cases:
@@ -78,6 +78,11 @@ def accuracies(runs: Sequence[Run], charts: Charts) -> Html:
     return join(
         chart, table(caption, columns.split("|"), rows, "attacks"), tag("p", text, class_="hint")
     )
+
+
+def _keep(bars: dict[str, Any], name: str, bar: Any) -> None:
+    """Of bars with one name the one of most images."""
+    bars[name] = max(bars.get(name, bar), bar, key=lambda one: one.examples)
 
 
 def _bar(bar: Any, size: int) -> list[Cell]:

@@ -61,14 +61,13 @@ def _verdicts(run: Run, seen: Probe) -> tuple[Any, Any, str]:
     """Natural and robust verdicts with known labels, and what they are of."""
     best = headline(run.measured, run.eps)
     if best and len(seen.labels) >= best["examples"]:
-        natural = next(m for m in run.measured if len(m.evaluation) >= best["examples"])
-        verdicts = natural.evaluation.natural[: best["examples"]]
+        verdicts = best["natural"]
         few = min(len(verdicts), seen.examples)
         if seen.grid is not None:
             own = (seen.grid.clean_predictions == seen.grid.labels)[:few]
             same = few and np.mean(own == verdicts[:few]) >= AGREE
         else:
-            same = seen.num_classes == natural.evaluation.settings.get("num_classes")
+            same = seen.num_classes == best["num_classes"]
         if same:
             return verdicts, best["robust"], "worst case of the evaluations"
     if seen.grid is None:

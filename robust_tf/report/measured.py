@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -62,14 +63,20 @@ class Measured:
     def title(self) -> str:
         """The file, and what stands before the network."""
         kind = f", {str(self.inference.get('kind', 'defended')).upper()}" if self.inference else ""
-        split = self.data.get("split", "test")
-        return self.file + kind + (f", {split} split" if split != "test" else "")
+        split, shard = self.data.get("split", "test"), self.evaluation.settings.get("shard")
+        part = f", shard {'/'.join(map(str, shard))}" if shard else ""
+        return self.file + kind + (f", {split} split" if split != "test" else "") + part
 
     @property
     def whole(self) -> bool:
         """Whether it is of the first N test images, and not of a shard or another split."""
         shard = self.evaluation.settings.get("shard")
         return not shard and self.data.get("split", "test") == "test"
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is of the network alone, and whole: its verdicts may be joined with others."""
+        return self.whole and not self.inference
 
 
 def read_measured(file: str, content: dict[str, Any]) -> Measured:
@@ -126,7 +133,7 @@ def kind_of(attack: Attack) -> str:
     return re.sub(r" eps=\S+", "", name_of(attack))
 
 
-def worst_cases(measured: list[Measured], eps: float | None) -> list[dict[str, Any]]:
+def worst_cases(measured: Sequence[Measured], eps: float | None) -> list[dict[str, Any]]:
     """The worst case, image by image, over all evaluations that share their images.
 
     Evaluations of the first N test images of the same data share the first of them, so each size
@@ -137,23 +144,21 @@ def worst_cases(measured: list[Measured], eps: float | None) -> list[dict[str, A
       eps: the largest to count; None: any.
 
     Returns:
-      'examples', 'robust' bool (examples,), 'attacks' (their kinds); fewest images last, and only
-      where that many images saw an attack that more of them did not.
+      'examples', 'natural' and 'robust' bool (examples,), 'attacks' (their kinds), 'num_classes'
+      (None where no file tells); fewest images last, and only where that many images saw an attack
+      that more of them did not. [] where there is none, see `why_none`.
     """
-    plain = [one for one in measured if one.whole and not one.inference]
-    fingerprints = {one.data.get("fingerprint") for one in plain} - {None}
-    models = {one.evaluation.settings.get("model") for one in plain} - {None}
-    if not plain or len(fingerprints) > 1 or len(models) > 1:
+    plain = [one for one in measured if one.plain]
+    if not plain or _differ(plain):
         return []
     rows: list[dict[str, Any]] = []
     known: set[str] = set()
     for size in sorted({len(one.evaluation) for one in plain}, reverse=True):
-        robust = np.ones(size, bool)
+        those = [one for one in plain if len(one.evaluation) >= size]
+        natural = np.logical_and.reduce([one.evaluation.natural[:size] for one in those])
+        robust = natural.copy()
         kinds: dict[str, str] = {}
-        for one in plain:
-            if len(one.evaluation) < size:
-                continue
-            robust &= one.evaluation.natural[:size]
+        for one in those:
             for attacked in one.attacks:
                 if eps is None or attacked.eps is None or attacked.eps <= eps * (1 + 1e-6):
                     robust &= attacked.robust[:size]
@@ -161,11 +166,41 @@ def worst_cases(measured: list[Measured], eps: float | None) -> list[dict[str, A
         if set(kinds) - known:
             known |= set(kinds)
             names = list(dict.fromkeys(kinds.values()))
-            rows.append({"examples": size, "robust": robust, "attacks": names})
+            told = [one.evaluation.settings.get("num_classes") for one in those]
+            rows.append(
+                {
+                    "examples": size,
+                    "natural": natural,
+                    "robust": robust,
+                    "attacks": names,
+                    "num_classes": next(filter(None, told), None),
+                }
+            )
     return rows
 
 
-def headline(measured: list[Measured], eps: float | None) -> dict[str, Any] | None:
+def why_none(measured: Sequence[Measured], eps: float | None) -> str:
+    """Why `worst_cases` has none."""
+    plain = [one for one in measured if one.plain]
+    if not measured:
+        return "not evaluated"
+    if not plain:
+        return "no evaluation of the network alone on the first test images"
+    found = _differ(plain)
+    if found:
+        return f"the evaluations are of different {found}, by their fingerprints"
+    return f"no attack with an eps up to the training's, {eps:.4g}" if eps else "no attack"
+
+
+def _differ(plain: Sequence[Measured]) -> str:
+    """'data' or 'weights', where their fingerprints say that evaluations differ in it, else ''."""
+    if len({one.data.get("fingerprint") for one in plain} - {None}) > 1:
+        return "data"
+    models = {one.evaluation.settings.get("model") for one in plain} - {None}
+    return "weights" if len(models) > 1 else ""
+
+
+def headline(measured: Sequence[Measured], eps: float | None) -> dict[str, Any] | None:
     """The worst case to quote: of most attacks, on 500 images or more where there are so many."""
     rows = worst_cases(measured, eps)
     if not rows:

@@ -8,7 +8,7 @@ from typing import Any
 from robust_tf.figures.bars import bar_of
 from robust_tf.report.charts import Charts
 from robust_tf.report.markup import Html, join, tag
-from robust_tf.report.measured import headline
+from robust_tf.report.measured import headline, why_none
 from robust_tf.report.runs import Run
 from robust_tf.report.tables import Cell, Row, count, facts, interval, number, percent, slug, table
 
@@ -25,18 +25,16 @@ def in_short(runs: Sequence[Run]) -> Html:
     for k, run in enumerate(runs):
         best = headline(run.measured, run.eps)
         if best:
-            natural = next(m for m in run.measured if len(m.evaluation) >= best["examples"])
-            share = float(natural.evaluation.natural[: best["examples"]].mean())
             bar = bar_of(best["robust"])
             found = [
-                percent(share),
+                percent(float(best["natural"].mean())),
                 percent(bar.accuracy),
                 interval(bar.low, bar.high),
                 count(best["examples"]),
                 ", ".join(best["attacks"]),
             ]
         else:
-            found = [Cell("–"), Cell("–"), Cell("–"), Cell("–"), "not evaluated"]
+            found = [*[Cell("–")] * 4, why_none(run.measured, run.eps)]
         about = [run.label, run.data.get("name"), number(run.eps)]
         cells = [run.name, *found[:-1], *about, found[-1]]
         rows.append(Row(cells, k))

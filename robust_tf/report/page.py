@@ -21,7 +21,13 @@ POLICY = (
 NO_MODEL = "Nothing was computed with a model: see what is missing, or leave out --no_model."
 
 
-def build(runs: Sequence[Run], probes: Sequence[Probe], command: str, made: str) -> str:
+def build(
+    runs: Sequence[Run],
+    probes: Sequence[Probe],
+    command: str,
+    made: str,
+    folders: Sequence[str] | None = None,
+) -> str:
     """The page.
 
     Args:
@@ -29,6 +35,7 @@ def build(runs: Sequence[Run], probes: Sequence[Probe], command: str, made: str)
       probes: what was computed for each.
       command: that made it, for the reader.
       made: when, for the reader.
+      folders: by which `saving.check_free` knows it again; None: those of the runs.
 
     Raises:
       ValueError: plotly is not installed.
@@ -45,7 +52,7 @@ def build(runs: Sequence[Run], probes: Sequence[Probe], command: str, made: str)
         tag(
             "meta",
             name="robust_tf-runs",
-            content="\n".join(names_of([run.path for run in runs])),
+            content="\n".join(names_of([run.path for run in runs] if folders is None else folders)),
         ),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),

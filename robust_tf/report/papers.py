@@ -12,11 +12,11 @@ from robust_tf.report.measured import Measured
 from robust_tf.report.runs import Run
 from robust_tf.report.tables import Cell, Row, percent, table
 
-SAME_EPS = 0.002  # relative: 8/255 is also printed as 0.031
+SAME_EPS = 0.02  # relative: 8/255 is also printed as 0.031
 
 
 def paper_tables() -> list[dict[str, Any]]:
-    """All of them: name, source, data, eps, network, note, columns, rows (title, method, values).
+    """All of them: name, source, data, eps, network, note, columns, rows (title, values).
 
     Values are in percent, None where the paper has none; columns are kinds of attacks as
     `measured.kind_of` gives them.
@@ -34,7 +34,7 @@ def comparison(runs: Sequence[Run]) -> Html:
             continue
         rows = [
             Row([title, *[percent(None if v is None else v / 100) for v in values], "paper"])
-            for title, _, values in one["rows"]
+            for title, values in one["rows"]
         ]
         own = []
         for k, run in enumerate(runs):
@@ -84,14 +84,14 @@ def _accuracy(measured: Sequence[Measured], kind: str, eps: float) -> tuple[floa
     """Accuracy under attacks of this kind and eps, and of how many images; of most images."""
     found = []
     for one in measured:
-        if one.data.get("split", "test") != "test":
+        if not one.whole:
             continue
         size = len(one.evaluation)
         if kind == "natural":
             found.append((one.evaluation.natural_accuracy, size))
             continue
         for attacked in one.attacks:
-            same = attacked.eps is not None and abs(attacked.eps - eps) <= SAME_EPS * eps + 1e-4
+            same = attacked.eps is not None and abs(attacked.eps - eps) <= SAME_EPS * eps
             plain = attacked.kind.removeprefix("oblivious: ")
             if same and attacked.norm == "Linf" and plain == kind:
                 found.append((float(attacked.robust.mean()), size))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from robust_tf import data as datasets
 from robust_tf import files
 from robust_tf.attacks import PGD
+from robust_tf.data.pipeline import to_unit_interval
 from robust_tf.evaluation import loading
 from robust_tf.figures.curves import Curve, curve_of
 from robust_tf.figures.forward import adversarial_at, logits_at, standard_attack
@@ -39,7 +40,6 @@ class Probe:
       curve: accuracy against eps.
       surfaces, roughness: of the loss around the first images.
       latent, places, numbers: features, their map (2n, 2), and what they measure.
-      seconds: of the whole.
     """
 
     eps: float
@@ -53,7 +53,6 @@ class Probe:
     latent: Latent | None = None
     places: np.ndarray | None = None
     numbers: LatentNumbers | None = None
-    seconds: float = 0.0
 
 
 class Datasets:
@@ -88,7 +87,7 @@ def probe(run: Run, read: Datasets, examples: int, seed: int = 0) -> Probe:
       examples: test images, >= 1.
       seed: of the attack, the random directions and the map.
     """
-    result, start = Probe(run.eps or DEFAULT_EPS), time.monotonic()
+    result = Probe(run.eps or DEFAULT_EPS)
     dataset = _tried(run, "The test images cannot be read", lambda: read(run))
     if dataset is None:
         return result
@@ -101,7 +100,7 @@ def probe(run: Run, read: Datasets, examples: int, seed: int = 0) -> Probe:
         return result
     model = getattr(model, "final_network", model)
     test = dataset.test.take(examples)
-    x, y = _pixels(test.images), np.asarray(test.labels)
+    x, y = to_unit_interval(tf.constant(test.images)).numpy(), np.asarray(test.labels)
     result.examples = len(y)
     attack = standard_attack(result.eps, STEPS)
     x_adv = _tried(
@@ -125,16 +124,16 @@ def probe(run: Run, read: Datasets, examples: int, seed: int = 0) -> Probe:
         "There is no loss surface",
         lambda: compute_surfaces(model, x[few], y[few], result.eps, seed=seed),
     )
-    if result.surfaces is not None:
-        result.roughness = roughness(result.surfaces)
+    surfaces = result.surfaces
+    if surfaces is not None:
+        result.roughness = _tried(run, "The surface has no numbers", lambda: roughness(surfaces))
     result.latent = _tried(run, "There are no features", lambda: compute_latent(model, x, y, x_adv))
-    if result.latent is not None:
-        latent = result.latent
-        result.numbers = measure_latent(latent)
+    latent = result.latent
+    if latent is not None:
+        result.numbers = _tried(run, "The features have no numbers", lambda: measure_latent(latent))
         result.places = _tried(
             run, "There is no map of features", lambda: embed(latent.features, seed=seed)
         )
-    result.seconds = time.monotonic() - start
     return result
 
 
@@ -151,15 +150,9 @@ def _tried(run: Run, what: str, compute: Callable[[], Any]) -> Any:
     """What `compute` gives; None, and a note, where it fails in a way that a user can meet."""
     try:
         return compute()
-    except (ValueError, TypeError, OSError, datasets.DataError) as error:
+    except (ValueError, TypeError, OSError, datasets.DataError, tf.errors.OpError) as error:
         run.notes.append(f"{what}: {files.reason(error)}.")
         return None
-
-
-def _pixels(images: np.ndarray) -> np.ndarray:
-    """float32 in [0, 1], to the bit what training feeds."""
-    scale = np.float32(255 if images.dtype == np.uint8 else 1)
-    return images.astype(np.float32) / scale
 
 
 def _check_data(run: Run, dataset: datasets.Data) -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 from typing import Any
 
 import tensorflow as tf
 
 from robust_tf import files
+from robust_tf.evaluation import bindings
+from robust_tf.evaluation.repeat import foreign
 from robust_tf.figures.runs import method_of
-from robust_tf.report.measured import Measured, read_measured
+from robust_tf.report.measured import Measured, read_measured, why_none, worst_cases
 from robust_tf.version import __version__
 
 MARKS = ("identity.json", "config.gin", "metrics.jsonl", "summary.json", "model.keras")
 OTHER_JSON = ("identity.json", "summary.json")
+# How notes begin that a later evaluation may put right, or make necessary.
+NONE = "There is no evaluation"
+NO_WORST_CASE = "No worst case can be told"
 
 
 class RunError(ValueError):
@@ -70,16 +74,19 @@ class Run:
     @property
     def eps(self) -> float | None:
         """Radius of the ball that the run was trained in, where it tells one > 0."""
-        value = self.bound("eps")
-        if value and re.fullmatch(r"[\d.]+(e-?\d+)?", value) and float(value) > 0:
-            return float(value)
         radii = [one.eps for measured in self.measured[:1] for one in measured.attacks]
-        return max((eps for eps in radii if eps), default=None)
+        own = bindings.eps_of(self.config)
+        return own or max((eps for eps in radii if eps), default=None)
 
     def bound(self, name: str) -> str | None:
         """The value that the configuration gives to `name`, as it stands there."""
-        match = re.search(rf"^{re.escape(name)} = (.+)$", self.config, re.M)
-        return match[1].strip() if match else None
+        return bindings.bound(self.config, name)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the run's weights, as its own evaluation tells it."""
+        own = self.summary.get("evaluation")
+        return own.get("model") if isinstance(own, dict) else None
 
 
 def read_run(path: str | os.PathLike[str], name: str | None = None) -> Run:
@@ -105,6 +112,7 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> Run:
     _read_summary(run, entries)
     _read_config(run, entries)
     _read_evaluations(run, entries)
+    note_evaluations(run)
     _note_state(run, entries)
     return run
 
@@ -188,6 +196,10 @@ def _read_evaluations(run: Run, entries: list[str]) -> None:
             run.notes.append(f"{entry} is left out: {error}")
             continue
         if isinstance(content, dict) and "evaluation" in content:
+            other = foreign(content, run.fingerprint)
+            if other:
+                run.notes.append(f"{entry} is left out: {other}.")
+                continue
             try:
                 run.measured.append(read_measured(entry, content))
             except ValueError as error:
@@ -200,14 +212,21 @@ def _read_evaluations(run: Run, entries: list[str]) -> None:
             )
 
 
-def _note_state(run: Run, entries: list[str]) -> None:
-    """What else a reader should know: no evaluation, no model, another version."""
+def note_evaluations(run: Run) -> None:
+    """Notes on the evaluations as a whole, in place of earlier ones: more may join a run later."""
+    run.notes = [note for note in run.notes if not note.startswith((NONE, NO_WORST_CASE))]
     if not run.measured:
         place = os.path.join(run.path, "result.json")
         how = f" bin/evaluate --run_dir={run.path} --output={place} --battery=adr makes one."
         run.notes.append(
-            "There is no evaluation: accuracies under attack are missing." + how * run.has_model
+            f"{NONE}: accuracies under attack are missing.{how if run.has_model else ''}"
         )
+    elif not worst_cases(run.measured, run.eps):
+        run.notes.append(f"{NO_WORST_CASE}: {why_none(run.measured, run.eps)}.")
+
+
+def _note_state(run: Run, entries: list[str]) -> None:
+    """What else a reader should know: no model, another version."""
     if not run.has_model:
         more = " Its checkpoints are there." if "checkpoints" in entries else ""
         run.notes.append(
@@ -220,10 +239,4 @@ def _note_state(run: Run, entries: list[str]) -> None:
         run.notes.append(
             f"The run was made by robust_tf {made_by}, this report by {__version__}: fields that "
             "one of them does not know are left out."
-        )
-    models = {one.evaluation.settings.get("model") for one in run.measured if not one.inference}
-    if len(models - {None}) > 1:
-        run.notes.append(
-            "The evaluations in this folder are of different weights, by their fingerprints; they "
-            "should not be compared, and no worst case is taken over all of them."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import os
 import re
@@ -19,7 +20,7 @@ def check_free(path: str | os.PathLike[str], runs: Sequence[str], overwrite: boo
 
     Args:
       path: where a report is to be written.
-      runs: folders of its runs.
+      runs: folders of its runs, as the user gives them.
       overwrite: also takes a report on other runs; never a file that is no report.
 
     Raises:
@@ -35,10 +36,11 @@ def check_free(path: str | os.PathLike[str], runs: Sequence[str], overwrite: boo
             f"{path} is there and is not a report of this command; it is left as it is. Choose "
             "another --output."
         )
-    if there != names_of(runs) and not overwrite:
+    if set(there) != set(names_of(runs)) and not overwrite:
+        names = ", ".join(name.rpartition(" ")[0] for name in there)
         raise files.FileError(
-            f"{path} is a report on other runs ({', '.join(there) or 'none'}). Give --overwrite "
-            "to replace it, or another --output."
+            f"{path} is a report on other runs ({names or 'none'}). Give --overwrite to replace "
+            "it, or another --output."
         )
     return True
 
@@ -53,8 +55,13 @@ def write(path: str | os.PathLike[str], page: str) -> None:
 
 
 def names_of(runs: Sequence[str]) -> list[str]:
-    """Run folders as a report remembers them: their last two parts, wherever they lie."""
-    return ["/".join(os.path.abspath(run).split(os.sep)[-2:]) for run in runs]
+    """Run folders as a report remembers them: their last two parts, and a digest of the whole.
+
+    A report may be given to others, whom the rest of the path does not concern.
+    """
+    paths = [run.rstrip("/") if "://" in run else os.path.abspath(run) for run in runs]
+    digests = [hashlib.sha256(path.encode()).hexdigest()[:16] for path in paths]
+    return [f"{'/'.join(p.split('/')[-2:])} {d}" for p, d in zip(paths, digests, strict=True)]
 
 
 def runs_of(path: str) -> list[str] | None:

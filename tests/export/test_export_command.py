@@ -71,7 +71,7 @@ def test_a_defended_model_with_its_card(run_dir, defended):
         "summary.json",
         "pgd.json",
     ]
-    attack = "ProjectedGradient(threat=Linf(eps=0.05), step=Steepest(step_size=0.02), steps=3)"
+    attack = "PGD(eps=0.05, step_size=0.02, steps=3)"
     assert f'--attacks="{attack}"' in card["training"]["results"][1]["command"]
     text = (folder / "README.md").read_text()
     for part in ("straight-through", "without the transformation", "imt+", ":predict", "## Limits"):
@@ -89,9 +89,14 @@ def test_what_the_command_prints_runs_and_evaluates_as_the_run_does(
 ):
     proof = {"compared": 1, "same_bits": 1, "batch_sizes": [1], "load_seconds": {}}
     monkeypatch.setattr(writer, "smoke_test", lambda *args: proof)
+    real, read = loading.load_run, []
+    monkeypatch.setattr(loading, "load_run", lambda path: read.append(path) or real(path))
     folder = str(tmp_path / "exported")
     assert command.main([f"--run_dir={run_dir}", f"--export_dir={folder}"]) == 0
     said = capsys.readouterr().out.splitlines()
+    assert read == [str(run_dir)]  # the detector judges the network that was read, not a twin
+    stored = tf.train.list_variables(f"{folder}/variables/variables")
+    assert sum(shape == [49, 10] for _, shape in stored) == 1
     assert len(said) == 3 and said[0].startswith(f"wrote {folder}: images float32 [28, 28, 1]")
     scope = {"tf": tf}
     exec(said[1].strip(), scope)

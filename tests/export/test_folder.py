@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import evaluation, export, files
-from robust_tf.attacks import PGD, AutoAttack, MultiTargeted
+from robust_tf.attacks import PGD
 from robust_tf.data import Split
-from robust_tf.export import conversion, provenance, writer
+from robust_tf.export import alone, conversion, folder, provenance, writer
 from robust_tf.models import MLP
 from tests import tiny
 from tests.inference import stand_in
@@ -76,6 +76,41 @@ def test_what_fails_leaves_what_was_there(tmp_path, monkeypatch):
         export.export(network, tmp_path / "file" / "net")
 
 
+def test_what_was_there_is_deleted_last(tmp_path, monkeypatch):
+    place = tmp_path / "net"
+
+    def write(text):
+        with folder.replacing(str(place)) as new:
+            os.makedirs(new)
+            files.write_text(os.path.join(new, "README.md"), text)
+
+    write("old")
+    real, moved = tf.io.gfile.rename, []
+
+    def fails_once_aside(source, target, overwrite=False):
+        moved.append(target)
+        if len(moved) == 3:
+            raise tf.errors.UnavailableError(None, None, "gone")
+        real(source, target, overwrite)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.io.gfile, "rename", fails_once_aside)
+        with pytest.raises(files.FileError, match="gone"):
+            write("new")
+    assert len(moved) == 4 and os.listdir(tmp_path) == ["net"]
+    assert (place / "README.md").read_text() == "old"
+
+    def half_way(path):
+        raise tf.errors.UnavailableError(None, None, "gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.io.gfile, "rmtree", half_way)
+        write("new")
+    assert (place / "README.md").read_text() == "new"
+    [aside] = set(os.listdir(tmp_path)) - {"net"}
+    assert (tmp_path / aside / "README.md").read_text() == "old"
+
+
 def test_what_cannot_be_exported_is_said(tmp_path):
     network = MLP((2,), 3)
     with pytest.raises(TypeError, match="takes a SplitClassifier, got Sequential"):
@@ -124,7 +159,7 @@ def test_converted_files_are_measured(tmp_path):
     assert list(found) == [name for name in conversion.FORMATS if name in formats]
     own = evaluation.evaluate(network, test, {"PGD": attack}, batch_size=45, checks=False)
     assert found["keras"]["natural"] == own.natural_accuracy > 0.9
-    assert found["keras"]["robust"] < own.natural_accuracy - 0.2
+    assert found["keras"]["robust"] == own.accuracy("PGD") < own.natural_accuracy - 0.2
     for name in formats:
         assert abs(found[name]["natural"] - found["keras"]["natural"]) < 0.05
         assert abs(found[name]["robust"] - found["keras"]["robust"]) < 0.15
@@ -135,21 +170,60 @@ def test_converted_files_are_measured(tmp_path):
             logits = runner(test.images[:size])
             assert logits.shape == (size, 3)
             np.testing.assert_allclose(logits, network(test.images[:size]), atol=tolerance)
+    for name, load in (("onnx", alone.onnx), ("tflite_float16", alone.lite)):  # from a bucket
+        away = f"ram://{tmp_path}/{conversion.FILES[name]}"
+        tf.io.gfile.copy(str(tmp_path / "net" / conversion.FILES[name]), away, overwrite=True)
+        logits = load(away)("", {"images": test.images[:7]})["logits"]
+        tiny.same_bits(logits, conversion.runner(away)(test.images[:7]))
     text = (tmp_path / "net" / "README.md").read_text()
     assert "upper bound" in text and "| tflite_int8 | `model_int8.tflite` |" in text
 
 
-@pytest.mark.parametrize(
-    "attack",
-    [
-        PGD(0.3, 0.01, 40, restarts=2),
-        MultiTargeted(PGD(8 / 255, 0.01, 7, norm="L2", targeted=True)),
-        AutoAttack(eps=0.1),
-    ],
-)
-def test_commands_of_the_card_say_the_same_attack(attack):
-    text = provenance.text_of(attack)
-    assert evaluation.parse_attack(text) == attack
+def test_the_card_quotes_results_of_its_own_model_and_names_their_defence(tmp_path):
+    attacks = {"PGD": PGD(0.1, 0.05, 2)}
+    network, (x, y) = tiny.tiny_network(), tiny.labelled(12)
+    own = evaluation.evaluate(network, (x, y), attacks, checks=False, eight_bits=True).to_json()
+    about = {"name": "thirds", "split": "test"}
+    result = {"run_dir": "r", "data": about, "evaluation": own}
+    summary = {"data": {"name": "thirds"}, "evaluation": own}
+    files.write_json(tmp_path / "summary.json", summary)
+    files.write_json(tmp_path / "own.json", result)
+    files.write_json(tmp_path / "best.json", {**result, "model": "runs/x/best.keras"})
+    files.write_json(tmp_path / "weights.json", {**result, "evaluation": {**own, "model": "0"}})
+    split = {**result, "data": {"name": "thirds", "split": "train"}}
+    files.write_json(tmp_path / "train.json", split)
+    defence = {"kind": "imt+", "delta": 0.05, "gate": [0.3, 0.7], "adaptive": "full"}
+    behind = {"PGD": evaluation.OBLIVIOUS + "PGD"}
+    moved = {**own, "attacks": {behind[k]: v for k, v in own["attacks"].items()}, "balls": {}}
+    files.write_json(tmp_path / "imt.json", {**result, "inference": defence, "evaluation": moved})
+    found = provenance.of_run(str(tmp_path))
+    quoted = {one["file"]: one for one in found["results"]}
+    assert list(quoted) == ["summary.json", "imt.json", "own.json", "train.json"]
+    assert "--eight_bits" in quoted["own.json"]["command"]
+    said = " ".join(found["missing"])
+    assert "best.json is left out: it is of the model runs/x/best.keras" in said
+    assert "weights.json is left out: it is of other weights" in said
+    export.export(network, tmp_path / "net", about=found)
+    text = (tmp_path / "net" / "README.md").read_text()
+    gated = "(imt.json, behind imt+, delta 0.05, gate 0.3 to 0.7, which this export does not hold)"
+    assert f"On 12 test images {gated}" in text and "On 12 test images (own.json):" in text
+    assert "On 12 train images (train.json)" in text and "best.keras**" not in text
+    export.export(stand_in.defended(), tmp_path / "net", overwrite=True, about=found)
+    text = (tmp_path / "net" / "README.md").read_text()
+    assert "(imt.json, behind imt+, delta 0.05, gate 0.3 to 0.7):" in text
+    assert "(own.json, of the network alone, without the transformation):" in text
+    assert provenance.of_run(str(tmp_path), "another")["results"][0]["file"] == "imt.json"
+
+
+@pytest.mark.parametrize("evaluated", [None, {}, {"examples": 3}, 3])
+def test_a_summary_without_a_sound_evaluation(tmp_path, evaluated):
+    summary = {"evaluation": evaluated, "data": None, "configuration": None, "versions": None}
+    files.write_json(tmp_path / "summary.json", summary)
+    found = provenance.of_run(str(tmp_path))
+    assert found["results"] == [] and found["data"] == {}
+    assert any("summary.json" in line for line in found["missing"])
+    if not evaluated:
+        assert provenance.own_attack(str(tmp_path)) == ("", None)
 
 
 def test_runs_that_say_little_give_a_card_that_says_so(tmp_path):

@@ -113,6 +113,16 @@ def test_tensorflow_alone_gives_the_bits_of_the_library(name, exported):
     assert np.ptp(logits) > 1e-3
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_weight_is_stored_once(name, exported):
+    networks, folder, _ = exported
+    stored = dict(tf.train.list_variables(str(folder / name / "variables" / "variables")))
+    graph = stored.pop("_CHECKPOINTABLE_OBJECT_GRAPH")
+    assert graph == [] and all(key.startswith("weights/") for key in stored), list(stored)
+    own = sorted(tuple(variable.shape) for variable in networks[name].variables)
+    assert sorted(map(tuple, stored.values())) == own
+
+
 def test_each_network_has_the_signatures_that_fit_it(loaded):
     every = {"serving_default", "detect", "input_gradient", "attack", "features"}
     images = every | {"serve_uint8", "serve_image_bytes"}

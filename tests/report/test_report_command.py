@@ -34,7 +34,8 @@ def test_one_run_with_what_it_was_compared_with(here, capsys):
     assert "wrote runs/usual/report.html" in capsys.readouterr().out
     page = (here / "runs/usual/report.html").read_text()
     assert "usual/comparison" in page and "bin/report --run_dir=runs/usual --no_model" in page
-    assert main(["--run_dir=runs/usual", "--no_model"]) == 0  # a report on the same runs
+    (here / "runs/usual/comparison").rename(here / "runs/other")
+    assert main(["--run_dir=runs/usual/", "--no_model"]) == 0  # a report on the same runs
     assert "replaced runs/usual/report.html" in capsys.readouterr().out
 
 
@@ -74,6 +75,17 @@ def test_an_evaluation_from_elsewhere(here, capsys):
     options = ["--run_dir=runs/usual", "--no_model", "--evaluation=mine.json"]
     assert main(options) == 0
     assert "mine.json" in (here / "runs/usual/report.html").read_text()
+    away = os.path.abspath("mine.json")
+    assert main([*options[:2], f"--evaluation={away}"]) == 0
+    page = (here / "runs/usual/report.html").read_text()
+    assert "--output=runs/usual/again_mine.json" in page and "different weights" not in page
+    files.write_json("mine.json", {**result, "evaluation": {**measure(12), "model": "another"}})
+    capsys.readouterr()
+    assert main(options) == 0
+    said = "No worst case can be told: the evaluations are of different weights"
+    assert said in capsys.readouterr().err
+    files.write_json("mine.json", {**result, "evaluation": {}})
+    assert "mine.json: this is not an evaluation's JSON" in refused(capsys, *options)
     files.write_json("mine.json", {**result, "run_dir": "runs/third"})
     assert "is of runs/third, which is not one of runs/usual" in refused(capsys, *options)
     files.write_json("mine.json", {"a": 1})

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from robust_tf import evaluation, files, report
-from robust_tf.attacks import PGD, AutoAttack, MultiTargeted, RayS
 from robust_tf.report import papers, probe, reproduce, saving
 from robust_tf.report.measured import headline, read_measured
 from tests.report.conftest import Thirds, columns, measure
@@ -140,31 +139,11 @@ def test_failures_of_the_model_become_notes(copy):
     assert "The test images cannot be read: nowhere to be had." in run.notes
 
 
-@pytest.mark.parametrize(
-    "attack, text",
-    [
-        (PGD(8 / 255, 2 / 255, 20), "PGD(eps=8/255, step_size=2/255, steps=20)"),
-        (
-            MultiTargeted(PGD(0.3, 0.01, 40)),
-            "MultiTargeted(PGD(eps=0.3, step_size=0.01, steps=40))",
-        ),
-        (AutoAttack(0.3), "AutoAttack(eps=0.3)"),
-        (RayS(0.3), "RayS(eps=0.3)"),
-        (PGD(0.3, 0.01, 40, restarts=2), None),
-        (PGD(0.5, 0.1, 5, norm="L2"), None),
-    ],
-)
-def test_attacks_as_text_are_the_same_attacks(attack, text):
-    said = reproduce.as_text(attack)
-    assert text is None or said == text
-    assert evaluation.parse_attack(said) == attack
-
-
 def test_papers_numbers_are_well_formed_and_stand_beside_a_run(copy):
     for one in papers.paper_tables():
         assert one["source"] and one["data"] and 0 < one["eps"] < 1
-        for title, method, values in one["rows"]:
-            assert title and method and len(values) == len(one["columns"])
+        for title, values in one["rows"]:
+            assert title and len(values) == len(one["columns"])
             assert all(v is None or 0 <= v <= 100 for v in values)
     summary = files.read_json(copy / "summary.json")
     summary["data"]["name"] = "mnist"
@@ -182,13 +161,29 @@ def test_columns_are_read_as_they_are():
     assert one.title == "imt.json, IMT+" and one.columns["all"]["worst case"] == 0.5
 
 
+def test_an_eps_that_papers_round_is_the_same(copy):
+    summary = files.read_json(copy / "summary.json")
+    summary["data"]["name"] = "cifar10"
+    summary["evaluation"] = measure(12, (0.031,))
+    [part] = summary["evaluation"]["attacks"].values()
+    part["attack"]["config"]["steps"] = 20
+    files.write_json(copy / "summary.json", summary)
+    (copy / "config.gin").write_text("train.network = @CNN\n")
+    text = str(papers.comparison([report.read_run(copy)]))
+    assert "eps 8/255" in text and "this run, 12 images" in text
+
+
 def test_a_report_is_only_put_where_it_belongs(tmp_path, page, folders):
     path = str(tmp_path / "report.html")
     assert not saving.check_free(path, folders, False)
     report.write(path, page)
     assert saving.check_free(path, folders, False)
-    with pytest.raises(files.FileError, match="report on other runs .*usual"):
+    with pytest.raises(files.FileError, match=r"report on other runs \(.*/usual, .*/other\)"):
         saving.check_free(path, folders[:1], False)
+    elsewhere = [folder.replace("/runs", "/copies/runs") for folder in folders]
+    with pytest.raises(files.FileError, match="report on other runs"):
+        saving.check_free(path, elsewhere, False)
+    assert saving.check_free(path, folders[::-1], False)
     assert saving.check_free(path, folders[:1], True)
     (tmp_path / "thesis.html").write_text("<html>years of work")
     for overwrite in (False, True):

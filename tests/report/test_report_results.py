@@ -1,0 +1,107 @@
+"""Which evaluations a report counts, what it says where none does, and parts that fail."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from robust_tf import files, report
+from robust_tf.report import attacked, charts, overview, probe, reproduce
+from robust_tf.report.measured import headline, read_measured, worst_cases
+from tests.report.conftest import Thirds, columns, measure
+
+
+@pytest.fixture
+def copy(folders, tmp_path):
+    """A run folder to add to."""
+    return shutil.copytree(folders[0], tmp_path / "run")
+
+
+def with_natural(share, **settings):
+    """An evaluation of 24 images, of which this share is classified correctly."""
+    value = {**measure(), **settings}
+    right = round(24 * share)
+    value["misclassified"] = f"{right}-23" if right < 24 else ""
+    for part in value["attacks"].values():
+        part["broken"] = ""
+    return value
+
+
+def short(run):
+    """Cells of the run's row in the first table."""
+    text = str(overview.in_short([run])).split("<tbody>")[1]
+    return [cell.split(">", 1)[1] for cell in text.replace("</th>", "</td>").split("</td>")[:-1]]
+
+
+def test_accuracies_are_those_of_the_network_on_the_first_test_images(copy):
+    plain = with_natural(0.75)
+    files.write_json(copy / "summary.json", {
+        **files.read_json(copy / "summary.json"), "evaluation": plain
+    })  # fmt: skip
+    for name in ("several.json", "imt.json"):
+        (copy / name).unlink()
+    about = {"name": "thirds", "fingerprint": "0123456789abcdef"}
+    train = {"data": {**about, "split": "train"}, "evaluation": with_natural(1.0)}
+    files.write_json(copy / "a_train.json", train)
+    shard = {"data": {**about, "split": "test"}, "evaluation": with_natural(1.0, shard=[1, 2])}
+    files.write_json(copy / "a_shard.json", shard)
+    defended = {**columns(), "evaluation": with_natural(1.0)}
+    files.write_json(copy / "a_imt.json", defended)
+    run = report.read_run(copy)
+    run.measured.reverse()  # whatever their order
+    assert {one.file for one in run.measured if one.plain} == {"summary.json"}
+    assert headline(run.measured, run.eps)["natural"].mean() == 0.75
+    assert any("75.00" in cell for cell in short(run)) and "100.00" not in "".join(short(run))
+    drawn = charts.Charts([run])
+    table = str(attacked.accuracies([run], drawn))
+    assert "a_shard.json, shard 1/2" in table and "a_train.json, train split" in table
+    [trace] = drawn.specs[0]["data"]
+    assert set(np.round(trace["y"])) == {75}
+
+
+def test_results_of_other_weights_are_left_out(copy):
+    own = files.read_json(copy / "summary.json")["evaluation"]
+    result = {"data": {"split": "test"}, "evaluation": {**own, "model": "0" * 16}}
+    files.write_json(copy / "weights.json", result)
+    best = {"model": "runs/x/best.keras", "data": {"split": "test"}, "evaluation": own}
+    files.write_json(copy / "best.json", best)
+    run = report.read_run(copy)
+    assert [one.file for one in run.measured] == ["summary.json", "imt.json", "several.json"]
+    said = "\n".join(run.notes)
+    assert "weights.json is left out: it is of other weights (fingerprint 0000" in said
+    assert "best.json is left out: it is of the model runs/x/best.keras" in said
+    assert "best.json" not in "\n".join(reproduce.commands(run))
+
+
+def test_a_missing_worst_case_has_its_reason(copy):
+    run = report.read_run(copy)
+    assert "not evaluated" in short(report.Run("x", "x"))[-1]
+    (copy / "several.json").unlink()
+    run = report.read_run(copy)
+    run.config = run.config.replace("eps = 0.1", "eps = 0.01")
+    assert worst_cases(run.measured, run.eps) == []
+    assert "no attack with an eps up to the training" in short(run)[-1] and "0.01" in short(run)[-1]
+    run.measured = run.measured[1:]
+    assert "no evaluation of the network alone" in short(run)[-1]
+    run.measured = [
+        read_measured(name, {"evaluation": measure(), "data": {"fingerprint": name}})
+        for name in "ab"
+    ]
+    assert "different data, by their fingerprints" in short(run)[-1]
+
+
+def test_a_part_that_fails_loses_no_other(copy, monkeypatch):
+    def fails(*args):
+        raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
+
+    monkeypatch.setattr(probe, "roughness", fails)
+    monkeypatch.setattr(probe, "measure_latent", fails)
+    run = report.read_run(copy)
+    seen = probe.probe(run, Thirds(), 8)
+    assert seen.roughness is None and seen.numbers is None
+    assert seen.surfaces is not None and seen.places is not None and seen.curve is not None
+    assert len([note for note in run.notes if "have no numbers: out of memory" in note]) == 1
+    page = report.build([run], [seen], "bin/report", "today")
+    assert json.loads(page.split('<script id="charts" type="application/json">')[1].split("<")[0])
