@@ -123,13 +123,13 @@ def _roughness(made: dict[str, loss_surface.Surfaces]) -> dict[str, dict[str, An
             rough = loss_surface.roughness(surfaces, where == "ball")
             rows[name] |= {f"{k}, {where}": float(v.mean()) for k, v in rough._asdict().items()}
             rows[name][f"median bend, {where}"] = float(np.median(rough.bend))
-            excess = rough.bend - base.bend
-            count = len(excess)
+            excess, count = rough.bend - base.bend, len(rough.bend)
             interval = ""
             if count > 1:
                 interval = f" ± {1.96 * excess.std(ddof=1) / np.sqrt(count):.2g}"
-            rows[name][f"excess, {where}"] = f"{excess.mean():.2g}{interval}"
-            rows[name][f"smoother, {where}"] = float((excess < 0).mean())
+            itself = surfaces is first
+            rows[name][f"excess, {where}"] = "-" if itself else f"{excess.mean():.2g}{interval}"
+            rows[name][f"smoother, {where}"] = "-" if itself else float((excess < 0).mean())
             rows[name]["surfaces"] = len(surfaces.labels)
     return rows
 

@@ -78,7 +78,7 @@ def merged_bars(found: Mapping[str, Sequence[Evaluation]]) -> dict[str, dict[str
       found: by the model's name.
     """
     every = [one for own in found.values() for one in own]
-    kinds: dict[str, list[dict[str, Any]]] = {}
+    kinds: dict[str, list[dict[tuple[str, ...], Any]]] = {}
     for one in every:
         for name in one.outcomes:
             kinds.setdefault(name, []).append(_settings(one, name))
