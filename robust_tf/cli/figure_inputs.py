@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
+import os
+import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from robust_tf import data, evaluation
+from robust_tf import data, evaluation, files
 from robust_tf.attacks import PGD, Attack
-from robust_tf.cli import UserError
+from robust_tf.cli import UserError, inference
 from robust_tf.evaluation.spec import number
 from robust_tf.figures import curves
-from robust_tf.figures.runs import Run
+from robust_tf.figures.runs import Run, read_runs
 
 Options = argparse.Namespace
 
@@ -28,6 +33,47 @@ def numbers(text: str | None, option: str, most: int | None = None) -> list[floa
     return values
 
 
+def whole_numbers(text: str | None, option: str, most: int | None = None) -> list[int]:
+    """As `numbers`; UserError for fractions, too."""
+    values = numbers(text, option, most)
+    if any(value != int(value) for value in values):
+        raise UserError(f"--{option}={text}: must be whole numbers.")
+    return [int(value) for value in values]
+
+
+def steps_of(options: Options, default: int) -> int:
+    """The one number of steps: that of the option, or the default; UserError for 0."""
+    [steps] = whole_numbers(options.steps, "steps", 1) or [default]
+    if not steps:
+        raise UserError("--steps=0: must be >= 1; only the figure `steps` begins at 0.")
+    return steps
+
+
+def runs_of(options: Options) -> dict[str, Run]:
+    """The runs by name; with --inference each that has a discriminator again, behind it."""
+    made: dict[str, Run] = {}
+    found = read_runs(options.run_dir)
+    for name, run in found.items():
+        made[name] = run
+        where = os.path.join(run.path, "discriminator.keras")
+        if options.inference and files.exists(where):
+            load = functools.partial(_defended, options, run)
+            made[f"{name} ({options.inference.upper()})"] = dataclasses.replace(
+                run, inference=options.inference, load=load
+            )
+    if options.inference and len(made) == len(found):
+        raise UserError(
+            f"--inference={options.inference}: no run has a discriminator.keras; runs of ATLD do."
+        )
+    return made
+
+
+def _defended(options: Options, run: Run) -> Any:
+    """The network behind its transformation, as an adversary attacks it who knows of it."""
+    own = Options(**{**vars(options), "run_dir": run.path})
+    return evaluation.straight_through(inference.transformation(own, run.summary))
+
+
 def eps_of(options: Options, runs: Mapping[str, Run]) -> float:
     """The one radius: that of the option, or of the first run."""
     given = numbers(options.eps, "eps", 1)
@@ -40,8 +86,7 @@ def eps_of(options: Options, runs: Mapping[str, Run]) -> float:
 
 def attack_of(options: Options, eps: float) -> Attack:
     """PGD of --steps, 40 by default, of eps / 10 each."""
-    steps = numbers(options.steps, "steps", 1)
-    return PGD(eps, eps / 10, int(steps[0]) if steps else 40)
+    return PGD(eps, eps / 10, steps_of(options, 40))
 
 
 def examples(
@@ -58,7 +103,7 @@ def examples(
     if images.dtype == np.uint8:
         images = images.astype(np.float32) / 255
     for name, run in runs.items():
-        shape = tuple(getattr(run.model, "image_shape", images.shape[1:]))
+        shape = tuple(getattr(run.model, "image_shape", None) or images.shape[1:])
         if shape != images.shape[1:]:
             raise UserError(f"{name} takes {shape}, these examples are {images.shape[1:]}.")
     return images, split.labels.astype(np.int32)
@@ -80,17 +125,32 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
 
 
 def evaluations(run: Run, wanted: str | None) -> dict[str, evaluation.Evaluation]:
-    """The results in a run folder, without the run's own short one where there are others."""
-    found = dict(run.evaluations)
+    """The results in a run folder, without the run's own short one where there are others.
+
+    By default of the run's model on its own test images; `wanted` by its name, whatever it is of.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = dict(run.evaluations)
+    for one in caught:
+        print(f"warning: {one.message}", file=sys.stderr)
     if wanted:
         name = wanted if wanted.endswith(".json") else f"{wanted}.json"
-        if name not in found:
-            raise UserError(f"{run.path} has no evaluation {name}; it has {list(found) or 'none'}.")
-        return {name: found[name]}
+        try:
+            return {name: run.evaluation(name)}
+        except KeyError:
+            there = [*run.evaluations, *run.others]
+            raise UserError(
+                f"{run.path} has no evaluation {name}; it has {', '.join(there) or 'none'}."
+            ) from None
     if not found:
+        others = ", ".join(f"{name} {what}" for name, what in run.others.items())
+        hint = f" of this model and its test images (--evaluation names {others})" if others else ""
+        what = f" with {run.inference}" if run.inference else ""
+        option = f" --inference={run.inference}" if run.inference else ""
         raise UserError(
-            f"{run.path} has no evaluation; make one: evaluate --run_dir={run.path} "
-            f"--battery=smoke --output={run.path}/smoke.json."
+            f"{run.path} has no evaluation{what}{hint}; make one: "
+            f"evaluate --run_dir={run.path} --battery=smoke{option} --output={run.path}/smoke.json."
         )
     if len(found) > 1:
         found.pop("summary.json", None)

@@ -32,16 +32,13 @@ Made = tuple["Figure", str]
 
 
 def _curves(options: Options) -> Made:
-    runs = read_runs(options.run_dir)
+    runs = inputs.runs_of(options)
     radii = inputs.numbers(options.eps, "eps")
     if radii:
         x, y = inputs.examples(options, runs, 500)
-        steps = inputs.numbers(options.steps, "steps", 1)
-        count = int(steps[0]) if steps else 40
+        radii, count = sorted({0.0, *radii}), inputs.steps_of(options, 40)
         made = {
-            name: curves.accuracy_against_eps(
-                run.model, x, y, [0, *radii], count, seed=options.seed
-            )
+            name: curves.accuracy_against_eps(run.model, x, y, radii, count, seed=options.seed)
             for name, run in runs.items()
         }
     else:
@@ -57,12 +54,9 @@ def _curves(options: Options) -> Made:
 
 
 def _steps(options: Options) -> Made:
-    runs = read_runs(options.run_dir)
-    eps, steps = (
-        inputs.eps_of(options, runs),
-        inputs.numbers(options.steps, "steps") or [0, 1, 2, 5, 10, 20, 40],
-    )
-    counts = [int(count) for count in steps]
+    runs = inputs.runs_of(options)
+    eps, given = inputs.eps_of(options, runs), inputs.whole_numbers(options.steps, "steps")
+    counts = sorted(set(given)) or [0, 1, 2, 5, 10, 20, 40]
     x, y = inputs.examples(options, runs, 500)
     made = {
         name: curves.accuracy_against_steps(run.model, x, y, eps, counts, seed=options.seed)
@@ -101,7 +95,13 @@ def _surface(options: Options) -> Made:
         raise UserError(f"--index={options.index}: there are {len(y)} such images.")
     made = {
         name: loss_surface.compute_surfaces(
-            run.model, x, y, eps, space=options.space, seed=options.seed
+            run.model,
+            x,
+            y,
+            eps,
+            space=options.space,
+            clip=not options.no_clip,
+            seed=options.seed,
         )
         for name, run in runs.items()
     }
@@ -123,10 +123,13 @@ def _roughness(made: dict[str, loss_surface.Surfaces]) -> dict[str, dict[str, An
             rough = loss_surface.roughness(surfaces, where == "ball")
             rows[name] |= {f"{k}, {where}": float(v.mean()) for k, v in rough._asdict().items()}
             rows[name][f"median bend, {where}"] = float(np.median(rough.bend))
-            excess = rough.bend - base.bend
-            half = 1.96 * excess.std() / np.sqrt(len(excess))
-            rows[name][f"excess, {where}"] = f"{excess.mean():.2g} ± {half:.2g}"
-            rows[name][f"smoother, {where}"] = float((excess < 0).mean())
+            excess, count = rough.bend - base.bend, len(rough.bend)
+            interval = ""
+            if count > 1:
+                interval = f" ± {1.96 * excess.std(ddof=1) / np.sqrt(count):.2g}"
+            itself = surfaces is first
+            rows[name][f"excess, {where}"] = "-" if itself else f"{excess.mean():.2g}{interval}"
+            rows[name][f"smoother, {where}"] = "-" if itself else float((excess < 0).mean())
             rows[name]["surfaces"] = len(surfaces.labels)
     return rows
 
@@ -158,6 +161,7 @@ def projector(options: Options) -> str:
     runs = read_runs(options.run_dir)
     if len(runs) > 1:
         raise UserError("the projector shows one run: give --run_dir once.")
+    tensorboard.check_new(options.output)
     [(_, made)] = _latents(options, 500).items()
     x, _ = inputs.examples(options, runs, 500)
     tensorboard.write_projector(options.output, made, x)
@@ -200,18 +204,21 @@ def _moons(options: Options) -> Made:
 
 def _profile(options: Options) -> Made:
     runs = read_runs(options.run_dir)
-    eps, steps = inputs.eps_of(options, runs), inputs.numbers(options.steps, "steps", 1)
+    eps, count = inputs.eps_of(options, runs), inputs.steps_of(options, 20)
     x, y = inputs.examples(options, runs, 500)
-    count = int(steps[0]) if steps else 20
     made = {
         name: profile.loss_profile(run.model, x, y, eps, eps / 10, count)
         for name, run in runs.items()
     }
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name, one in made.items():
         _, losses = profile.path_of(one)
         ends = {"collaborative": losses[0], "clean": losses[count], "adversarial": losses[-1]}
         rows[name] = {key: float(value) for key, value in ends.items()}
+        low, high = losses[0], losses[-1]
+        over = "> " * bool(low < profile.LEAST)  # the least is rounding
+        rows[name]["rise"] = float(high - low)
+        rows[name]["ratio"] = f"{over}{high / max(low, profile.LEAST):.3g}"
     return profile.draw_profiles(made, options.title), inputs.table(rows)
 
 
@@ -234,17 +241,12 @@ def _grid(options: Options) -> Made:
 
 
 def _bars(options: Options) -> Made:
-    made: dict[str, dict[str, bars.Bar]] = {}
-    for name, run in read_runs(options.run_dir).items():
-        own: dict[str, bars.Bar] = {}
-        found = inputs.evaluations(run, options.evaluation)
-        for one in found.values():
-            for measure, bar in bars.bars_of(one).items():
-                if measure == "worst case" and len(found) > 1:
-                    continue  # over other attacks in each file
-                if measure not in own or own[measure].examples < bar.examples:
-                    own[measure] = bar
-        made[name] = own
+    made = bars.merged_bars(
+        {
+            name: list(inputs.evaluations(run, options.evaluation).values())
+            for name, run in inputs.runs_of(options).items()
+        }
+    )
     chosen = [part.strip() for part in (options.measures or "").split(";") if part.strip()]
     known = list(dict.fromkeys(measure for own in made.values() for measure in own))
     for measure in chosen:

@@ -7,7 +7,7 @@ import difflib
 import sys
 from collections.abc import Sequence
 
-from robust_tf.cli import Parser, UserError, command, quiet_start, whole
+from robust_tf.cli import Parser, UserError, command, inference, quiet_start, whole
 
 # What each kind shows; `figure_kinds.MAKERS` says how.
 KINDS = {
@@ -23,12 +23,17 @@ KINDS = {
     "bars": "accuracies with 95 % intervals, of the evaluations in the run folders",
     "projector": "features for TensorBoard's projector; --output is a new folder",
 }
+# The kinds in which a run can stand a second time, behind its manifold transformation.
+DEFENDED = ("curves", "steps", "bars")
 EPILOG = """\
 kinds:
 {kinds}
 
 The ending of --output, .svg, .pdf or .png, says in which format. Evaluations are the JSON files in
-a run folder that `evaluate --output=RUN/NAME.json` writes. eps is by default the run's own.
+a run folder that `evaluate --output=RUN/NAME.json` writes; of the run's network alone and its own
+test images, unless one is named by --evaluation. eps is by default the run's own. With --inference
+curves, steps and bars show each run that has a discriminator a second time, behind the manifold
+transformation; what is attacked here is attacked through it, its gradient taken for the identity.
 
 examples:
   figures moons --output=moons.pdf
@@ -90,9 +95,15 @@ def parser() -> Parser:
         "--space", choices=("images", "features"), default="images", help="surface: default images"
     )
     kinds.add_argument(
+        "--no_clip",
+        action="store_true",
+        help="surface: also beyond [0, 1], as the released program; clipping bends the plane",
+    )
+    kinds.add_argument(
         "--index", type=whole(0), default=0, metavar="N", help="surface: which of them is drawn"
     )
     kinds.add_argument("--entropy", action="store_true", help="latent: as third axis")
+    inference.add_options(result, adaptive=False)
     return result
 
 
@@ -127,6 +138,11 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError(f"there is no figure {options.kind!r}; {hint}")
     if options.kind != "moons" and not options.run_dir:
         raise UserError(f"{options.kind} is drawn of runs: give --run_dir, once or several times.")
+    inference.check_options(options)
+    if options.inference and options.kind not in DEFENDED:
+        raise UserError(f"--inference goes with {', '.join(DEFENDED)}, not with {options.kind}.")
+    if options.inference and options.evaluation:
+        raise UserError("--evaluation names one file, --inference chooses among them: give one.")
     if options.bottom is not None and not 0 <= options.bottom < 1:
         raise UserError(f"--bottom={options.bottom}: must be in [0, 1).")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from robust_tf import compat
 from robust_tf.evaluation import Evaluation
 from robust_tf.figures import style
 
@@ -65,6 +68,63 @@ def bars_of(evaluation: Evaluation) -> dict[str, Bar]:
     return bars
 
 
+def merged_bars(found: Mapping[str, Sequence[Evaluation]]) -> dict[str, dict[str, Bar]]:
+    """Bars of models, each from several evaluations; of one measure that with the most images.
+
+    Attacks of one name that differ are told apart by what differs, 'PGD-40 eps=0.3 step_size=0.01'.
+    There is a 'worst case' only where each model has one evaluation, all of the same attacks.
+
+    Args:
+      found: by the model's name.
+    """
+    every = [one for own in found.values() for one in own]
+    kinds: dict[str, list[dict[tuple[str, ...], Any]]] = {}
+    for one in every:
+        for name in one.outcomes:
+            kinds.setdefault(name, []).append(_settings(one, name))
+    labels = {name: _differences(variants) for name, variants in kinds.items()}
+    single = all(len(own) == 1 for own in found.values())
+    comparable = single and all(len(variants) == len(every) for variants in kinds.values())
+    made: dict[str, dict[str, Bar]] = {name: {} for name in found}
+    for model, own in found.items():
+        for one in own:
+            for name, bar in bars_of(one).items():
+                if name in one.outcomes:
+                    settings = _settings(one, name)
+                    differs = [f"{p[-1]}={settings[p]}" for p in labels[name] if p in settings]
+                    name = " ".join([name, *differs])
+                elif name == "worst case" and not comparable:
+                    continue
+                if name not in made[model] or made[model][name].examples < bar.examples:
+                    made[model][name] = bar
+    return made
+
+
+def _settings(evaluation: Evaluation, name: str) -> dict[tuple[str, ...], Any]:
+    """All numbers and words in the configuration of an attack, by where they stand in it."""
+    config = evaluation.settings.get("attacks", {}).get(name, {})
+    with contextlib.suppress(Exception):  # what is not known here is compared as it was written
+        config = compat.serialize(compat.deserialize(config))  # with defaults of this version
+    leaves: dict[tuple[str, ...], Any] = {}
+
+    def walk(value: Any, path: tuple[str, ...]) -> None:
+        if isinstance(value, dict):
+            for key, part in value.items():
+                if key not in ("module", "registered_name"):  # the class is enough
+                    walk(part, (*path, key))
+        else:
+            leaves[path] = str(value)
+
+    walk(config, ())
+    return leaves
+
+
+def _differences(variants: Sequence[dict[tuple[str, ...], Any]]) -> list[tuple[str, ...]]:
+    """Where these configurations are not the same."""
+    paths = dict.fromkeys(path for one in variants for path in one)
+    return [path for path in paths if len({one.get(path) for one in variants}) > 1]
+
+
 @style.drawing
 def draw_bars(bars: dict[str, dict[str, Bar]], bottom: float = 0.0, title: str = "") -> Figure:
     """Groups of bars, one group for each measure, one bar for each model, with 95 % intervals.
@@ -82,7 +142,7 @@ def draw_bars(bars: dict[str, dict[str, Bar]], bottom: float = 0.0, title: str =
     if not 0 <= bottom < 1:
         raise ValueError(f"bottom={bottom!r}: must be in [0, 1).")
     measures = list(dict.fromkeys(measure for own in bars.values() for measure in own))
-    looks, width = style.looks(bars), 0.84 / len(bars)
+    fills, width = style.fills(bars), 0.84 / len(bars)
     figure = style.new_figure(min(style.PAGE, 1.2 + 0.3 * len(bars) * len(measures)), 2.8)
     axes = figure.add_subplot()
     for position, (name, own) in enumerate(bars.items()):
@@ -91,7 +151,7 @@ def draw_bars(bars: dict[str, dict[str, Bar]], bottom: float = 0.0, title: str =
                 bar = own[measure]
                 x = group + (position - (len(bars) - 1) / 2) * width
                 height = max(bar.accuracy - bottom, 0)
-                axes.bar(x, height, width * 0.9, bottom, color=looks[name].colour)
+                axes.bar(x, height, width * 0.9, bottom, **fills[name])
                 if bar.high > bottom:
                     low = max(bar.low, bottom)
                     [line] = axes.plot([x, x], [low, bar.high], color="black", lw=0.8)
@@ -108,7 +168,7 @@ def draw_bars(bars: dict[str, dict[str, Bar]], bottom: float = 0.0, title: str =
     if bottom:
         axes.set_ylabel(f"accuracy (axis begins at {100 * bottom:g} %)")
     axes.grid(True, axis="y")
-    style.legend_below(figure, [Patch(color=looks[name].colour, label=name) for name in bars], 5)
+    style.legend_below(figure, [Patch(**fill, label=name) for name, fill in fills.items()], 5)
     return figure
 
 

@@ -134,12 +134,19 @@ def draw_curves(
 def _standing(
     model: Model, x: np.ndarray, y: np.ndarray, attacks: Sequence[Attack | None], seed: int
 ) -> list[int]:
-    """How many images each attack leaves correct; None attacks nothing."""
+    """How many images are correct before and after each attack; None attacks nothing.
+
+    As in `Evaluation`: an image that only a random start corrects is not robust.
+    """
     predict = batched(logits_of(model, "running"), np.shape(x)[1:])
+    natural = predict(x).argmax(1) == y
     counts = []
     for attack in attacks:
-        moved = x if attack is None else adversarial_at(model, x, y, 0.0, attack, seed)
-        counts.append(int((predict(moved).argmax(1) == y).sum()))
+        robust = natural
+        if attack is not None:
+            moved = adversarial_at(model, x, y, 0.0, attack, seed)
+            robust = natural & (predict(moved).argmax(1) == y)
+        counts.append(int(robust.sum()))
     return counts
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from robust_tf.attacks import PGD, Attack
 from robust_tf.attacks.arguments import check_batch
 from robust_tf.attacks.network import logits_of
+from robust_tf.attacks.randomness import as_seed, each
 from robust_tf.models import forward_mode
 
 Model = Callable[..., Any]
@@ -51,7 +52,8 @@ def adversarial_at(
 ) -> np.ndarray:
     """Adversarial images float32 (n, ...) of `attack`, by default `standard_attack(eps)`.
 
-    With an attack, eps is its own, and not looked at here.
+    With an attack, eps is its own, and not looked at here. Each example has a seed of its own, so
+    that its image does not depend on the others nor on batch_size.
     """
     attack = standard_attack(eps) if attack is None else attack
     images, labels = (part.numpy() for part in check_batch(x, y))
@@ -59,7 +61,8 @@ def adversarial_at(
         return images
     starts = range(0, len(images), batch_size)
     parts = [slice(start, start + batch_size) for start in starts]
-    made = [attack(model, images[p], labels[p], seed=(seed, n)) for n, p in enumerate(parts)]
+    seeds = each(as_seed(seed), len(images))
+    made = [attack(model, images[p], labels[p], seed=seeds[p]) for p in parts]
     return np.concatenate([np.asarray(part, np.float32) for part in made])
 
 
@@ -81,10 +84,15 @@ def entropy(logits: np.ndarray) -> np.ndarray:
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Cross-entropy in nats: logits (..., C), labels (...)."""
-    top = logits.max(-1)
-    total = np.log(np.exp(logits - top[..., None]).sum(-1)) + top
-    return total - np.take_along_axis(logits, labels[..., None], -1)[..., 0]
+    """Cross-entropy in nats, float64: logits (..., C), labels (...).
+
+    Small ones are exact, too: from how far the others are below the true class, where the sum over
+    all classes would round them to multiples of 1e-7 and then to 0.
+    """
+    logits, true = np.asarray(logits, np.float64), np.asarray(labels)[..., None]
+    behind = logits - np.take_along_axis(logits, true, -1)
+    np.put_along_axis(behind, true, -np.inf, -1)
+    return np.logaddexp(0, np.logaddexp.reduce(behind, -1))
 
 
 def in_batches(

@@ -37,12 +37,17 @@ class LatentNumbers(NamedTuple):
     """What the pictures show, as numbers; nan where there are no such examples.
 
     class_silhouette: of clean features by class, in [-1, 1]; the higher, the tighter the classes.
-    fooling_silhouette: of fooling examples against all others; the higher, the further apart.
-    fooling_purity: share of fooling or not fooling adversarial images among the 10 nearest
-      neighbours of a fooling one; the share among all rows is `adversarial_share`, chance.
+    fooling_silhouette: mean silhouette of two groups, fooling examples and all others. The others
+      are many and spread over all classes, so that it says little of the fooling ones.
+    fooling_neighbours: share of fooling examples among the 10 nearest of a fooling one, without
+      itself and the clean image that it was made from; `fooling_chance` is their share of all.
+    adversarial_neighbours: share of adversarial images, fooling or not, among the same 10; chance
+      is 0.5.
     density_auroc: telling fooling examples from clean ones by the distance to the 10th nearest
-      clean feature, 0.5 is chance; 1 says that they lie where no clean image does.
+      other clean feature, 0.5 is chance; 1 says that they lie where no clean image does. The image
+      that an example was made from does not count, as for clean images they themselves do not.
     entropy_auroc: telling fooling examples from clean ones by the entropy.
+    density_error, entropy_error: half widths of their intervals of 95 %, see `auroc_error`.
     entropy_auroc_all: telling all adversarial images from clean ones by the entropy.
     clean_entropy, fooling_entropy: means in nats.
     """
@@ -51,10 +56,13 @@ class LatentNumbers(NamedTuple):
     fooling: int
     class_silhouette: float
     fooling_silhouette: float
-    fooling_purity: float
-    adversarial_share: float
+    fooling_neighbours: float
+    fooling_chance: float
+    adversarial_neighbours: float
     density_auroc: float
+    density_error: float
     entropy_auroc: float
+    entropy_error: float
     entropy_auroc_all: float
     clean_entropy: float
     fooling_entropy: float
@@ -101,29 +109,30 @@ def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.n
 
 def measure_latent(latent: Latent, neighbours: int = 10) -> LatentNumbers:
     """The numbers beside the picture; distances are Euclidean, between features."""
-    from sklearn.neighbors import NearestNeighbors
-
     clean, fooling = ~latent.adversarial, latent.fooling
-    z, count = latent.features, int(fooling.sum())
-    density = purity = float("nan")
-    k = min(neighbours, int(clean.sum()) - 1)
+    z, count, n = latent.features, int(fooling.sum()), int(clean.sum())
+    k = min(neighbours, n - 1)
+    density = alike = adversarial = float("nan")
     if count and k >= 1:
-        near = NearestNeighbors(n_neighbors=k + 1).fit(z[clean])
-        own = near.kneighbors(z[clean])[0][:, k]  # the nearest is the image itself
-        theirs = near.kneighbors(z[fooling])[0][:, k - 1]
-        density = auroc(theirs, own)
-        joint = NearestNeighbors(n_neighbors=k + 1).fit(z).kneighbors(z[fooling])[1]
-        rows = np.flatnonzero(fooling)[:, None]
-        purity = float(latent.adversarial[joint][joint != rows].mean())
+        rows = np.flatnonzero(fooling)
+        own, _ = _nearest(z[:n], z[:n], np.arange(n)[:, None], k)
+        theirs, _ = _nearest(z[:n], z[fooling], rows[:, None] - n, k)
+        density = auroc(theirs[:, -1], own[:, -1])
+        _, joint = _nearest(z, z[fooling], np.stack([rows, rows - n], 1), k)
+        alike, adversarial = (float(kind[joint].mean()) for kind in (fooling, latent.adversarial))
+    by_entropy = auroc(latent.entropy[fooling], latent.entropy[clean])
     return LatentNumbers(
-        examples=int(clean.sum()),
+        examples=n,
         fooling=count,
         class_silhouette=_silhouette(z[clean], latent.labels[clean]),
         fooling_silhouette=_silhouette(z, fooling),
-        fooling_purity=purity,
-        adversarial_share=float(latent.adversarial.mean()),
+        fooling_neighbours=alike,
+        fooling_chance=(count - 1) / (2 * n - 2) if count and n > 1 else float("nan"),
+        adversarial_neighbours=adversarial,
         density_auroc=density,
-        entropy_auroc=auroc(latent.entropy[fooling], latent.entropy[clean]),
+        density_error=auroc_error(density, count, n),
+        entropy_auroc=by_entropy,
+        entropy_error=auroc_error(by_entropy, count, n),
         entropy_auroc_all=auroc(latent.entropy[latent.adversarial], latent.entropy[clean]),
         clean_entropy=_mean(latent.entropy[clean]),
         fooling_entropy=_mean(latent.entropy[fooling]),
@@ -140,11 +149,28 @@ def auroc(positives: np.ndarray, negatives: np.ndarray) -> float:
     return float((below + ties / 2).mean() / len(ordered))
 
 
+def auroc_error(area: float, positives: int, negatives: int) -> float:
+    """Half the width of the interval of 95 % of an AUROC, from so many examples of each kind.
+
+    Source: Hanley & McNeil (1982), of exponential scores; nan without either kind.
+    """
+    if not positives or not negatives:
+        return float("nan")
+    two_positives, two_negatives = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = area * (1 - area)
+    variance += (positives - 1) * (two_positives - area**2)
+    variance += (negatives - 1) * (two_negatives - area**2)
+    return 1.959964 * float(np.sqrt(max(variance, 0.0) / (positives * negatives)))
+
+
 @style.drawing
 def draw_latent(
     latents: dict[str, Latent], maps: dict[str, np.ndarray], with_entropy: bool = False
 ) -> Figure:
     """For each model by name its map: clean points grey, adversarial ones by what they do.
+
+    The other adversarial ones are those that leave the prediction right, and those of images that
+    are misclassified anyway.
 
     Each class has its number in the middle of its clean points.
 
@@ -164,17 +190,18 @@ def draw_latent(
     for position, (name, latent) in enumerate(latents.items()):
         kind = {"projection": "3d"} if with_entropy else {}
         axes: Any = figure.add_subplot(rows, columns, position + 1, **kind)
-        fails = latent.adversarial & ~latent.fooling
-        for chosen, role, marker, size in (
-            (~latent.adversarial, "clean", "o", 5),
-            (fails, "adversarial", "+", 9),
-            (latent.fooling, "fooling", "^", 13),
+        others = latent.adversarial & ~latent.fooling
+        for chosen, role, marker, size, alpha in (
+            (others, "adversarial", "+", 7, 0.45),
+            (~latent.adversarial, "clean", "o", 5, 0.8),
+            (latent.fooling, "fooling", "^", 14, 0.95),
         ):
             where = [*maps[name][chosen].T]
             if with_entropy:
                 where.append(latent.entropy[chosen])
-            lines = 0.6 if marker == "+" else 0
-            axes.scatter(*where, s=size, marker=marker, c=style.ROLES[role], lw=lines, alpha=0.85)
+            lines = 0.4 if marker == "+" else 0
+            colour = style.ROLES[role]
+            axes.scatter(*where, s=size, marker=marker, c=colour, lw=lines, alpha=alpha)
         if with_entropy:
             axes.set(zlim=(0, top), zlabel="entropy (nats)", xticklabels=[], yticklabels=[])
             axes.zaxis.labelpad = -4
@@ -195,8 +222,8 @@ def draw_latent(
             Line2D([], [], ls="", marker=marker, color=style.ROLES[role], label=label)
             for role, marker, label in (
                 ("clean", "o", "clean"),
-                ("adversarial", "+", "adversarial, does not fool"),
                 ("fooling", "^", "adversarial, fools"),
+                ("adversarial", "+", "adversarial, other"),
             )
         ],
     )
@@ -218,6 +245,26 @@ def _number_classes(axes: Any, latent: Latent, map_: np.ndarray) -> None:
                 fontsize=8,
                 bbox={"boxstyle": "circle,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.85},
             )
+
+
+def _nearest(
+    among: np.ndarray, of: np.ndarray, without: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distances to the k nearest rows of `among`, and their numbers, both (m, k).
+
+    Args:
+      among: (r, d).
+      of: (m, d).
+      without: int (m, w), for each the rows of `among` that do not count.
+      k: >= 1, at most r - w.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    most = k + without.shape[1]
+    distances, rows = NearestNeighbors(n_neighbors=most).fit(among).kneighbors(of)
+    left_out = (rows[:, :, None] == without[:, None]).any(-1)
+    kept = np.argsort(left_out, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(distances, kept, 1), np.take_along_axis(rows, kept, 1)
 
 
 def _silhouette(features: np.ndarray, groups: np.ndarray) -> float:

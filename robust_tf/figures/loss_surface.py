@@ -21,7 +21,7 @@ SPACES = ("images", "features")
 
 
 class Surfaces(NamedTuple):
-    """Of n images: losses float32 (n, k, k) in nats and predicted classes int (n, k, k).
+    """Of n images: losses float64 (n, k, k) in nats and predicted classes int (n, k, k).
 
     Axis 1 goes along the random direction, axis 2 along the gradient's sign; `offsets` (k,) are
     the factors of both, from -eps to eps. images (n, ...) and labels (n,) are the middle.
@@ -39,7 +39,8 @@ class Roughness(NamedTuple):
     """How uneven each surface is, all (n,).
 
     bend: mean absolute second difference between neighbours on the grid, over both axes, in nats.
-    height: highest minus lowest loss, in nats. relative: bend / height, 0 on a flat surface.
+    height: highest minus lowest loss, in nats. relative: bend / height, 0 on a surface that is flat
+      up to the rounding of float32 logits, one part in 1e5 of its loss.
     correct: share of the plane in which the true class is predicted.
     """
 
@@ -68,7 +69,9 @@ def compute_surfaces(
       eps: > 0, in pixel units; for features in units of the mean |z| of each image.
       points: k, odd, so that the middle is the image; 17 in the released program.
       space: 'images', or 'features': the same around z = g(x), by the classifier h alone.
-      clip: images only: keeps every point in [0, 1]; the released program does not.
+      clip: images only: keeps every point in [0, 1]; the released program does not. Then the two
+        directions are no longer orthogonal, and the surface bends where a pixel reaches its limit,
+        also that of a linear loss; of a pixel that is 0 or 1 this is in the middle of the plane.
       seed: of the random directions.
 
     Raises:
@@ -90,7 +93,7 @@ def compute_surfaces(
     rng = np.random.default_rng(seed)
     offsets = np.linspace(-eps, eps, points, dtype=np.float32)
     logits_at = batched(network, middle.shape[1:], points * points)
-    values = np.zeros((len(middle), points, points), np.float32)
+    values = np.zeros((len(middle), points, points))
     classes = np.zeros(values.shape, int)
     for n, (z, direction) in enumerate(zip(middle, sign, strict=True)):
         unit = 1.0 if space == "images" else float(np.abs(z).mean())
@@ -122,8 +125,8 @@ def orthogonal_signs(direction: np.ndarray, rng: np.random.Generator) -> np.ndar
 def roughness(surfaces: np.ndarray | Surfaces, in_ball: bool = False) -> Roughness:
     """How uneven surfaces are, of losses (n, k, k) alone or with what was predicted there.
 
-    A plane has 0. A quadratic a s^2 with s in grid steps, along one axis, has bend a: its second
-    difference is 2 a on that axis and 0 on the other.
+    Losses that form a plane have 0. A quadratic a s^2 with s in grid steps, along one axis, has
+    bend a: its second difference is 2 a on that axis and 0 on the other.
 
     Args:
       surfaces: of losses.
@@ -145,7 +148,8 @@ def roughness(surfaces: np.ndarray | Surfaces, in_ball: bool = False) -> Roughne
         whole = np.logical_and.reduce([inside[p] if axis == 0 else inside[:, p] for p in parts])
         bend += np.abs(np.diff(values, 2, axis=axis + 1))[:, whole].mean(1) / 2
     height = np.ptp(values[:, inside], axis=1)
-    relative = np.divide(bend, height, out=np.zeros_like(bend), where=height > 1e-6)
+    noise = 1e-5 * np.abs(values[:, inside]).max(1)
+    relative = np.divide(bend, height, out=np.zeros_like(bend), where=height > noise)
     correct = np.full(len(values), np.nan)
     if isinstance(surfaces, Surfaces):
         right = surfaces.classes == surfaces.labels[:, None, None]
@@ -164,7 +168,8 @@ def draw_surfaces(surfaces: dict[str, Surfaces], index: int = 0, title: str = ""
     """For each model by name a row: the image, the surface of its loss, the map of its classes.
 
     The surfaces of all models have one scale, so that heights can be compared. The dashed square on
-    the map is the ball: outside it some pixels move by more than eps.
+    the map is the ball around the image shown, be it clean or adversarial: outside it some pixels
+    move by more than eps. Of an adversarial image it is not the ball of the attack.
 
     Args:
       surfaces: by the model's name, of the same images.

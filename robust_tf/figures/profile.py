@@ -25,11 +25,16 @@ def path_of(profile: LossProfile) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(-len(down) + 1, len(up)), np.concatenate([down[:0:-1], up])
 
 
+# In float32 the loss of a confident model is 0 or a multiple of this.
+LEAST = 2.0**-23
+
+
 @style.drawing
 def draw_profiles(profiles: dict[str, LossProfile], title: str = "") -> Figure:
-    """Mean loss of each model, by name, on a symmetric logarithmic scale.
+    """Mean loss of each model, by name, on a logarithmic scale.
 
-    The distance between the ends is what squeeze training makes small.
+    The distance between the ends is what squeeze training makes small; on this scale it is a ratio.
+    Means below `LEAST` are drawn at it, where the axis then ends: they are rounding.
     """
     style.check_named(profiles, "loss profiles")
     figure = style.new_figure(style.COLUMN, 3.0)
@@ -40,7 +45,7 @@ def draw_profiles(profiles: dict[str, LossProfile], title: str = "") -> Figure:
         look = looks[name]
         axes.plot(
             steps,
-            values,
+            np.maximum(values, LEAST),
             color=look.colour,
             ls=look.dash,
             marker=look.marker,

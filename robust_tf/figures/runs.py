@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import os
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,28 +31,84 @@ class Run:
       summary: of summary.json, empty where there is none.
       configuration: its gin bindings, '' where they are not told.
       method: its name in figures, such as 'ADV' or 'ADR LC/GB'.
+      inference: what stands in front of the network, 'imt' or 'imt+'; '' is the network alone.
+      load: makes the model; None: the network in the folder.
     """
 
     path: str
     summary: dict[str, Any]
     configuration: str
     method: str
+    inference: str = ""
+    load: Callable[[], Callable[..., Any]] | None = None
 
     @functools.cached_property
     def model(self) -> Callable[..., Any]:
-        """The trained network; FileError where there is none."""
-        return loading.load_run(self.path)
+        """The trained network, or what `load` makes; FileError where there is none."""
+        return loading.load_run(self.path) if self.load is None else self.load()
 
     @functools.cached_property
     def evaluations(self) -> dict[str, Evaluation]:
-        """By file name: the run's own in summary.json, and the results of `evaluate` beside it."""
+        """By file name: the run's own in summary.json, and the results of `evaluate` beside it.
+
+        Only those of this model, with this inference, on the test images of the run's own data; of
+        a file that cannot be read a warning tells. `others` names the rest.
+        """
+        found = {}
+        for name, report in self._reports.items():
+            if self._of_another(report):
+                continue
+            try:
+                found[name] = self.evaluation(name)
+            except ValueError as error:
+                warnings.warn(f"{error} It is left out.", stacklevel=2)
+        return found
+
+    @property
+    def others(self) -> dict[str, str]:
+        """By file name: evaluations of something else in the folder, and of what."""
+        said = {name: self._of_another(report) for name, report in self._reports.items()}
+        return {name: what for name, what in said.items() if what}
+
+    def evaluation(self, name: str) -> Evaluation:
+        """The result in the file of this name, whatever it is of.
+
+        Raises:
+          KeyError: there is no such file, or it is no result. ValueError: of another version.
+        """
+        try:
+            return Evaluation.from_json(self._reports[name]["evaluation"])
+        except ValueError as error:
+            path = os.path.join(self.path, name)
+            raise ValueError(f"{path} cannot be read, evaluate again: {error}") from error
+
+    @functools.cached_property
+    def _reports(self) -> dict[str, dict[str, Any]]:
+        """Contents of the files that have an evaluation, by name."""
         found = {}
         for name in sorted(tf.io.gfile.listdir(self.path)):
             if name.endswith(".json"):
-                value = files.read_json(os.path.join(self.path, name))
+                try:
+                    value = files.read_json(os.path.join(self.path, name))
+                except files.FileError as error:
+                    warnings.warn(f"{error} It is left out.", stacklevel=3)
+                    continue
                 if isinstance(value, dict) and isinstance(value.get("evaluation"), dict):
-                    found[name] = Evaluation.from_json(value["evaluation"])
+                    found[name] = value
         return found
+
+    def _of_another(self, report: dict[str, Any]) -> str:
+        """Of what else than this run's model on its own test images a result is; '' if of that."""
+        kind = (report.get("inference") or {}).get("kind", "")
+        if kind != self.inference:
+            return f"with inference {kind}" if kind else "of the network alone"
+        if report.get("model"):
+            return f"of the model {report['model']}"
+        data, own = report.get("data") or {}, self.summary.get("data") or {}
+        if data.get("name", own.get("name")) != own.get("name", data.get("name")):
+            return f"on {data['name']}"
+        split = data.get("split", "test")
+        return "" if split == "test" else f"on the {split} split"
 
     @property
     def eps(self) -> float | None:

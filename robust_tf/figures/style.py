@@ -108,6 +108,18 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
     return result
 
 
+def fills(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """How a bar of each name is filled: its colour, and white hatches from the second of it on."""
+    seen: list[str] = []
+    result = {}
+    for name, look in looks(names).items():
+        twins = seen.count(look.colour)
+        seen.append(look.colour)
+        hatch = ("", "////", "....", "xxxx", "----", "oooo")[min(twins, 5)]
+        result[name] = {"facecolor": look.colour, "edgecolor": "white", "hatch": hatch, "lw": 0}
+    return result
+
+
 def _method(name: str) -> str:
     return name.partition(" (")[0]
 

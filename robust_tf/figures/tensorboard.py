@@ -22,9 +22,8 @@ def write_projector(folder: str | os.PathLike[str], latent: Latent, x: np.ndarra
     Raises:
       FileError: the folder is not empty, or cannot be written.
     """
+    check_new(folder)
     folder = os.fspath(folder)
-    if files.exists(folder) and (not files.is_folder(folder) or tf.io.gfile.listdir(folder)):
-        raise files.FileError(f"{folder} is there and not empty; name a new folder.")
     rows = ["label\tpredicted\tkind\tentropy"]
     for n, label in enumerate(latent.labels):
         kind = (
@@ -48,6 +47,13 @@ def write_projector(folder: str | os.PathLike[str], latent: Latent, x: np.ndarra
     files.write_text(os.path.join(folder, "features.tsv"), "\n".join(vectors) + "\n")
     files.write_text(os.path.join(folder, "metadata.tsv"), "\n".join(rows) + "\n")
     files.write_text(os.path.join(folder, "projector_config.pbtxt"), "\n".join([*config, "}", ""]))
+
+
+def check_new(folder: str | os.PathLike[str]) -> None:
+    """Raises FileError unless the folder is new or empty."""
+    folder = os.fspath(folder)
+    if files.exists(folder) and (not files.is_folder(folder) or tf.io.gfile.listdir(folder)):
+        raise files.FileError(f"{folder} is there and not empty; name a new folder.")
 
 
 def sprite(x: np.ndarray) -> np.ndarray:

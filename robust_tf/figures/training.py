@@ -77,8 +77,16 @@ def draw_training(runs: dict[str, Metrics], title: str = "") -> Figure:
                 if values is not None and np.isfinite(values).any():
                     known = np.isfinite(values)
                     x = metrics["epoch"][known]
-                    marker = look.marker if prefix else ""
-                    axes.plot(x, values[known], color=look.colour, ls=dash, lw=width, marker=marker)
+                    size = 4.0 if prefix else 2.5
+                    axes.plot(
+                        x,
+                        values[known],
+                        color=look.colour,
+                        ls=dash,
+                        lw=width,
+                        marker=look.marker,
+                        ms=size,
+                    )
         axes.set(xlabel="epoch", title=f"{heading} accuracy")
         axes.grid(True)
         style.percent(axes)
@@ -115,7 +123,15 @@ def _draw_losses(axes: Any, runs: dict[str, Metrics], looks: dict[str, style.Loo
     else:
         for name, metrics in runs.items():
             if "loss" in metrics:
-                axes.plot(metrics["epoch"], metrics["loss"], color=looks[name].colour, ls="-")
+                look = looks[name]
+                axes.plot(
+                    metrics["epoch"],
+                    metrics["loss"],
+                    color=look.colour,
+                    ls=look.dash,
+                    marker=look.marker,
+                    ms=2.5,
+                )
         axes.set_title("loss")
     axes.set(xlabel="epoch", yscale="log")
     axes.grid(True)

@@ -57,6 +57,9 @@ def test_profiles():
     [axes] = figure.axes
     np.testing.assert_allclose(axes.get_lines()[0].get_ydata(), [0.75, 2, 5])
     assert "collaborative" in axes.get_xlabel() and legend(figure) == ["ST"]
+    none = LossProfile(np.zeros((2, 2)), np.array([[0.0, 0], [1, 1]]))
+    [axes] = profile.draw_profiles({"ST": none}).axes
+    np.testing.assert_allclose(axes.get_lines()[0].get_ydata(), [profile.LEAST] * 2 + [1])
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -69,6 +72,9 @@ def test_training(count, texts):
     assert titles[2] == ("loss and its terms" if count == 1 else "loss")
     assert ("clean" in texts(figure)) == (count == 1)
     assert legend(figure) == [*["ADV", "AT"][:count], "validation", "training batches"]
+    twins = training.draw_training({"ADV (a)": metrics, "ADV (b)": metrics}).axes[2].get_lines()
+    assert twins[0].get_marker() != twins[1].get_marker()
+    assert twins[0].get_linestyle() != twins[1].get_linestyle()
 
 
 def test_surfaces(small, texts):
@@ -89,8 +95,8 @@ def test_latent(small, texts, with_entropy):
     [axes] = figure.axes
     sizes = [len(points.get_offsets()) for points in axes.collections]
     fooling = int(small.latent.fooling.sum())
-    assert sizes == [24, 24 - fooling, fooling] and axes.get_title() == "ADV"
-    assert legend(figure) == ["clean", "adversarial, does not fool", "adversarial, fools"]
+    assert sizes == [24 - fooling, 24, fooling] and axes.get_title() == "ADV"
+    assert legend(figure) == ["clean", "adversarial, fools", "adversarial, other"]
     assert ("entropy (nats)" in texts(figure)) == with_entropy
 
 
@@ -132,6 +138,9 @@ def test_one_look_for_a_method_whatever_else_is_drawn():
     assert len(set(colours)) == 3
     twins = style.looks(["ADV (a)", "ADV (b)", "ADV (c)"])
     assert len(set(twins.values())) == 3 and len({k.colour for k in twins.values()}) == 1
+    fills = style.fills(["ADV (a)", "ADV (b)", "TRADES"])
+    assert fills["ADV (a)"]["facecolor"] == fills["ADV (b)"]["facecolor"]
+    assert [fill["hatch"] for fill in fills.values()] == ["", "////", ""]
     assert len({look.colour for look in style.METHODS.values()}) == len(style.METHODS)
     assert len(style.looks([f"model {n}" for n in range(40)])) == 40
 

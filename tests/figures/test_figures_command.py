@@ -1,6 +1,7 @@
 """`bin/figures` on run folders, and what it says where something is missing."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ import pytest
 from robust_tf import data
 from robust_tf.cli.figures import KINDS, main
 from robust_tf.evaluation import Evaluation, Outcome
-from robust_tf.figures import moons, runs, tensorboard
-from robust_tf.models import MLP
+from robust_tf.figures import curves, moons, runs, tensorboard
+from robust_tf.models import MLP, MLPDiscriminator
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,85 @@ def test_kinds_of_one_run(folders, tmp_path, kind, run):
     assert main([*given, f"--output={tmp_path / 'a.svg'}"]) == 0
 
 
-def test_projector(folders, tmp_path, capsys, small):
+@pytest.mark.parametrize("given, drawn", [("--eps=0.3,0.1,0.3", 3), ("--steps=4,1,1", 2)])
+def test_lists_are_sorted(folders, tmp_path, monkeypatch, given, drawn):
+    seen = []
+    draw = curves.draw_curves
+    monkeypatch.setattr(curves, "draw_curves", lambda *a, **k: seen.append(a[0]) or draw(*a, **k))
+    kind = "curves" if given.startswith("--eps") else "steps"
+    steps = ["--steps=1"] * (kind == "curves")
+    run = [kind, f"--run_dir={folders / 'adv'}", given, *steps]
+    assert main([*run, f"--output={tmp_path / 'a.png'}"]) == 0
+    x = seen[0]["ADV"].x
+    assert len(x) == drawn and (np.diff(x) > 0).all()
+
+
+@pytest.fixture
+def mixed(folders, tmp_path):
+    """A run of ATLD with results of other things, and with two files that cannot be read."""
+    run = tmp_path / "atld"
+    shutil.copytree(folders / "adv", run)
+    (run / "summary.json").write_text(
+        json.dumps({"method": "ATLD", "data": {"name": "digits"}, "configuration": "eps = 0.3\n"})
+    )
+    MLPDiscriminator(3, 3, hidden=(4,)).save(run / "discriminator.keras")
+    report = json.loads((run / "found.json").read_text())
+    worse = Evaluation(np.arange(10) < 2, {}, {"attacks": {}}).to_json()
+    for name, other in {
+        "imt": {"inference": {"kind": "imt"}},
+        "else": {"data": {"name": "mnist"}},
+        "val": {"data": {"name": "digits", "split": "validation"}},
+        "best": {"model": "best.keras"},
+    }.items():
+        (run / f"{name}.json").write_text(json.dumps({"evaluation": worse, **other}))
+    (run / "old.json").write_text(json.dumps({"evaluation": {"accuracy": 1}}))
+    (run / "cut.json").write_text(json.dumps(report)[:50])
+    return run
+
+
+def test_results_of_other_things_are_left_out(mixed):
+    with pytest.warns(UserWarning) as caught:
+        run = runs.read_run(mixed)
+        assert list(run.evaluations) == ["found.json"]
+    said = " ".join(str(one.message) for one in caught)
+    assert "old.json cannot be read, evaluate again" in said and "cut.json is not JSON" in said
+    assert run.others == {
+        "best.json": "of the model best.keras",
+        "else.json": "on mnist",
+        "imt.json": "with inference imt",
+        "val.json": "on the validation split",
+    }
+    assert len(run.evaluation("else.json")) == 10
+    with pytest.raises(ValueError, match="old.json cannot be read"):
+        run.evaluation("old.json")
+
+
+def test_bars_of_what_is_asked_for(mixed, tmp_path, capsys):
+    given = ["bars", f"--run_dir={mixed}", f"--output={tmp_path / 'a.png'}"]
+    assert main(given) == 0
+    out, err = capsys.readouterr()
+    assert "90.00 %" in out and "20.00 %" not in out
+    assert "warning: " in err and "old.json" in err
+    assert main([*given, "--evaluation=else"]) == 0 and "20.00 %" in capsys.readouterr().out
+    assert main([*given, "--inference=imt"]) == 0
+    out = capsys.readouterr().out
+    assert "ATLD (IMT)" in out and "20.00 %" in out and "90.00 %" in out
+    (mixed / "found.json").unlink()
+    assert main(given) == 2
+    assert (
+        "(--evaluation names best.json of the model best.keras, else.json"
+        in capsys.readouterr().err
+    )
+
+
+def test_curves_with_the_transformation_in_front(mixed, tmp_path, capsys):
+    given = ["curves", f"--run_dir={mixed}", "--inference=imt", "--eps=0.1", "--steps=1"]
+    assert main([*given, f"--output={tmp_path / 'a.png'}"]) == 0
+    out, err = capsys.readouterr()
+    assert "ATLD (IMT)" in out and "imt: delta 0.3" in err
+
+
+def test_projector(folders, tmp_path, capsys, small, monkeypatch):
     given = ["projector", f"--run_dir={folders / 'adv'}", f"--output={tmp_path / 'log'}"]
     assert main(given) == 0
     vectors = np.loadtxt(tmp_path / "log/features.tsv", delimiter="\t")
@@ -98,6 +177,9 @@ def test_projector(folders, tmp_path, capsys, small):
     picture = tensorboard.sprite(small.x[:3])
     assert picture.shape == (16, 16, 1) and (picture[8:, 8:] == 255).all()
     np.testing.assert_allclose(picture[:8, 8:] / 255, small.x[1], atol=0.5 / 255 + 1e-6)
+    from robust_tf.cli import figure_kinds
+
+    monkeypatch.setattr(figure_kinds, "adversarial_at", None)  # told before anything is attacked
     assert main(given) == 2 and "not empty" in capsys.readouterr().err
 
 
@@ -121,6 +203,13 @@ def test_projector(folders, tmp_path, capsys, small):
         (["latent", "--run_dir={adv}", "--eps=0.1,0.2"], "this figure takes one"),
         (["surface", "--run_dir={adv}", "--index=99"], "--index=99: there are 24"),
         (["bars", "--run_dir={adv}", "--bottom=1"], "--bottom=1.0"),
+        (["steps", "--run_dir={adv}", "--steps=1,2.5"], "--steps=1,2.5: must be whole numbers"),
+        (["latent", "--run_dir={adv}", "--steps=2.5"], "must be whole numbers"),
+        (["profile", "--run_dir={adv}", "--steps=0"], "--steps=0: must be >= 1"),
+        (["curves", "--run_dir={adv}", "--inference=imt"], "no run has a discriminator.keras"),
+        (["latent", "--run_dir={adv}", "--inference=imt"], "goes with curves, steps, bars"),
+        (["bars", "--run_dir={adv}", "--inference=imt", "--evaluation=a"], "give one"),
+        (["curves", "--run_dir={adv}", "--delta=0.1"], "--delta belongs to --inference"),
     ],
 )
 def test_errors_say_what_to_do(folders, tmp_path, capsys, arguments, message):

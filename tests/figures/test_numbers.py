@@ -5,9 +5,18 @@ import json
 import numpy as np
 import pytest
 
+from robust_tf import compat
+from robust_tf.attacks import FGSM, PGD
 from robust_tf.evaluation import Evaluation, Outcome, loss_profile
-from robust_tf.figures import bars, curves, grids, latent, loss_surface, plane, profile, training
-from robust_tf.figures.forward import cross_entropy, entropy, logits_at, outputs_at, softmax
+from robust_tf.figures import bars, curves, grids, loss_surface, plane, profile, training
+from robust_tf.figures.forward import (
+    adversarial_at,
+    cross_entropy,
+    entropy,
+    logits_at,
+    outputs_at,
+    softmax,
+)
 from tests.tiny import Smooth, images
 
 
@@ -55,6 +64,26 @@ def test_bars_of_an_evaluation(evaluation):
     assert made["c"].low < 0.45 < made["c"].high and made["c"].examples == 20
 
 
+def test_bars_of_several_evaluations(evaluation):
+    """Attacks of one name and another step size are two measures; the worst cases are not one."""
+
+    def of(attack, right, examples=20):
+        outcomes = {name: Outcome(verdicts(right, examples)) for name in attack}
+        configs = {name: compat.serialize(one) for name, one in attack.items()}
+        return Evaluation(verdicts(examples, examples), outcomes, {"attacks": configs})
+
+    short, long = {"PGD": PGD(0.3, 0.01, 40)}, {"PGD": PGD(0.3, 0.1, 40)}
+    made = bars.merged_bars({"A": [of(short, 9)], "B": [of(long, 5), of(short, 4, 10)]})
+    assert list(made["A"]) == ["natural", "PGD step_size=0.01"]
+    assert list(made["B"]) == ["natural", "PGD step_size=0.1", "PGD step_size=0.01"]
+    assert made["B"]["natural"].examples == 20 and made["B"]["PGD step_size=0.01"].examples == 10
+    made = bars.merged_bars({"A": [of(short, 9), of(short, 4, 10)]})
+    assert list(made["A"]) == ["natural", "PGD"] and made["A"]["PGD"].accuracy == 0.45
+    made = bars.merged_bars({"A": [of({**short, "FGSM": FGSM(0.3)}, 9)], "B": [of(short, 4)]})
+    assert all("worst case" not in own for own in made.values())
+    assert "worst case" in bars.merged_bars({"A": [evaluation], "B": [evaluation]})["B"]
+
+
 def test_curves_of_attacks_begin_natural_and_fall(small):
     curve = curves.accuracy_against_eps(small.network, small.x, small.y, [0, 0.05, 0.3], steps=5)
     right = (logits_at(small.network, small.x).argmax(1) == small.y).mean()
@@ -70,6 +99,53 @@ def test_losses_and_entropies_by_hand():
     np.testing.assert_allclose(softmax(logits)[0], [0.5, 0.25, 0.25])
     np.testing.assert_allclose(entropy(logits), [1.5 * np.log(2), 0], atol=1e-6)
     np.testing.assert_allclose(cross_entropy(logits, np.array([1, 0])), [np.log(4), 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("margin", [0.0, 12.0, 15.0, 40.0, 200.0])
+def test_small_losses_are_exact(margin):
+    """Of a confident model float32 would round them to multiples of 1e-7, or to 0."""
+    logits = np.array([[0, margin], [20, 20 + margin]], np.float32)
+    expected = np.log1p(np.exp(-margin))
+    np.testing.assert_allclose(cross_entropy(logits, np.array([1, 1])), expected, rtol=1e-9)
+    np.testing.assert_allclose(cross_entropy(logits, np.array([0, 0])), margin + expected)
+
+
+@pytest.mark.parametrize("margin", [5.0, 12.0, 15.0])
+def test_roughness_of_a_confident_model_is_not_rounding(margin):
+    """Logits linear on the plane: `relative` is that of exp(-tilt), whatever the margin."""
+    s = np.linspace(-1, 1, 17)
+    right = (20 + margin + s[:, None] + 0 * s[None]).astype(np.float32)
+    logits = np.stack([np.full_like(right, 20), right], -1)
+    rough = loss_surface.roughness(cross_entropy(logits, np.ones((17, 17), int))[None])
+    exact = np.exp(-s)
+    expected = np.abs(np.diff(exact, 2)).mean() / 2 / np.ptp(exact)
+    assert rough.relative[0] == pytest.approx(expected, rel=0.02)
+    steady = cross_entropy(np.full((1, 9, 9, 2), margin) * [0, 1], np.ones((1, 9, 9), int))
+    noise = 1 + 1e-6 * np.random.default_rng(0).uniform(-1, 1, steady.shape)
+    assert loss_surface.roughness(steady * noise).relative == 0
+
+
+def only_the_middle_is_wrong(x):
+    """Logits of class 0 where all pixels are 0.5, else of class 1; no gradient."""
+    import tensorflow as tf
+
+    moved = tf.cast(tf.reduce_any(x != 0.5, axis=[1, 2, 3]), tf.float32)
+    return 9 * tf.stack([1 - moved, moved], 1)
+
+
+def test_what_a_random_start_corrects_is_not_robust():
+    x, y = np.full((5, 4, 4, 1), 0.5, np.float32), np.array([1, 1, 1, 0, 0])
+    curve = curves.accuracy_against_eps(only_the_middle_is_wrong, x, y, [0, 0.1], steps=1)
+    np.testing.assert_array_equal(curve.accuracy, [0.4, 0])
+
+
+def test_adversarial_images_do_not_depend_on_the_batch():
+    x, y = np.full((5, 4, 4, 1), 0.5, np.float32), np.zeros(5, int)
+    made = [adversarial_at(only_the_middle_is_wrong, x, y, 0.1, batch_size=n) for n in (2, 5)]
+    np.testing.assert_array_equal(*made)
+    assert len(np.unique(made[0][:, 0, 0, 0])) == 5
+    again = adversarial_at(only_the_middle_is_wrong, x, y, 0.1, seed=1)
+    assert (again != made[0]).any()
 
 
 def test_batches_do_not_change_what_a_model_says(small):
@@ -134,59 +210,6 @@ def test_surface_of_features(small):
     np.testing.assert_allclose(found.losses[:, 2, 2], expected, atol=1e-5)
     with pytest.raises(TypeError, match="no features"):
         loss_surface.compute_surfaces(Smooth(), images(), np.zeros(6, int), 0.1, 5, "features")
-
-
-def test_auroc_of_known_scores(near):
-    assert latent.auroc(np.array([3, 4]), np.array([1, 2])) == 1
-    assert latent.auroc(np.array([1.0, 3.0]), np.array([2.0, 2.0])) == 0.5
-    assert latent.auroc(np.array([2.0]), np.array([1, 2, 2, 3])) == 0.5
-    from sklearn.metrics import roc_auc_score
-
-    rng = np.random.default_rng(0)
-    a, b = rng.integers(0, 9, 40), rng.integers(2, 11, 30)
-    truth = roc_auc_score(np.r_[np.zeros(40), np.ones(30)], np.r_[a, b])
-    assert latent.auroc(b, a) == near(truth)
-    assert np.isnan(latent.auroc(a[:0], b))
-
-
-def test_latent_numbers_of_known_clusters(near):
-    """Two clean classes far apart, adversarial ones on them but for three that lie elsewhere."""
-    rng = np.random.default_rng(0)
-    y = np.arange(20) % 2
-    clean = np.c_[10.0 * y, np.zeros(20)] + 0.1 * rng.normal(size=(20, 2))
-    moved = clean.copy()
-    moved[:3] = [[5, 50], [5.1, 50], [5, 50.1]]
-    fooling = np.arange(40) // 20 * (np.arange(40) % 20 < 3) == 1
-    scores = np.where(fooling, 1.0, 0.1)
-    one = latent.Latent(
-        np.r_[clean, moved], np.tile(y, 2), np.tile(y, 2), scores, np.arange(40) >= 20, fooling
-    )
-    numbers = latent.measure_latent(one, neighbours=2)
-    from sklearn.metrics import silhouette_score
-
-    assert numbers.class_silhouette == near(silhouette_score(clean, y))
-    assert numbers.fooling_silhouette == near(silhouette_score(one.features, fooling))
-    assert numbers.class_silhouette > 0.9 and numbers.fooling_silhouette > 0.5
-    assert numbers.fooling_purity == numbers.density_auroc == numbers.entropy_auroc == 1
-    assert numbers.entropy_auroc_all == near((3 + 17 / 2) / 20)
-    assert (numbers.examples, numbers.fooling, numbers.adversarial_share) == (20, 3, 0.5)
-    none = one._replace(fooling=np.zeros(40, bool))
-    assert np.isnan(latent.measure_latent(none).density_auroc)
-
-
-def test_latent_of_a_network(small):
-    found = small.latent
-    logits, features = outputs_at(small.network, small.x_adv)
-    np.testing.assert_allclose(found.features[24:], features, atol=1e-5)
-    np.testing.assert_allclose(found.entropy[24:], entropy(logits), atol=1e-5)
-    assert found.adversarial.sum() == 24 and found.fooling[:24].sum() == 0
-    np.testing.assert_array_equal(found.fooling[24:], logits.argmax(1) != small.y)
-    embedded = latent.embed(found.features)
-    assert embedded.shape == (48, 2) and np.isfinite(embedded).all()
-    with pytest.raises(ValueError, match="too few"):
-        latent.embed(found.features[:4])
-    with pytest.raises(ValueError, match="one shape"):
-        latent.compute_latent(small.network, small.x, small.y, small.x_adv[:3])
 
 
 def test_plane_of_a_known_model():
