@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from robust_tf import files
-from robust_tf.evaluation import Evaluation, loading
+from robust_tf.evaluation import Evaluation, bindings, loading
 
 _NAMES = {
     "AdversarialTraining": "AT",
@@ -112,9 +112,8 @@ class Run:
 
     @property
     def eps(self) -> float | None:
-        """The eps of its configuration, where there is one."""
-        bound = re.findall(r"^eps = ([\d.e+-]+)$", self.configuration, re.M)
-        return float(bound[-1]) if bound else None
+        """The eps of its configuration, where there is one > 0."""
+        return bindings.eps_of(self.configuration)
 
 
 def read_run(run_dir: str | os.PathLike[str]) -> Run:

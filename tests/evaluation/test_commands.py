@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,7 +13,7 @@ import tensorflow as tf
 from robust_tf import attacks, data, evaluation, files
 from robust_tf.cli import evaluate, export
 from robust_tf.evaluation import loading
-from robust_tf.models import SplitClassifier
+from tests.linear import trained
 
 BATTERY = {
     "PGD-3 eps=0.05": attacks.PGD(eps=0.05, step_size=0.02, steps=3),
@@ -30,16 +29,7 @@ def digits():
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory, digits):
     """What a training run leaves."""
-    keras.utils.set_random_seed(0)
-    generator = keras.Sequential(
-        [keras.Input((28, 28, 1)), keras.layers.AveragePooling2D(4), keras.layers.Flatten()]
-    )
-    classifier = keras.Sequential([keras.Input((49,)), keras.layers.Dense(10)])
-    network = SplitClassifier(generator, classifier)
-    network.compile(
-        keras.optimizers.Adam(0.02), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    )
-    network.fit(digits.train.images / 255.0, digits.train.labels, epochs=5, verbose=0)
+    network = trained(digits)
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     folder.mkdir()
     network.save(folder / "model.keras")

@@ -3,7 +3,6 @@
 import json
 import re
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,25 +10,15 @@ import tensorflow as tf
 from robust_tf import data, evaluation, files
 from robust_tf.cli import evaluate
 from robust_tf.evaluation import defended_attacks, loading
-from robust_tf.models import SplitClassifier
 from tests.inference import stand_in
+from tests.linear import trained
 
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     """What a run of ATLD leaves, with a discriminator that was never trained."""
     digits = data.load("digits")
-    keras.utils.set_random_seed(0)
-    generator = keras.Sequential(
-        [keras.Input((28, 28, 1)), keras.layers.AveragePooling2D(4), keras.layers.Flatten()]
-    )
-    network = SplitClassifier(
-        generator, keras.Sequential([keras.Input((49,)), keras.layers.Dense(10)])
-    )
-    network.compile(
-        keras.optimizers.Adam(0.02), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    )
-    network.fit(digits.train.images / 255.0, digits.train.labels, epochs=3, verbose=0)
+    network = trained(digits, epochs=3)
     folder = tmp_path_factory.mktemp("runs") / "atld"
     folder.mkdir()
     network.save(folder / "model.keras")

@@ -5,7 +5,6 @@ import io
 import json
 import re
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,7 +14,8 @@ from robust_tf.cli import evaluate
 from robust_tf.cli import export as command
 from robust_tf.evaluation import loading
 from robust_tf.export import smoke, writer
-from robust_tf.models import MLPDiscriminator, SplitClassifier
+from robust_tf.models import MLPDiscriminator
+from tests.linear import trained
 
 ATTACK = {"PGD-3 eps=0.05": attacks.PGD(eps=0.05, step_size=0.02, steps=3)}
 CONFIGURATION = "eps = 0.05\nATLD.disc_input = 'logits'\n"
@@ -25,16 +25,7 @@ CONFIGURATION = "eps = 0.05\nATLD.disc_input = 'logits'\n"
 def run_dir(tmp_path_factory):
     """What a run of ATLD leaves, with a discriminator that was never trained."""
     digits = data.load("digits", validation_size=100, seed=4)
-    keras.utils.set_random_seed(0)
-    generator = keras.Sequential(
-        [keras.Input((28, 28, 1)), keras.layers.AveragePooling2D(4), keras.layers.Flatten()]
-    )
-    classifier = keras.Sequential([keras.Input((49,)), keras.layers.Dense(10)])
-    network = SplitClassifier(generator, classifier)
-    network.compile(
-        keras.optimizers.Adam(0.02), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    )
-    network.fit(digits.train.images / 255.0, digits.train.labels, epochs=5, verbose=0)
+    network = trained(digits)
     folder = tmp_path_factory.mktemp("runs") / "atld"
     folder.mkdir()
     network.save(folder / "model.keras")

@@ -139,18 +139,23 @@ def test_failures_of_the_model_become_notes(copy):
     assert "The test images cannot be read: nowhere to be had." in run.notes
 
 
+def measured_on(folder, name, eps, steps):
+    """Makes it a run on this dataset, whose 12 images met PGD of so many steps."""
+    summary = files.read_json(folder / "summary.json")
+    summary["data"]["name"] = name
+    summary["evaluation"] = measure(12, (eps,))
+    [part] = summary["evaluation"]["attacks"].values()
+    part["attack"]["config"]["steps"] = steps
+    files.write_json(folder / "summary.json", summary)
+
+
 def test_papers_numbers_are_well_formed_and_stand_beside_a_run(copy):
     for one in papers.paper_tables():
         assert one["source"] and one["data"] and 0 < one["eps"] < 1
         for title, values in one["rows"]:
             assert title and len(values) == len(one["columns"])
             assert all(v is None or 0 <= v <= 100 for v in values)
-    summary = files.read_json(copy / "summary.json")
-    summary["data"]["name"] = "mnist"
-    summary["evaluation"] = measure(12, (0.3,))
-    [part] = summary["evaluation"]["attacks"].values()
-    part["attack"]["config"]["steps"] = 40
-    files.write_json(copy / "summary.json", summary)
+    measured_on(copy, "mnist", 0.3, 40)
     run = report.read_run(copy)
     text = str(papers.comparison([run]))
     assert "ADR-None (ADV)" in text and "88.10" in text and "this run, 12 images" in text
@@ -162,12 +167,7 @@ def test_columns_are_read_as_they_are():
 
 
 def test_an_eps_that_papers_round_is_the_same(copy):
-    summary = files.read_json(copy / "summary.json")
-    summary["data"]["name"] = "cifar10"
-    summary["evaluation"] = measure(12, (0.031,))
-    [part] = summary["evaluation"]["attacks"].values()
-    part["attack"]["config"]["steps"] = 20
-    files.write_json(copy / "summary.json", summary)
+    measured_on(copy, "cifar10", 0.031, 20)
     (copy / "config.gin").write_text("train.network = @CNN\n")
     text = str(papers.comparison([report.read_run(copy)]))
     assert "eps 8/255" in text and "this run, 12 images" in text
