@@ -1,7 +1,9 @@
 """A training step against the sum of its passes, and `fit` against the trainer's loop.
 
     python -m benchmarks.train_step [--dtype_policy mixed_bfloat16] [--methods ATLD LAT]
+    python -m benchmarks.train_step --programs [--dtype_policy mixed_bfloat16]
 
+The second times steps of the size that the released PyTorch programs of TRADES and ST work on.
 The floor of a step is that of its forwards, input gradients and one update by cross-entropy alone,
 each timed bare, all in turn. What a method does beside its network (a discriminator, a transport
 plan, latent steps) is not in its floor.
@@ -82,6 +84,22 @@ CASES = {
 }
 
 
+PROGRAMS = {
+    "TRADES, MNIST CNN, batch 128, 40 steps": (
+        lambda: methods.TRADES(
+            models.CNN((28, 28, 1), 10), attacks.TRADESAttack(0.3, 0.01, 40), 1.0
+        ),
+        (128, 28, 28, 1),
+    ),
+    "SqueezeTraining, ResNet-18, batch 32, 10 steps": (
+        lambda: methods.SqueezeTraining(
+            models.ResNet18((32, 32, 3), 10), attacks.SqueezeAttack(8 / 255, 2 / 255, 10)
+        ),
+        (32, 32, 32, 3),
+    ),
+}
+
+
 def bare_update(network: keras.Model, x: tf.Tensor, y: tf.Tensor, times: int) -> object:
     """Forward and weight gradient of `times` the batch, and the optimiser's update."""
     optimizer = keras.optimizers.Adam(1e-3)
@@ -104,6 +122,18 @@ def compiled(case: Case) -> methods.RobustModel:
     model = case.build(models.CNN((28, 28, 1), 10))
     model.compile(keras.optimizers.Adam(1e-3), weight_perturbation=case.composed)
     return model
+
+
+def seconds(name: str, rounds: int) -> str:
+    """One line: the time of a step of the size of a released program."""
+    build, shape = PROGRAMS[name]
+    model = build()
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
+    x = tf.random.stateless_uniform(shape, (0, 1))
+    y = tf.range(shape[0]) % 10
+    step = tf.function(model.train_step)
+    (times,) = in_turn([lambda: step((x, y))], rounds)
+    return f"{name:48} {np.median(times):.2f} s ({min(times):.2f} to {max(times):.2f})"
 
 
 def against_floor(name: str, x: tf.Tensor, y: tf.Tensor, rounds: int) -> str:
@@ -140,9 +170,14 @@ def main() -> None:
     parse.add_argument("--dtype_policy", default="float32")
     parse.add_argument("--rounds", type=int, default=10)
     parse.add_argument("--methods", nargs="+", choices=list(CASES), default=list(CASES))
+    parse.add_argument("--programs", action="store_true", help="steps of the released programs")
     options = parse.parse_args()
     keras.mixed_precision.set_global_policy(options.dtype_policy)
     keras.utils.set_random_seed(0)
+    if options.programs:
+        for name in PROGRAMS:
+            print(seconds(name, options.rounds), flush=True)
+        return
     batch = 128
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (batch * 10, 28, 28, 1), dtype=np.uint8)

@@ -77,7 +77,7 @@ class ATLD(RobustModel):
 
     With z = f(x) and D0 the probability that z is of a natural image:
 
-        perturbation   x' lowers log(1 - D0(f(x'))), f by running averages (`ManifoldAttack`)
+        perturbation   x' lowers -log(1 - D0(f(x'))), f by running averages (`ManifoldAttack`)
         network        the loss above; f(x) by running averages and constant, y~ smoothed labels
         discriminator  lowers -log D0(f(x)) - log(1 - D0(f(x'))) + CE(Dc(f(x)), y~) + CE(Dc(f(x')),
                        y~), `updates` times on the outputs that the network's loss had
