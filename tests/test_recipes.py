@@ -96,8 +96,7 @@ def test_all_recipes_are_there():
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_builds(name):
     dataset, recipe, augmentation, model = built(name)
-    method = name.removesuffix(".gin").removesuffix("_cnn").removesuffix("_resnet")
-    assert type(model) is METHODS[method.removesuffix(f"_{dataset.removesuffix('_cropped')}")]
+    assert type(model) is METHODS[name.split("_" + dataset.removesuffix("_cropped"))[0]]
     # Section 6 of the paper: PGD, non-targeted and multi-targeted, from a random start.
     plain, targeted = recipe.evaluation_attacks
     assert isinstance(targeted, MultiTargeted)

@@ -1,11 +1,12 @@
-"""The recipes of ATLD, squeeze training and the baselines hold their sources' numbers."""
+"""The recipes of ATLD, squeeze training, TRADES, AT and FS hold their sources' numbers."""
 
 import gin
 import pytest
 
 from robust_tf import data, training
+from robust_tf.attacks.steps import CleanStart
 from robust_tf.cli import configuration
-from tests.test_recipes import built
+from tests.test_recipes import attack_numbers, built
 
 
 def optimisation(name):
@@ -44,6 +45,44 @@ def test_atld(place):
     assert augmentation == crops
     text = configuration.load([f"gin/atld_{place}.gin"], [])
     assert "WideResNet.depth = 28" in text and "WideResNet.width = 10" in text
+
+
+@pytest.mark.parametrize("place", ["cifar10", "cifar100", "svhn"])
+def test_atld_of_the_paper(place):
+    """What the reference lists as the paper's, where the program differs."""
+    assert optimisation(f"atld_{place}_paper") == (0.1, 0.9, 400, 50, 2e-4, True, (60, 90))
+    model = built(f"atld_{place}_paper.gin")[3]
+    assert (model.disc_input, model.invariance) == ("features", "fool_disc")
+    assert model.disc_training.hard_labels and model.disc_training.updates == 1
+    assert model.attack.start == CleanStart() and model.attack.steps == 1
+    assert model.kappa == (10 if place == "cifar100" else 2)
+
+
+def test_trades():
+    """Baselines A2; the one of ResNet-18 has the schedule of ST, to be compared with it."""
+    assert optimisation("trades_cifar10") == (0.1, 0.9, 76, 128, 2e-4, True, (74,))
+    _, recipe, _, model = built("trades_cifar10.gin")
+    assert attack_numbers(model.attack) == (0.031, 0.007, 10) and model.beta == 6
+    assert attack_numbers(recipe.evaluation_attacks[0]) == (0.031, 0.003, 20)
+    assert optimisation("trades_cifar10_resnet18") == optimisation("squeeze_cifar10")
+
+
+def test_statistics_of_attacks():
+    """Baselines A1 and LAT's program attack by the statistics of the batch; TRADES does not."""
+    modes = {"at": "training", "early_stopping": "training", "label_smoothing": "training"}
+    for method, mode in {**modes, "lat": "batch", "trades": "running", "mart": "running"}.items():
+        assert built(f"{method}_cifar10.gin")[3].attack.batch_norm == mode
+    lat = built("lat_cifar10.gin")[3]
+    assert lat.latent_attack.batch_norm == "batch"
+    assert lat.network.generator.output_shape[1:] == (16, 16, 128)
+
+
+def test_other_choices_have_recipes():
+    attack = built("bilateral_cifar10_program.gin")[3].attack
+    assert attack_numbers(attack) == pytest.approx((8 / 255, 2 / 255, 7))
+    assert built("bilateral_cifar10.gin")[3].attack.steps == 1
+    for regulariser in ("js", "l2"):
+        assert built(f"squeeze_cifar10_{regulariser}.gin")[3].attack.regulariser == regulariser
 
 
 def test_feature_scattering():
@@ -87,7 +126,7 @@ def test_squeeze_with_more():
     _, recipe, _, model = built("squeeze_awp_cifar10.gin")
     steps = 45000 // 128
     assert model.weight_perturbation == training.WeightPerturbation(0.005, 9 * steps)
-    assert optimisation("squeeze_awp_cifar10") == (0.1, 0.9, 200, 128, 5e-4, True, (100, 150))
+    assert optimisation("squeeze_awp_cifar10") == (0.1, 0.9, 200, 128, 5e-4, True, (99, 149))
 
 
 def test_what_a_recipe_composes():

@@ -96,8 +96,8 @@ def smooth_labels(y: tf.Tensor, num_classes: int, smoothing: float) -> tf.Tensor
     Args:
         y: (B,) integer class ids in [0, num_classes).
         num_classes: C, 2 or more.
-        smoothing: d in [0, 1); the true class gets 1 - d, each other one d / (C - 1). ATLD and
-            Feature Scattering take 0.5.
+        smoothing: d in [0, 1 - 1 / C); the true class gets 1 - d, each other one d / (C - 1). ATLD
+            and Feature Scattering take 0.5.
 
     Returns:
         (B, C) float32, rows of sum 1.
@@ -105,16 +105,17 @@ def smooth_labels(y: tf.Tensor, num_classes: int, smoothing: float) -> tf.Tensor
     Raises:
         ValueError: smoothing outside its range; labels one-hot or not integer.
     """
-    check_smoothing(smoothing)
+    check_smoothing(smoothing, "smooth_labels", num_classes)
     rest = smoothing / (num_classes - 1)
     return tf.one_hot(as_labels(y), num_classes, on_value=1.0 - smoothing, off_value=rest)
 
 
-def check_smoothing(smoothing: float, owner: str = "") -> None:
-    """Raises ValueError unless this is a label smoothing, in [0, 1)."""
-    if not 0 <= smoothing < 1:
+def check_smoothing(smoothing: float, owner: str, num_classes: int) -> None:
+    """Raises ValueError unless the true class keeps more than each other: d < 1 - 1 / C."""
+    if not 0 <= smoothing < 1 - 1 / num_classes:
         raise ValueError(
-            f"{owner}(label_smoothing={smoothing!r}): must be in [0, 1); 0 keeps the labels hard."
+            f"{owner}(label_smoothing={smoothing!r}): must be in [0, {1 - 1 / num_classes:.4g}), "
+            f"so that of {num_classes} classes the true one keeps most; 0 keeps the labels hard."
         )
 
 

@@ -25,7 +25,8 @@ class AdversarialTraining(RobustModel):
       attack: training adversary, e.g. `PGD(eps=0.3, step_size=0.01, steps=40)`.
       clean_weight: c in [0, 1). 0 trains on adversarial images alone; 0.5, half and half, is the
         ADV baseline of the ADR paper.
-      label_smoothing: d in [0, 1); the true class has 1 - d, each other d / (C - 1), in both terms.
+      label_smoothing: d in [0, 1 - 1 / C); the true class has 1 - d, each other d / (C - 1), in
+        both terms.
 
     Source: Madry et al. (2018); half and half: Bui et al. (2020), released TensorFlow program.
     """
@@ -42,7 +43,7 @@ class AdversarialTraining(RobustModel):
             raise ValueError(
                 f"AdversarialTraining(clean_weight={clean_weight!r}): must be in [0, 1)."
             )
-        check_smoothing(label_smoothing, "AdversarialTraining")
+        check_smoothing(label_smoothing, "AdversarialTraining", network.num_classes)
         self.clean_weight = float(clean_weight)
         self.label_smoothing = float(label_smoothing)
         self.needs_clean = clean_weight > 0

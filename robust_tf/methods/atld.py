@@ -84,8 +84,8 @@ class ATLD(RobustModel):
 
     The discriminator moves after the network, in the program before it, which 'fool_disc' alone
     would notice. s is the largest entry of the gradient of the mean CE with respect to x', over
-    that of the mean square: signed maxima over the batch of a replica, constant, kept in [0, 1000]
-    (the guard is ours). Batch statistics see x' only, unless `clean_bn_every` is given.
+    that of the mean square: signed maxima over the batch of all replicas, constant, kept in
+    [0, 1000] (the guard is ours). Batch statistics see x' only, unless `clean_bn_every` is given.
 
     A step with one step of the attack costs three forwards and four backwards of the network, two
     of which reach for s; and of the discriminator, with two updates, six forwards and five
@@ -99,7 +99,7 @@ class ATLD(RobustModel):
       discriminator: builder, (inputs, num_classes) -> Discriminator, or one that is built.
       disc_training: how the discriminator learns.
       kappa: > 0; 2 for CIFAR-10 and SVHN, 10 for CIFAR-100.
-      label_smoothing: d in [0, 1); the true class has 1 - d, each other d / (C - 1).
+      label_smoothing: d in [0, 1 - 1 / C); the true class has 1 - d, each other d / (C - 1).
       disc_input: what the discriminator sees, 'logits' (program) or 'features' (paper).
       invariance: 'mse_logits' (program), or 'fool_disc' (paper): -log D0(f(x')) / kappa, without
         scale, by batch statistics of a discriminator held fixed.
@@ -126,7 +126,7 @@ class ATLD(RobustModel):
         name: str | None = None,
     ):
         check_number("ATLD", "kappa", kappa, 0.0, "2 for CIFAR-10, 10 for CIFAR-100", strict=True)
-        check_smoothing(label_smoothing, "ATLD")
+        check_smoothing(label_smoothing, "ATLD", network.num_classes)
         for option, value, known in (
             ("disc_input", disc_input, ("logits", "features")),
             ("invariance", invariance, ("mse_logits", "fool_disc")),
@@ -184,7 +184,7 @@ class ATLD(RobustModel):
         scale = None
         if scaled:
             above, below = (
-                tf.reduce_max(tape.gradient(value, x_adv)) for value in (cross_entropy, distance)
+                _largest(tape.gradient(value, x_adv)) for value in (cross_entropy, distance)
             )
             scale = tf.stop_gradient(tf.clip_by_value(above / (below + 1e-12), 0.0, MAX_SCALE))
         return Batch(x, y, x_adv, clean, adv, seed, scale)
@@ -292,6 +292,15 @@ class ATLD(RobustModel):
             "disc_training": compat.serialize(self.disc_training),
             **{name: getattr(self, name) for name in names},
         }
+
+
+def _largest(values: tf.Tensor) -> tf.Tensor:
+    """The largest entry on any replica."""
+    largest = tf.reduce_max(values)
+    context = tf.distribute.get_replica_context()
+    if context is not None and context.num_replicas_in_sync > 1:
+        largest = tf.reduce_max(context.all_gather(largest[tf.newaxis], axis=0))
+    return largest
 
 
 def _mean_square(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

@@ -117,7 +117,7 @@ class FeatureScattering(RobustModel):
       network: to be trained, of two classes or more.
       attack: `ScatteringAttack`; another one makes this adversarial training with smoothed labels.
         The batch that is scattered is that of one replica.
-      label_smoothing: d in [0, 1); the true class has 1 - d, each other d / (C - 1).
+      label_smoothing: d in [0, 1 - 1 / C); the true class has 1 - d, each other d / (C - 1).
 
     Source: Zhang & Wang (2019), "Defense Against Adversarial Attacks Using Feature
     Scattering-based Adversarial Training", and its released program. It holds under PGD and falls
@@ -133,14 +133,14 @@ class FeatureScattering(RobustModel):
         label_smoothing: float = 0.5,
         name: str | None = None,
     ):
-        check_smoothing(label_smoothing, "FeatureScattering")
-        self.label_smoothing = float(label_smoothing)
-        super().__init__(network, attack, {"adversarial": 1.0}, name)
         if network.num_classes < 2:
             raise ValueError(
                 f"FeatureScattering: the network has {network.num_classes} class; smoothed labels "
                 "need two or more."
             )
+        check_smoothing(label_smoothing, "FeatureScattering", network.num_classes)
+        self.label_smoothing = float(label_smoothing)
+        super().__init__(network, attack, {"adversarial": 1.0}, name)
 
     def terms(self, batch: Batch) -> Terms:
         labels = losses.smooth_labels(batch.y, self.network.num_classes, self.label_smoothing)

@@ -30,8 +30,8 @@ class LAT(RobustModel):
     a constant rate without weight decay.
 
     Features z and the second move go by batch statistics without touching moving averages, which
-    so move once a step; the latent attack goes by its own `batch_norm`, running averages unless it
-    says otherwise ('batch' in the program). `latent` in the logs is CE(h(z'), y) before h moves. A
+    so move once a step; the latent attack goes by its own `batch_norm`, batch statistics as in the
+    program unless it says otherwise. `latent` in the logs is CE(h(z'), y) before h moves. A
     warm-up of eps holds for both attacks.
 
     Beside the attack on images and its forward and backward, a step costs a forward of g, and of h
@@ -42,7 +42,7 @@ class LAT(RobustModel):
         second stage.
       attack: training adversary on images, e.g. `PGD(eps=8 / 255, step_size=2 / 255, steps=10)`.
       latent_attack: `ProjectedGradient` on features scaled to [0, 1], with eps > 0; by default the
-        program's `PGD(8 / 255, 1 / 255, 20)`.
+        program's `PGD(8 / 255, 1 / 255, 20, batch_norm='batch')`.
       latent_rate: learning rate of the second move, > 0.
       latent_momentum: in [0, 1).
 
@@ -71,7 +71,8 @@ class LAT(RobustModel):
                 "attacks.PGD(eps=8 / 255, step_size=2 / 255, steps=10)."
             )
         hint = "a fraction of each channel's range, such as 8 / 255"
-        latent_attack = PGD(8 / 255, 1 / 255, 20) if latent_attack is None else latent_attack
+        if latent_attack is None:
+            latent_attack = PGD(8 / 255, 1 / 255, 20, batch_norm="batch")
         if not isinstance(latent_attack, ProjectedGradient):
             raise ValueError(
                 f"LAT(latent_attack={latent_attack!r}): must be a ProjectedGradient, e.g. "

@@ -22,7 +22,7 @@ class Standard(RobustModel):
     Args:
       network: to be trained.
       attack: None; it takes none.
-      label_smoothing: d in [0, 1); the true class has 1 - d, each other d / (C - 1).
+      label_smoothing: d in [0, 1 - 1 / C); the true class has 1 - d, each other d / (C - 1).
     """
 
     needs_adv = False
@@ -36,7 +36,7 @@ class Standard(RobustModel):
     ):
         if attack is not None:
             raise ValueError("Standard trains on clean images; it takes no attack.")
-        check_smoothing(label_smoothing, "Standard")
+        check_smoothing(label_smoothing, "Standard", network.num_classes)
         self.label_smoothing = float(label_smoothing)
         super().__init__(network, None, {"cross_entropy": 1.0}, name)
 

@@ -84,5 +84,5 @@ class WeightPerturbation:
 
 @gin.configurable
 def AWP(steps_per_epoch: int, gamma: float = 0.005, from_epoch: float = 0) -> WeightPerturbation:
-    """`WeightPerturbation` from an epoch (counted from 0) on; 10 in the released TRADES recipe."""
+    """`WeightPerturbation` from an epoch on, counted from 0; 9 in the released TRADES recipe."""
     return WeightPerturbation(gamma, round(from_epoch * steps_per_epoch))

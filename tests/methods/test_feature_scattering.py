@@ -211,7 +211,7 @@ def one_class():
         (
             lambda: model_of(smoothing=1.0),
             ValueError,
-            r"label_smoothing=1.0\): must be in \[0, 1\)",
+            r"label_smoothing=1.0\): must be in \[0, 0\.\d+\), so that of",
         ),
         (one_class, ValueError, "the network has 1 class; .* two or more"),
         (lambda: methods.ScatteringAttack(-0.1), ValueError, r"ScatteringAttack\(eps=-0.1\)"),

@@ -206,7 +206,7 @@ def test_bfloat16_network(mixed_bfloat16):
 
 def test_default_latent_attack_is_the_programs():
     model = methods.LAT(tiny_network(), BIM)
-    assert model.latent_attack == attacks.PGD(8 / 255, 1 / 255, 20)
+    assert model.latent_attack == attacks.PGD(8 / 255, 1 / 255, 20, batch_norm="batch")
     optimizer, variables = model.rivals()["latent"]
     assert float(compat.raw(optimizer.learning_rate)) == pytest.approx(2.5e-4)
     assert len(variables) == len(model.network.classifier.trainable_variables)

@@ -13,6 +13,17 @@ def model():
     return ResNet18((32, 32, 3), 10)
 
 
+def test_cut_after_a_stage(model):
+    """Another place of z, the same function and order of weights: a run of one starts the other."""
+    cut = ResNet18((32, 32, 3), 10, cut="stage2")
+    assert cut.generator.output_shape[1:] == (16, 16, 128)
+    cut.set_weights(model.get_weights())
+    x = np.random.default_rng(0).random((2, 32, 32, 3)).astype("float32")
+    np.testing.assert_allclose(cut(x), model(x), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match=r"ResNet18\(cut='stage5'\): must be one of"):
+        ResNet18((32, 32, 3), 10, cut="stage5")
+
+
 def test_parameter_count(model):
     want = 9 * 3 * 64 + 2 * 64  # stem
     for before, out in ((64, 64), (64, 128), (128, 256), (256, 512)):
