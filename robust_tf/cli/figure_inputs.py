@@ -93,7 +93,8 @@ def examples(
     options: Options, runs: Mapping[str, Run], default: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The first test images, float32 in [0, 1], and their labels."""
-    names = {run.summary.get("data", {}).get("name") for run in runs.values()} - {None}
+    told = [(run.summary.get("data") or {}).get("name") for run in runs.values()]
+    names = {str(name) for name in told if name}
     if options.dataset is None and len(names) != 1:
         what = f"the runs are of {', '.join(sorted(names))}" if names else "the runs do not say"
         raise UserError(f"{what}: give --dataset, and runs on one dataset.")

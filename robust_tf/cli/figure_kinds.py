@@ -150,7 +150,7 @@ def _latents(options: Options, default: int) -> dict[str, latent.Latent]:
 def _latent(options: Options) -> Made:
     made = _latents(options, 500)
     maps = {name: latent.embed(one.features, seed=options.seed) for name, one in made.items()}
-    figure = latent.draw_latent(made, maps, options.entropy)
+    figure = latent.draw_latent(made, maps, options.entropy, options.title)
     return figure, inputs.table(
         {n: latent.measure_latent(one)._asdict() for n, one in made.items()}
     )
@@ -187,7 +187,7 @@ def _plane(options: Options) -> Made:
                 plane.Panel("after PGD", regions, points=attacked, labels=y),
             ]
         )
-    return plane.draw_planes(rows), ""
+    return plane.draw_planes(rows, title=options.title), ""
 
 
 def _moons(options: Options) -> Made:
@@ -199,7 +199,7 @@ def _moons(options: Options) -> Made:
         name: {"natural": toy.natural_accuracy, "PGD-20": toy.robust_accuracy}
         for name, toy in made.toys.items()
     }
-    return moons.draw_moons(made), inputs.table(rows)
+    return moons.draw_moons(made, title=options.title), inputs.table(rows)
 
 
 def _profile(options: Options) -> Made:
@@ -253,7 +253,8 @@ def _bars(options: Options) -> Made:
         if measure not in known:
             raise UserError(f"--measures: no run has {measure!r}; they have {'; '.join(known)}.")
     shared = [measure for measure in known if all(measure in own for own in made.values())]
-    chosen = chosen or shared or known
+    # The attacks behind an inference have names of their own: nothing but the natural is shared.
+    chosen = chosen or (shared if set(shared) - {"natural"} else known)
     made = {n: {m: own[m] for m in chosen if m in own} for n, own in made.items()}
     rows = {
         name: {

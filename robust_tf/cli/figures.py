@@ -29,7 +29,8 @@ EPILOG = """\
 kinds:
 {kinds}
 
-The ending of --output, .svg, .pdf or .png, says in which format. Evaluations are the JSON files in
+The ending of --output, .svg, .pdf or .png, says in which format. A figure that this command has
+written is replaced, any other file only with --overwrite. Evaluations are the JSON files in
 a run folder that `evaluate --output=RUN/NAME.json` writes; of the run's network alone and its own
 test images, unless one is named by --evaluation. eps is by default the run's own. With --inference
 curves, steps and bars show each run that has a discriminator a second time, behind the manifold
@@ -56,6 +57,9 @@ def parser() -> Parser:
         "--run_dir", metavar="DIR", action="append", default=[], help="of a run; may be repeated"
     )
     result.add_argument("--output", metavar="FILE", required=True, help="where to write it")
+    result.add_argument(
+        "--overwrite", action="store_true", help="replace a file that is no figure of this command"
+    )
     result.add_argument("--title", default="", help="above the figure")
     result.add_argument("--dpi", type=whole(30), default=200, metavar="N", help="of a .png")
     data = result.add_argument_group("data")
@@ -120,13 +124,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.kind == "projector":
         print(figure_kinds.projector(options))
         return 0
-    style.check_output(options.output)
+    replaces = style.check_free(options.output, options.overwrite)
     style.matplotlib()
     figure, numbers = figure_kinds.MAKERS[options.kind](options)
     style.save(figure, options.output, options.dpi)
     if numbers:
         print(numbers)
-    print(f"written to {options.output}", file=sys.stderr)
+    print(f"{'replaced' if replaces else 'written to'} {options.output}", file=sys.stderr)
     return 0
 
 
@@ -138,6 +142,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError(f"there is no figure {options.kind!r}; {hint}")
     if options.kind != "moons" and not options.run_dir:
         raise UserError(f"{options.kind} is drawn of runs: give --run_dir, once or several times.")
+    if options.kind == "projector" and options.overwrite:
+        raise UserError("the projector takes a new folder: --overwrite does not go with it.")
     inference.check_options(options)
     if options.inference and options.kind not in DEFENDED:
         raise UserError(f"--inference goes with {', '.join(DEFENDED)}, not with {options.kind}.")

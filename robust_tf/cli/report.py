@@ -142,9 +142,10 @@ def _attach(runs: Sequence[Any], paths: Sequence[str]) -> None:
     """Adds evaluations that lie elsewhere to the runs that they name.
 
     Raises:
-      UserError: a file that is no evaluation, or of a run that is not among these.
+      UserError: a file that is no evaluation, or of a run or weights that are not among these.
     """
     from robust_tf import files
+    from robust_tf.evaluation import repeat
     from robust_tf.report.measured import read_measured
     from robust_tf.report.runs import note_evaluations
 
@@ -155,6 +156,13 @@ def _attach(runs: Sequence[Any], paths: Sequence[str]) -> None:
         named = str(content.get("run_dir", ""))
         own = [run for run in runs if os.path.abspath(run.path) == os.path.abspath(named)]
         own = own or [run for run in runs if os.path.basename(run.path) == os.path.basename(named)]
+        if len(own) == 1:
+            other = repeat.foreign(content, own[0].fingerprint)
+            if other:
+                raise UserError(f"{path} cannot join {own[0].path}: {other}.")
+            read = {os.path.abspath(os.path.join(own[0].path, m.file)) for m in own[0].measured}
+            if os.path.abspath(path) in read:  # with its run
+                continue
         if len(own) != 1:
             known = ", ".join(run.path for run in runs)
             raise UserError(f"{path} is of {named or 'no run'}, which is not one of {known}.")

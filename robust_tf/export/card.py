@@ -42,8 +42,9 @@ ENCODED = (
 )
 DEFENDED = (
     "The prediction is that of the manifold transformation, f(T(u)): `serving_default`, "
-    "`serve_uint8`, `serve_image_bytes`, `detect` and `defend` all judge the moved image, "
-    "`features` the image as it is. `input_gradient` and `attack` go through the transformation "
+    "`serve_uint8`, `serve_image_bytes`, `defend` and the entropy of `detect` are of the moved "
+    "image, `features` and the natural_probability of `detect` of the image as it is given. "
+    "`input_gradient` and `attack` go through the transformation "
     "straight-through, its Jacobian taken for the identity, as the library's adaptive evaluation "
     "does. That evaluation runs more attacks than this one; robustness against attacks on the "
     "network alone proves nothing here."
@@ -217,8 +218,10 @@ def _signatures(name: str, card: dict[str, Any]) -> list[str]:
         f"curl -d @rest/serving_default.request.json localhost:8501/v1/models/{name}:predict",
         "```",
         "",
-        "A request names the signature and holds a list of instances, or, where a signature takes "
-        "scalars (`attack`), its arguments by name; bytes are base64:",
+        "A request names the signature and holds a list of instances: rows of the argument's "
+        "values, or, where a signature has several (`input_gradient`), rows with each of them by "
+        "name. Where it takes scalars (`attack`), the request holds its arguments by name. Bytes "
+        "are base64:",
         "",
         "```",
         '{"signature_name": "serving_default", "instances": [IMAGE, ...]}',
@@ -230,6 +233,7 @@ def _signatures(name: str, card: dict[str, Any]) -> list[str]:
         )
     return [
         *lines,
+        '{"signature_name": "input_gradient", "instances": [{"images": IMAGE, "labels": 3}, ...]}',
         '{"signature_name": "attack", "inputs": {"images": [IMAGE, ...], "labels": [3, ...],',
         '  "eps": 0.1, "step_size": 0.02, "steps": 40, "seed": 0}}  -> {"outputs": [IMAGE, ...]}',
         "```",

@@ -27,7 +27,8 @@ def decode(image_bytes: tf.Tensor, shape: tuple[int | None, ...]) -> tf.Tensor:
     the model's, bilinear, with antialiasing; one of the model's size keeps its pixels to the bit.
 
     Args:
-      image_bytes: strings (B,), each a PNG or JPEG (BMP and the first frame of a GIF work, too).
+      image_bytes: strings (B,), each a PNG or JPEG. (BMP works for models of 3 or 4 channels, the
+        first frame of a GIF for those of 3.)
       shape: (H, W, C) of the model.
     """
     height, width, channels = shape

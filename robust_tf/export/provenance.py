@@ -30,8 +30,7 @@ def of_run(run_dir: str, fingerprint: str | None = None) -> dict[str, Any]:
     summary = _summary(run_dir)
     recipe, data = configuration(run_dir, summary), summary.get("data") or {}
     own = summary.get("evaluation")
-    if fingerprint is None and isinstance(own, dict):
-        fingerprint = own.get("model")
+    fingerprint = fingerprint or repeat.fingerprint_in(summary)
     reports: dict[str, Any] = {"summary.json": {"data": data, "evaluation": own}} if own else {}
     results, missing = [], []
     if not own:

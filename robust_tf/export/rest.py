@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,46 +19,64 @@ NUMBERS = {"eps": 0.1, "step_size": 0.02, "steps": 10, "seed": 0}
 
 
 def write_examples(folder: str, served: Served) -> None:
-    """Writes `SIGNATURE.request.json` and what the model answers, `SIGNATURE.response.json`."""
-    for name in ("serving_default", "serve_image_bytes", "attack"):
-        if name in served.functions:
-            request, response = example(served, name)
-            for kind, content in (("request", request), ("response", response)):
-                # On one line: each pixel on its own would make thousands.
-                path = os.path.join(folder, f"{name}.{kind}.json")
-                files.write_text(path, json.dumps(content) + "\n")
+    """Writes for each signature a request, and what the model answers.
+
+    `SIGNATURE.request.json` and `SIGNATURE.response.json`.
+    """
+    for name in served.functions:
+        request, response = example(served, name)
+        for kind, content in (("request", request), ("response", response)):
+            # On one line: each pixel on its own would make thousands.
+            path = os.path.join(folder, f"{name}.{kind}.json")
+            files.write_text(path, json.dumps(content) + "\n")
 
 
 def example(served: Served, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """A request for one image, and the response, as JSON-ready dictionaries."""
-    function = served.functions[name].get_concrete_function()
-    shape = tuple(
-        side or 8 for side in served.functions["serving_default"].input_signature[0].shape[1:]
-    )
-    # Few levels of grey, which are short numbers in [0, 1], too.
-    pixels = (np.add.reduce(np.indices(shape)) % 6 * 51).astype(np.uint8)
-    image = (pixels / np.float32(255)).astype(np.float32)
-    request: dict[str, Any] = {"signature_name": name}
-    if name == "serve_image_bytes":
-        data = tf.io.encode_png(pixels).numpy()
-        request["instances"] = [{"b64": base64.b64encode(data).decode()}]
-        outputs = function(tf.constant([data]))
-    elif name == "attack":
-        label = int(served.functions["serving_default"](tf.constant(image[np.newaxis]))["class"][0])
-        request["inputs"] = {"images": [plain(image)], "labels": [label], **NUMBERS}
-        specs = function.structured_input_signature[0]
-        values = [image[np.newaxis], [label], *NUMBERS.values()]
-        tensors = [tf.constant(v, s.dtype) for v, s in zip(values, specs, strict=True)]
-        outputs = function(*tensors)
-    else:
-        request["instances"] = [plain(image)]
-        outputs = function(tf.constant(image[np.newaxis]))
+    specs = served.functions[name].get_concrete_function().structured_input_signature[0]
+    given = {spec.name: value for spec, value in zip(specs, _values(served, specs), strict=True)}
+    tensors = [tf.constant(given[spec.name], spec.dtype) for spec in specs]
+    outputs = served.functions[name](*tensors)
     found = {key: plain(value.numpy()) for key, value in outputs.items()}
+    request: dict[str, Any] = {"signature_name": name}
     # The only output of a signature comes without its name.
-    if "inputs" in request:
+    if any(spec.shape.rank == 0 for spec in specs):
+        request["inputs"] = {key: _as_json(value) for key, value in given.items()}
         return request, {"outputs": found if len(found) > 1 else next(iter(found.values()))}
+    # So do the values of the only argument.
+    row = {key: _as_json(value)[0] for key, value in given.items()}
+    request["instances"] = [row if len(row) > 1 else next(iter(row.values()))]
     rows = [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
     return request, {"predictions": rows if len(found) > 1 else [list(r.values())[0] for r in rows]}
+
+
+def _values(served: Served, specs: Sequence[tf.TensorSpec]) -> list[Any]:
+    """For each argument a value: one image, what is predicted for it, and the attack's numbers."""
+    default = served.functions["serving_default"]
+    shape = tuple(side or 8 for side in default.input_signature[0].shape[1:])
+    # Few levels of grey, which are short numbers in [0, 1], too.
+    pixels = (np.add.reduce(np.indices(shape)) % 6 * 51).astype(np.uint8)
+    image = (pixels / np.float32(255)).astype(np.float32)[np.newaxis]
+    values = []
+    for spec in specs:
+        if spec.name == "images":
+            values.append(image if spec.dtype == tf.float32 else pixels[np.newaxis])
+        elif spec.name == "image_bytes":
+            values.append([tf.io.encode_png(pixels).numpy()])
+        elif spec.name == "labels":
+            values.append(default(tf.constant(image))["class"].numpy())
+        else:
+            values.append(NUMBERS[spec.name])
+    return values
+
+
+def _as_json(value: Any) -> Any:
+    """A value of an argument; bytes as base64."""
+    if isinstance(value, np.ndarray):
+        return plain(value)
+    if isinstance(value, list):
+        return [{"b64": base64.b64encode(data).decode()} for data in value]
+    return value
 
 
 def plain(array: np.ndarray) -> Any:

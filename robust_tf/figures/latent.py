@@ -165,7 +165,10 @@ def auroc_error(area: float, positives: int, negatives: int) -> float:
 
 @style.drawing
 def draw_latent(
-    latents: dict[str, Latent], maps: dict[str, np.ndarray], with_entropy: bool = False
+    latents: dict[str, Latent],
+    maps: dict[str, np.ndarray],
+    with_entropy: bool = False,
+    title: str = "",
 ) -> Figure:
     """For each model by name its map: clean points grey, adversarial ones by what they do.
 
@@ -178,12 +181,13 @@ def draw_latent(
       latents: by the model's name.
       maps: (2n, 2) of each, from `embed`.
       with_entropy: adds the entropy of the prediction as a third axis.
+      title: above all.
     """
     style.check_named(latents, "features")
     count = len(latents)
     columns = min(count, 2)
     rows = -(-count // columns)
-    height = 0.4 + (2.5 if with_entropy else 3.0) * rows
+    height = 0.4 + (2.5 if with_entropy else 3.0) * rows + 0.25 * bool(title)
     figure = style.new_figure(style.PAGE if columns > 1 else style.COLUMN, height)
     looks = style.looks(latents)
     top = max(float(one.entropy.max()) for one in latents.values())
@@ -213,7 +217,9 @@ def draw_latent(
             for spine in axes.spines.values():
                 spine.set_visible(True)
             _number_classes(axes, latent, maps[name])
-        axes.set_title(name, color=looks[name].colour, weight="bold")
+        style.method_title(axes, name, looks[name])
+    if title:
+        figure.suptitle(title)
     from matplotlib.lines import Line2D
 
     style.legend_below(
@@ -230,21 +236,28 @@ def draw_latent(
     return figure
 
 
-def _number_classes(axes: Any, latent: Latent, map_: np.ndarray) -> None:
-    """Each class at the clean point that lies in the middle of its own."""
+def class_middles(latent: Latent, map_: np.ndarray) -> dict[int, np.ndarray]:
+    """Of each class with clean images the clean point (2,) of the map in the middle of its own."""
+    middles = {}
     for label in np.unique(latent.labels):
         own = map_[~latent.adversarial & (latent.labels == label)]
         if len(own):
-            middle = own[np.linalg.norm(own - np.median(own, 0), axis=1).argmin()]
-            axes.annotate(
-                str(label),
-                middle,
-                ha="center",
-                va="center",
-                weight="bold",
-                fontsize=8,
-                bbox={"boxstyle": "circle,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.85},
-            )
+            nearest = np.linalg.norm(own - np.median(own, 0), axis=1).argmin()
+            middles[int(label)] = own[nearest]
+    return middles
+
+
+def _number_classes(axes: Any, latent: Latent, map_: np.ndarray) -> None:
+    for label, middle in class_middles(latent, map_).items():
+        axes.annotate(
+            str(label),
+            middle,
+            ha="center",
+            va="center",
+            weight="bold",
+            fontsize=8,
+            bbox={"boxstyle": "circle,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.85},
+        )
 
 
 def _nearest(

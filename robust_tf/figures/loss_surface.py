@@ -182,6 +182,7 @@ def draw_surfaces(surfaces: dict[str, Surfaces], index: int = 0, title: str = ""
         raise ValueError(f"index={index!r}: must be in 0 .. {len(some.labels) - 1}.")
     figure = style.new_figure(0.75 * style.PAGE, 0.35 + 1.9 * len(surfaces))
     layout = figure.add_gridspec(len(surfaces), 3, width_ratios=[0.65, 1.7, 1.1])
+    looks = style.looks(surfaces)
     highest = max(float(one.losses[index].max()) for one in surfaces.values())
     for row, (name, one) in enumerate(surfaces.items()):
         axes = figure.add_subplot(layout[row, 0])
@@ -189,7 +190,7 @@ def draw_surfaces(surfaces: dict[str, Surfaces], index: int = 0, title: str = ""
         if image.ndim == 3:
             axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray")
         axes.set(xticks=[], yticks=[], xlabel=f"true class {one.labels[index]}")
-        axes.set_title(name, color=style.looks([name])[name].colour, weight="bold", fontsize=7.5)
+        style.method_title(axes, name, looks[name], fontsize=7.5)
         _draw_heights(figure.add_subplot(layout[row, 1], projection="3d"), one, index, highest)
         axes = figure.add_subplot(layout[row, 2])
         _draw_classes(axes, one, index)

@@ -115,7 +115,7 @@ def _crafted(model: methods.RobustModel, x: np.ndarray, y: np.ndarray, seed: int
     return np.asarray(made.x_adv if isinstance(made, Crafted) else made)
 
 
-def draw_moons(moons: Moons, points: int = 160) -> Figure:
+def draw_moons(moons: Moons, points: int = 160, title: str = "") -> Figure:
     """Four rows: perturbed data, boundaries, vector fields, and ATLD with its transformation.
 
     Rows one and three have the boundary of the standard model as a dashed line (ATLD Figures 1 and
@@ -151,4 +151,4 @@ def draw_moons(moons: Moons, points: int = 160) -> Figure:
         plane.Panel("D: natural is light", naturalness=(atld, shades)),
     ]
     lines = {"boundary of the model of this panel": "-", "of the clean one": "--"}
-    return plane.draw_planes(rows, ROWS, lines)
+    return plane.draw_planes(rows, ROWS, lines, title)

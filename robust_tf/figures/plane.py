@@ -77,6 +77,7 @@ def draw_planes(
     panels: list[list[Panel]],
     row_titles: Sequence[str] = (),
     lines: dict[str, str] | None = None,
+    title: str = "",
 ) -> Figure:
     """Panels in rows, all over one box.
 
@@ -84,12 +85,14 @@ def draw_planes(
       panels: rows of them.
       row_titles: on the left of each row.
       lines: legend entries of black lines, by label: '-' or '--'.
+      title: above all.
     """
     style.check_named(panels and panels[0], "panels")
     rows, columns = len(panels), max(len(row) for row in panels)
     width = style.PAGE if columns > 1 else style.COLUMN
     heads = [1 + max(panel.title.count("\n") for panel in row) for row in panels]
     height = 0.9 * width / columns * _aspect(panels) * rows + 0.14 * sum(heads) + 0.1 * rows + 0.3
+    height += 0.25 * bool(title)
     figure = style.new_figure(width, height)
     figure.set_layout_engine("compressed")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
@@ -109,6 +112,8 @@ def draw_planes(
             for label, dash in lines.items()
         ]
         style.legend_below(figure, handles)
+    if title:
+        figure.suptitle(title)
     return figure
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from robust_tf import files
-from robust_tf.evaluation import Evaluation, bindings, loading
+from robust_tf.evaluation import Evaluation, bindings, loading, repeat
 
 _NAMES = {
     "AdversarialTraining": "AT",
@@ -51,8 +51,9 @@ class Run:
     def evaluations(self) -> dict[str, Evaluation]:
         """By file name: the run's own in summary.json, and the results of `evaluate` beside it.
 
-        Only those of this model, with this inference, on the test images of the run's own data; of
-        a file that cannot be read a warning tells. `others` names the rest.
+        Only those of this model by its fingerprint, with this inference, on the test images of the
+        run's own data and not on a shard of them; of a file that cannot be read a warning tells.
+        `others` names the rest.
         """
         found = {}
         for name, report in self._reports.items():
@@ -104,6 +105,12 @@ class Run:
             return f"with inference {kind}" if kind else "of the network alone"
         if report.get("model"):
             return f"of the model {report['model']}"
+        other = repeat.foreign(report, repeat.fingerprint_in(self.summary))
+        if other:
+            return other.removeprefix("it is ")
+        shard = report["evaluation"].get("shard")
+        if shard:
+            return f"on the shard {'/'.join(map(str, shard))}"
         data, own = report.get("data") or {}, self.summary.get("data") or {}
         if data.get("name", own.get("name")) != own.get("name", data.get("name")):
             return f"on {data['name']}"
@@ -155,7 +162,8 @@ def read_runs(run_dirs: Sequence[str]) -> dict[str, Run]:
 def method_of(summary: dict[str, Any], configuration: str = "") -> str:
     """The name of a run's method, with ADR's terms; '' where the summary has none."""
     method = str(summary.get("method", ""))
-    weights = summary.get("weights") or {}
+    weights = summary.get("weights")
+    weights = weights if isinstance(weights, dict) else {}
     if method == "AdversarialTraining" and weights.get("clean"):
         return "ADV"
     if method != "ADR":

@@ -18,6 +18,13 @@ Draw = TypeVar("Draw", bound=Callable[..., Any])
 # Widths in inches of one and of both columns of a page.
 COLUMN, PAGE = 3.4, 6.9
 FORMATS = ("svg", "pdf", "png")
+# How a figure says whose it is, and where that stands in its file.
+MAKER = "robust_tf figures"
+MARKS = {
+    "svg": f"<dc:title>{MAKER}</dc:title>",
+    "pdf": f"/Creator ({MAKER})",
+    "png": f"Software\0{MAKER}",
+}
 
 
 class Look(NamedTuple):
@@ -175,6 +182,22 @@ def method_handles(given: dict[str, Look], markers: bool = True) -> list[Any]:
     ]
 
 
+def method_title(axes: Any, name: str, look: Look, **text: Any) -> None:
+    """The name of a method above the axes, in black, and before it its marker in its colour."""
+    from matplotlib.lines import Line2D
+    from matplotlib.offsetbox import AnnotationBbox, DrawingArea
+
+    title = axes.set_title(name, weight="bold", **text)
+    box = DrawingArea(6, 6)
+    box.add_artist(Line2D([3], [3], ls="", marker=look.marker, ms=5, color=look.colour))
+    # Offset by points from the left end of the text.
+    axes.add_artist(
+        AnnotationBbox(
+            box, (0, 0.5), (-7, 0), xycoords=title, boxcoords="offset points", frameon=False, pad=0
+        )
+    )
+
+
 def class_map() -> Any:
     """The colours of the classes, and of those beyond ten again from the first, as a colour map."""
     from matplotlib.colors import ListedColormap
@@ -207,6 +230,33 @@ def check_output(path: str | os.PathLike[str]) -> str:
     return ending
 
 
+def check_free(path: str | os.PathLike[str], overwrite: bool = False) -> bool:
+    """Whether a file is there that may be replaced: a figure of this library, by its metadata.
+
+    Args:
+      path: where a figure is to be written.
+      overwrite: also takes any other file.
+
+    Raises:
+      ValueError: another ending than those of `FORMATS`. FileError: the file cannot be written, or
+        is to be kept.
+    """
+    import tensorflow as tf
+
+    ending, path = check_output(path), os.fspath(path)
+    if not files.exists(path):
+        return False
+    if not overwrite:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            own = MARKS[ending].encode() in file.read()
+        if not own:
+            raise files.FileError(
+                f"{path} is there and is not a figure of this command, by its metadata. Give "
+                "--overwrite to replace it, or another --output."
+            )
+    return True
+
+
 def save(figure: Figure, path: str | os.PathLike[str], dpi: int = 200) -> None:
     """Writes a figure as svg, pdf or png by the ending; the same figure gives the same bytes.
 
@@ -228,9 +278,13 @@ def save(figure: Figure, path: str | os.PathLike[str], dpi: int = 200) -> None:
 
 def as_bytes(figure: Figure, ending: str, dpi: int = 200) -> bytes:
     """The content of such a file, 'svg', 'pdf' or 'png'."""
-    without_date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[ending]
+    about = {
+        "svg": {"Date": None, "Creator": MAKER},
+        "pdf": {"CreationDate": None, "Creator": MAKER},
+        "png": {"Software": MAKER},
+    }
     buffer = io.BytesIO()
     with matplotlib().rc_context({**matplotlib().rcParamsDefault, **PARAMETERS}):
         smallest: Any = {"pil_kwargs": {"optimize": True}} if ending == "png" else {}
-        figure.savefig(buffer, format=ending, metadata=without_date, dpi=dpi, **smallest)
+        figure.savefig(buffer, format=ending, metadata=about[ending], dpi=dpi, **smallest)
     return buffer.getvalue()

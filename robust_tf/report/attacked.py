@@ -113,8 +113,7 @@ def _bars(k: int, run: Run, bars: dict[str, Any], charts: Charts) -> dict[str, A
         "thickness": 1.2,
         "width": 3,
     }
-    marker = {"color": charts.look(k).colour}
-    return {**trace, "type": "bar", "marker": marker, "error_y": errors}
+    return {**trace, "type": "bar", "marker": charts.fill(k), "error_y": errors}
 
 
 def flags(runs: Sequence[Run]) -> Html:
@@ -176,7 +175,8 @@ def curves(runs: Sequence[Run], probes: Sequence[Probe], charts: Charts) -> Html
         hover = f"eps %{{x:.4g}}: %{{y:.2f}} % of {size:,}"
         line = charts.line(k, title, points.x, percents, hover, error_y=errors)
         if quick:
-            line["line"] = {**line["line"], "dash": "dot", "width": 1.5}
+            marker = {**line["marker"], "symbol": f"{line['marker']['symbol']}-open"}
+            line |= {"line": {**line["line"], "width": 1.5}, "marker": marker, "opacity": 0.6}
         traces.append(line)
         for x, y, low, high in zip(*points, strict=True):
             rows.append(Row([title, number(x), percent(y), interval(low, high), count(size)], k))
@@ -202,9 +202,10 @@ def curves(runs: Sequence[Run], probes: Sequence[Probe], charts: Charts) -> Html
         )
     return charts.add(
         "curves",
-        "Accuracy against eps, with 95 % intervals. Full lines: worst case over an evaluation's "
-        f"attacks up to that eps. Dotted: PGD with {CURVE_STEPS} steps of eps / 10, run for this "
-        "report on few images, a sketch and not a measurement.",
+        "Accuracy against eps, with 95 % intervals. Filled markers: worst case over an "
+        "evaluation's attacks up to that eps. Pale lines with open markers: PGD with "
+        f"{CURVE_STEPS} steps of eps / 10, run for this report on few images, a sketch and not a "
+        "measurement.",
         "Line chart of accuracy against the radius eps of the attack, for each run; accuracy "
         "falls as eps grows. The numbers are in the table that follows.",
         traces,

@@ -15,8 +15,12 @@ from robust_tf.report.runs import Run
 _MARKERS = {
     "o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond",
     "P": "cross", "X": "x", "<": "triangle-left", ">": "triangle-right", "p": "pentagon",
-    "h": "hexagon", "*": "star", "d": "diamond-tall", ".": "circle-open",
+    "h": "hexagon", "*": "star", "d": "diamond-tall", ".": "hourglass",
 }  # fmt: skip
+
+
+# Of the second bar of one colour, the third, and so on.
+_PATTERNS = ("", "/", ".", "x", "-", "+")
 
 
 class Charts:
@@ -30,10 +34,18 @@ class Charts:
         names = [f"{run.label} ({k})" for k, run in enumerate(runs)]
         self.specs: list[dict[str, Any]] = []
         self._looks = list(looks(names).values())
+        colours = [look.colour for look in self._looks]
+        self._twins = [colours[:k].count(colour) for k, colour in enumerate(colours)]
 
     def look(self, run: int) -> Look:
         """Colour, marker and dashes of a run."""
         return self._looks[run]
+
+    def fill(self, run: int) -> dict[str, Any]:
+        """The `marker` of a run's bars: its colour, and a pattern from the second of it on."""
+        shape = _PATTERNS[min(self._twins[run], len(_PATTERNS) - 1)]
+        pattern = {"shape": shape, "fillmode": "overlay", "fgcolor": "white", "size": 7}
+        return {"color": self.look(run).colour, "pattern": pattern}
 
     def line(self, run: int, name: str, x: Any, y: Any, hover: str, **more: Any) -> dict[str, Any]:
         """A trace of a run, with its look; the hover text is a plotly template."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from robust_tf.figures.latent import class_middles
 from robust_tf.figures.style import CLASSES
 from robust_tf.report.charts import Charts
 from robust_tf.report.markup import Html, join, tag
@@ -67,7 +68,7 @@ def _map(k: int, run: Run, seen: Probe, charts: Charts) -> Html:
     assert latent is not None and places is not None
     groups = (
         ("clean", ~latent.adversarial, "circle", 5),
-        ("adversarial, withstood", latent.adversarial & ~latent.fooling, "cross-thin-open", 6),
+        ("adversarial, other", latent.adversarial & ~latent.fooling, "cross-thin-open", 6),
         ("adversarial, fooling", latent.fooling, "diamond-open", 9),
     )
     traces = []
@@ -93,8 +94,20 @@ def _map(k: int, run: Run, seen: Probe, charts: Charts) -> Html:
     title = (
         f"{run.name}: t-SNE of the features z of {seen.examples} clean test images and of their "
         f"adversarial images (PGD-{STEPS}, eps {seen.eps:.4g}), {fooling} of which fool the model. "
-        "Colours are the true classes."
+        "Colours and numbers are the true classes. Others leave the prediction right, or are of "
+        "images that are misclassified anyway."
     )
+    numbers = [
+        {
+            "x": float(x),
+            "y": float(y),
+            "text": f"<b>{label}</b>",
+            "showarrow": False,
+            "font": {"color": "black"},
+            "bgcolor": "rgba(255,255,255,0.8)",
+        }
+        for label, (x, y) in class_middles(latent, places).items()
+    ]
     axis = {"showticklabels": False, "zeroline": False}
     return charts.add(
         f"features-{k}",
@@ -102,7 +115,7 @@ def _map(k: int, run: Run, seen: Probe, charts: Charts) -> Html:
         f"Scatter plot. {title} The table below has what it shows as numbers.",
         traces,
         ("", ""),
-        {"xaxis": axis, "yaxis": axis},
+        {"xaxis": axis, "yaxis": axis, "annotations": numbers},
         None,
         k,
         420,

@@ -25,7 +25,8 @@ class Attacked:
         'AutoAttack'. The name where the settings cannot be read.
       norm, eps: of its ball; None where it has none.
       robust: bool (N,).
-      attack: built again; None where this version does not know it.
+      attack: built again, of an oblivious one what runs on the bare network; None where this
+        version does not know it.
     """
 
     name: str
@@ -107,6 +108,9 @@ def read_measured(file: str, content: dict[str, Any]) -> Measured:
 def _attacked(name: str, evaluation: Evaluation) -> Attacked:
     outcome = evaluation.outcomes[name]
     config = evaluation.settings["attacks"][name]
+    prefix = next((p for p in (OBLIVIOUS, ADAPTIVE) if name.startswith(p)), "")
+    if prefix == OBLIVIOUS:  # a Transfer, whose source no file holds
+        config = (config.get("config") or {}).get("attack", config)
     try:
         attack = attacks_from_json({"attacks": {name: {"attack": config}}})[name]
     except ValueError:  # of another version, or of somebody's own making
@@ -114,7 +118,6 @@ def _attacked(name: str, evaluation: Evaluation) -> Attacked:
     ball = evaluation.settings.get("balls", {}).get(name) or ["Linf", None]
     if attack is not None:
         ball = [norm_of(attack), eps_of(attack)]
-    prefix = next((p for p in (OBLIVIOUS, ADAPTIVE) if name.startswith(p)), "")
     return Attacked(
         name,
         prefix + kind_of(attack) if attack is not None else name,

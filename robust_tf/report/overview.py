@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from robust_tf.figures.bars import bar_of
+from robust_tf.figures.style import CLASSES
 from robust_tf.report.charts import Charts
 from robust_tf.report.markup import Html, join, tag
 from robust_tf.report.measured import headline, why_none
@@ -70,16 +71,18 @@ def _how(k: int, run: Run) -> Html:
     summary, own = run.summary, run.data
     weights = summary.get("weights")
     terms = (
-        ", ".join(f"{name.rstrip('_')} {value:g}" for name, value in weights.items())
+        ", ".join(f"{name.rstrip('_')} {_text(value)}" for name, value in weights.items())
         if isinstance(weights, dict)
         else None
     )
-    sizes = [f"{own[part]:,} {part}" for part in ("train", "validation", "test") if part in own]
+    parts = [part for part in ("train", "validation", "test") if own.get(part) is not None]
+    sizes = [f"{_text(own[part])} {part}" for part in parts]
     versions = summary.get("versions")
     said = (
         ", ".join(f"{a} {b}" for a, b in versions.items()) if isinstance(versions, dict) else None
     )
     seconds, parameters = summary.get("training_seconds"), summary.get("parameters")
+    took = seconds if isinstance(seconds, (int, float)) else None
     attack = [
         f"{name} {run.bound(macro)}"
         for name, macro in (("eps", "eps"), ("step size", "step_size"), ("steps", "steps"))
@@ -108,7 +111,7 @@ def _how(k: int, run: Run) -> Html:
         ("Seed", run.bound("train.seed")),
         ("Evaluated weights", summary.get("selected")),
         ("Best epoch", summary.get("best_epoch")),
-        ("Training took", f"{seconds / 60:,.0f} minutes" if seconds else None),
+        ("Training took", f"{took / 60:,.0f} minutes" if took else None),
         ("Data", ", ".join([str(own["name"]), *sizes]) if own else None),
         ("Data fingerprint", tag("code", own["fingerprint"]) if own.get("fingerprint") else None),
         ("Versions", said),
@@ -155,13 +158,17 @@ def training(runs: Sequence[Run], charts: Charts) -> Html:
     for k, run in shown:
         names = [key for key in run.metrics[0] if key not in _KNOWN and "accuracy" not in key]
         traces = []
-        for key in ["loss", *names]:
+        for position, key in enumerate(["loss", *names]):
             x, y = _column(run, key)
             if x:
-                hover = "epoch %{x}: %{y:.4g}"
-                title = key.rstrip("_")
-                wide = {"line": {"width": 3 if key == "loss" else 1.5}, "mode": "lines"}
-                traces.append({**charts.line(k, title, x, y, hover), **wide})
+                trace = charts.line(k, key.rstrip("_"), x, y, "epoch %{x}: %{y:.4g}", mode="lines")
+                if key == "loss":
+                    trace["line"] = {**trace["line"], "dash": "solid", "width": 3}
+                else:
+                    colour = CLASSES[(position - 1) % len(CLASSES)]
+                    dash = ("solid", "dash")[position % 2]
+                    trace["line"] = {"color": colour, "dash": dash, "width": 1.5}
+                traces.append(trace)
         if traces:
             figures.append(
                 charts.add(
@@ -185,6 +192,13 @@ def _column(run: Run, name: str) -> tuple[list[float], list[float]]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _text(value: Any) -> str:
+    """A number as readers have it; whatever else another version has written, as it stands."""
+    if not _is_number(value):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def _ends(shown: Sequence[tuple[int, Run]], column: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from robust_tf import files
 from robust_tf.report import attacked, features, looks, overview, papers, reproduce
 from robust_tf.report.charts import Charts
 from robust_tf.report.markup import Html, as_json, join, tag
@@ -19,6 +20,12 @@ POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
 )
 NO_MODEL = "Nothing was computed with a model: see what is missing, or leave out --no_model."
+NO_PICTURES = (
+    "No run has this. It is made of images and not of points; what could not be computed is named "
+    "under what is missing."
+)
+
+FAILED = "This section cannot be made: a file of a run holds what this version does not expect."
 
 
 def build(
@@ -111,26 +118,40 @@ def _sections(
     runs: Sequence[Run], probes: Sequence[Probe], charts: Charts, command: str
 ) -> list[tuple[str, str, Any]]:
     """Id, heading and content of each section that has something to say."""
-    none = tag("p", NO_MODEL, class_="missing")
-    found = [
-        ("short", "In short", overview.in_short(runs)),
-        ("missing", "What is missing", overview.missing(runs)),
-        ("how", "What was trained, and how", overview.how(runs)),
-        ("training", "Training", overview.training(runs, charts)),
-        ("attacks", "Accuracy under attack", attacked.accuracies(runs, charts)),
-        ("flags", "Signs of a weak evaluation", attacked.flags(runs)),
-        ("inference", "Manifold transformation at inference", attacked.three_columns(runs)),
-        ("curves", "Accuracy against eps", attacked.curves(runs, probes, charts)),
-        ("classes", "By class", looks.classes(runs, probes) or none),
+    computed = any(seen.examples for seen in probes)
+    none = tag("p", NO_PICTURES if computed else NO_MODEL, class_="missing")
+    found: list[tuple[str, str, Callable[[], Any]]] = [
+        ("short", "In short", lambda: overview.in_short(runs)),
+        ("missing", "What is missing", lambda: overview.missing(runs)),
+        ("how", "What was trained, and how", lambda: overview.how(runs)),
+        ("training", "Training", lambda: overview.training(runs, charts)),
+        ("attacks", "Accuracy under attack", lambda: attacked.accuracies(runs, charts)),
+        ("flags", "Signs of a weak evaluation", lambda: attacked.flags(runs)),
+        ("inference", "Manifold transformation at inference",
+         lambda: attacked.three_columns(runs)),
+        ("curves", "Accuracy against eps", lambda: attacked.curves(runs, probes, charts)),
+        ("classes", "By class", lambda: looks.classes(runs, probes) or none),
         ("confusion", "What adversarial images are taken for",
-         looks.confusion(runs, probes, charts) or none),
-        ("images", "Images", looks.images(runs, probes) or none),
-        ("surface", "Loss surface", looks.surfaces(runs, probes, charts) or none),
-        ("features", "Features", features.features(runs, probes, charts) or none),
-        ("papers", "Beside the papers' numbers", papers.comparison(runs)),
-        ("reproduce", "To repeat it", reproduce.reproduce(runs, command)),
+         lambda: looks.confusion(runs, probes, charts) or none),
+        ("images", "Images", lambda: looks.images(runs, probes) or none),
+        ("surface", "Loss surface", lambda: looks.surfaces(runs, probes, charts) or none),
+        ("features", "Features", lambda: features.features(runs, probes, charts) or none),
+        ("papers", "Beside the papers' numbers", lambda: papers.comparison(runs)),
+        ("reproduce", "To repeat it", lambda: reproduce.reproduce(runs, command)),
     ]  # fmt: skip
-    return [(name, text, body) for name, text, body in found if body]
+    bodies = [(name, text, _tried(charts, make)) for name, text, make in found]
+    return [(name, text, body) for name, text, body in bodies if body]
+
+
+def _tried(charts: Charts, make: Callable[[], Any]) -> Any:
+    """What `make` gives; a note where a file holds what this version does not know."""
+    known = len(charts.specs)
+    try:
+        return make()
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        del charts.specs[known:]  # which have no place on the page
+        said = f"{FAILED} {type(error).__name__}: {files.reason(error)}."
+        return tag("p", said, class_="missing")
 
 
 def _choice(runs: Sequence[Run], charts: Charts) -> Html | None:

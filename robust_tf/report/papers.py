@@ -13,6 +13,7 @@ from robust_tf.report.runs import Run
 from robust_tf.report.tables import Cell, Row, percent, table
 
 SAME_EPS = 0.02  # relative: 8/255 is also printed as 0.031
+PRINTED = {"R-FGSM": "FGSM"}  # that of ATLD's program starts at random
 
 
 def paper_tables() -> list[dict[str, Any]]:
@@ -42,7 +43,7 @@ def comparison(runs: Sequence[Run]) -> Html:
         if not own:
             continue
         caption = f"{one['name']}: {one['data']}, eps {_eps(one['eps'])}"
-        columns = ["Model", *[f"{name}, %" for name in one["columns"]], "Of"]
+        columns = ["Model", *[f"{PRINTED.get(name, name)}, %" for name in one["columns"]], "Of"]
         source = tag("p", f"Source: {one['source']}. {one['note']}".strip(), class_="hint")
         parts.append(join(table(caption, columns, [*own, *rows], f"paper-{number}"), source))
     if parts:

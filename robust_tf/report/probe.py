@@ -140,9 +140,10 @@ def probe(run: Run, read: Datasets, examples: int, seed: int = 0) -> Probe:
 def _curve(model: Any, x: np.ndarray, y: np.ndarray, radii: list[float], seed: int) -> Curve:
     """As `figures.curves.accuracy_against_eps`, but one graph for all radii: it only scales."""
     attack, counts = PGD(radii[-1], radii[-1] / 10, CURVE_STEPS), []
+    natural = logits_at(model, x).argmax(1) == y
     for radius in radii:
-        x_adv = attack(model, x, y, seed=seed, scale=radius / radii[-1])
-        counts.append(int((logits_at(model, np.asarray(x_adv)).argmax(1) == y).sum()))
+        x_adv = adversarial_at(model, x, y, radius, attack, seed, scale=radius / radii[-1])
+        counts.append(int((natural & (logits_at(model, x_adv).argmax(1) == y)).sum()))
     return curve_of(radii, counts, len(y))
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from robust_tf import files
 from robust_tf.evaluation import bindings
-from robust_tf.evaluation.repeat import foreign
+from robust_tf.evaluation.repeat import fingerprint_in, foreign
 from robust_tf.figures.runs import method_of
 from robust_tf.report.measured import Measured, read_measured, why_none, worst_cases
 from robust_tf.version import __version__
@@ -85,8 +85,7 @@ class Run:
     @property
     def fingerprint(self) -> str | None:
         """Of the run's weights, as its own evaluation tells it."""
-        own = self.summary.get("evaluation")
-        return own.get("model") if isinstance(own, dict) else None
+        return fingerprint_in(self.summary)
 
 
 def read_run(path: str | os.PathLike[str], name: str | None = None) -> Run:

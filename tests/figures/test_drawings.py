@@ -4,6 +4,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox
 
 from robust_tf.evaluation import LossProfile
 from robust_tf.figures import (
@@ -84,6 +85,14 @@ def test_surfaces(small, texts):
     written = texts(figure)
     for text in ("ADV", "ADR LC", "gradient's sign", "random", "loss (nats)", "true class 1"):
         assert text in written
+    title = figure.axes[0].title
+    assert title.get_color() == "black"  # the method's colour, too light for text, is its marker's
+    [marker] = [a for a in figure.axes[0].artists if isinstance(a, AnnotationBbox)]
+    assert marker.offsetbox.get_children()[0].get_color() == style.METHODS["ADV"].colour
+    unknown = loss_surface.draw_surfaces({"mine": found, "yours": found})
+    colours = {a.offsetbox.get_children()[0].get_color()
+               for axes in unknown.axes for a in axes.artists}  # fmt: skip
+    assert len(colours) == 2
     with pytest.raises(ValueError, match=r"index=2: must be in 0 .. 1"):
         loss_surface.draw_surfaces({"ADV": found}, 2)
 
@@ -91,11 +100,12 @@ def test_surfaces(small, texts):
 @pytest.mark.parametrize("with_entropy", [False, True])
 def test_latent(small, texts, with_entropy):
     place = np.random.default_rng(0).normal(size=(48, 2))
-    figure = latent.draw_latent({"ADV": small.latent}, {"ADV": place}, with_entropy)
+    figure = latent.draw_latent({"ADV": small.latent}, {"ADV": place}, with_entropy, "above")
     [axes] = figure.axes
     sizes = [len(points.get_offsets()) for points in axes.collections]
     fooling = int(small.latent.fooling.sum())
     assert sizes == [24 - fooling, 24, fooling] and axes.get_title() == "ADV"
+    assert figure.get_suptitle() == "above"
     assert legend(figure) == ["clean", "adversarial, fools", "adversarial, other"]
     assert ("entropy (nats)" in texts(figure)) == with_entropy
 
@@ -124,11 +134,12 @@ def test_planes(texts):
         [plane.Panel("one", found, points=points, labels=labels), plane.Panel("two", moved=moved)],
         [plane.Panel("three", boundary=found, naturalness=(found, found.probabilities[..., 0]))],
     ]
-    figure = plane.draw_planes(rows, ("first", "second"), {"own": "-", "other": "--"})
+    figure = plane.draw_planes(rows, ("first", "second"), {"own": "-", "other": "--"}, "above")
     assert [axes.get_title() for axes in figure.axes if axes.get_visible()] == [
         "one", "two", "three",
     ]  # fmt: skip
     assert legend(figure) == ["own", "other"] and "second" in texts(figure)
+    assert figure.get_suptitle() == "above"
 
 
 def test_one_look_for_a_method_whatever_else_is_drawn():

@@ -9,7 +9,7 @@ import pytest
 from robust_tf import data
 from robust_tf.cli.figures import KINDS, main
 from robust_tf.evaluation import Evaluation, Outcome
-from robust_tf.figures import curves, moons, runs, tensorboard
+from robust_tf.figures import curves, runs, tensorboard
 from robust_tf.models import MLP, MLPDiscriminator
 
 
@@ -106,6 +106,11 @@ def mixed(folders, tmp_path):
     MLPDiscriminator(3, 3, hidden=(4,)).save(run / "discriminator.keras")
     report = json.loads((run / "found.json").read_text())
     worse = Evaluation(np.arange(10) < 2, {}, {"attacks": {}}).to_json()
+    own = json.loads((run / "summary.json").read_text())
+    own["evaluation"] = {**worse, "model": "a"}
+    (run / "summary.json").write_text(json.dumps(own))
+    (run / "part.json").write_text(json.dumps({"evaluation": {**worse, "shard": [1, 2]}}))
+    (run / "weights.json").write_text(json.dumps({"evaluation": {**worse, "model": "b"}}))
     for name, other in {
         "imt": {"inference": {"kind": "imt"}},
         "else": {"data": {"name": "mnist"}},
@@ -121,14 +126,16 @@ def mixed(folders, tmp_path):
 def test_results_of_other_things_are_left_out(mixed):
     with pytest.warns(UserWarning) as caught:
         run = runs.read_run(mixed)
-        assert list(run.evaluations) == ["found.json"]
+        assert list(run.evaluations) == ["found.json", "summary.json"]
     said = " ".join(str(one.message) for one in caught)
     assert "old.json cannot be read, evaluate again" in said and "cut.json is not JSON" in said
     assert run.others == {
         "best.json": "of the model best.keras",
         "else.json": "on mnist",
         "imt.json": "with inference imt",
+        "part.json": "on the shard 1/2",
         "val.json": "on the validation split",
+        "weights.json": "of other weights (fingerprint b, the run's a)",
     }
     assert len(run.evaluation("else.json")) == 10
     with pytest.raises(ValueError, match="old.json cannot be read"):
@@ -145,7 +152,11 @@ def test_bars_of_what_is_asked_for(mixed, tmp_path, capsys):
     assert main([*given, "--inference=imt"]) == 0
     out = capsys.readouterr().out
     assert "ATLD (IMT)" in out and "20.00 %" in out and "90.00 %" in out
-    (mixed / "found.json").unlink()
+    assert "PGD-9 eps=0.3" in out  # which the one behind the transformation has not
+    for name in ("found", "weights"):  # without the run's own result nothing tells the second
+        (mixed / f"{name}.json").unlink()
+    summary = json.loads((mixed / "summary.json").read_text())
+    (mixed / "summary.json").write_text(json.dumps({**summary, "evaluation": None}))
     assert main(given) == 2
     assert (
         "(--evaluation names best.json of the model best.keras, else.json"
@@ -158,6 +169,27 @@ def test_curves_with_the_transformation_in_front(mixed, tmp_path, capsys):
     assert main([*given, f"--output={tmp_path / 'a.png'}"]) == 0
     out, err = capsys.readouterr()
     assert "ATLD (IMT)" in out and "imt: delta 0.3" in err
+
+
+def test_a_figure_is_replaced_and_any_other_file_kept(folders, tmp_path, capsys):
+    for ending in ("png", "svg", "pdf"):
+        output = tmp_path / f"a.{ending}"
+        given = ["training", f"--run_dir={folders / 'adv'}", f"--output={output}"]
+        assert main(given) == 0 and f"written to {output}" in capsys.readouterr().err
+        first = output.read_bytes()
+        assert main(given) == 0 and f"replaced {output}" in capsys.readouterr().err
+        output.write_text("years of work")
+        assert main(given) == 2 and "is not a figure of this command" in capsys.readouterr().err
+        assert output.read_text() == "years of work"
+        assert main([*given, "--overwrite"]) == 0 and output.read_bytes() == first
+
+
+def test_data_that_a_summary_leaves_open(folders, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(folders / "adv", run)
+    (run / "summary.json").write_text(json.dumps({"data": None, "configuration": "eps = 0.3"}))
+    given = ["latent", f"--run_dir={run}", f"--output={tmp_path / 'a.png'}"]
+    assert main(given) == 2 and "the runs do not say" in capsys.readouterr().err
 
 
 def test_projector(folders, tmp_path, capsys, small, monkeypatch):
@@ -210,6 +242,7 @@ def test_projector(folders, tmp_path, capsys, small, monkeypatch):
         (["latent", "--run_dir={adv}", "--inference=imt"], "goes with curves, steps, bars"),
         (["bars", "--run_dir={adv}", "--inference=imt", "--evaluation=a"], "give one"),
         (["curves", "--run_dir={adv}", "--delta=0.1"], "--delta belongs to --inference"),
+        (["projector", "--run_dir={adv}", "--overwrite"], "takes a new folder"),
     ],
 )
 def test_errors_say_what_to_do(folders, tmp_path, capsys, arguments, message):
@@ -253,30 +286,3 @@ def test_every_kind_is_made_and_told():
     from robust_tf.cli.figure_kinds import MAKERS
 
     assert {*MAKERS, "projector"} == set(KINDS)
-
-
-def test_moons_of_networks_that_have_not_learnt():
-    """What they learn is a slow test."""
-    made = moons.train_moons(steps=0, show=20)
-    for name, toy in made.toys.items():
-        step = np.abs(toy.crafted - made.points).max()
-        assert step == 0 if name == "Standard" else 0 < step <= made.eps + 1e-6
-    figure = moons.draw_moons(made, 20)
-    assert len(figure.axes) == 16
-    with pytest.raises(ValueError, match="0 < eps < 0.5"):
-        moons.train_moons(eps=0.7)
-    with pytest.raises(ValueError, match="no toy 'PGD'; known: Standard"):
-        moons.make_method("PGD", 0.1, 0)
-
-
-@pytest.mark.slow
-def test_moons_learn():
-    made = moons.train_moons()
-    for name, natural, robust in (
-        ("Standard", 0.98, 0.0),
-        ("AT", 0.85, 0.7),
-        ("Feature Scattering", 0.85, 0.65),
-        ("ATLD", 0.85, 0.65),
-    ):
-        assert made.toys[name].natural_accuracy >= natural
-        assert made.toys[name].robust_accuracy >= robust

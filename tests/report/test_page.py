@@ -6,6 +6,7 @@ import re
 import pytest
 
 from robust_tf.report import markup
+from robust_tf.report.page import FAILED
 from tests.report.conftest import HOSTILE
 from tests.report.outline import Outline
 
@@ -63,7 +64,13 @@ def test_every_chart_has_its_data(outline):
     assert kinds == {"scatter", "bar", "heatmap", "surface"}
     curves = next(spec for spec in specs if spec["id"] == "chart-curves")
     [several] = [t for t in curves["data"] if "several.json" in t["name"]]
-    assert several["x"] == [0, 0.05, 0.1, 0.2]
+    assert several["x"] == [0, 0.05, 0.1, 0.2] and "open" not in several["marker"]["symbol"]
+    [sketch, *_] = [t for t in curves["data"] if t["name"].endswith("here")]
+    assert sketch["marker"]["symbol"].endswith("-open")
+    features = next(spec for spec in specs if spec["id"] == "chart-features-0")
+    assert [note["text"] for note in features["layout"]["annotations"]] == [
+        "<b>0</b>", "<b>1</b>", "<b>2</b>",
+    ]  # fmt: skip
 
 
 def test_nothing_is_loaded(page, outline):
@@ -73,7 +80,7 @@ def test_nothing_is_loaded(page, outline):
     assert all(a["src"].startswith("data:image/png;base64,") for a, _ in outline.all("img"))
     [policy] = [a["content"] for a, _ in outline.all("meta") if "http-equiv" in a]
     assert "default-src 'none'" in policy
-    assert len(page) < 6_000_000
+    assert len(page) < 6_000_000 and FAILED not in page
 
 
 def test_text_of_users_stays_text(page, outline):

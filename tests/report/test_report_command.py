@@ -79,11 +79,14 @@ def test_an_evaluation_from_elsewhere(here, capsys):
     assert main([*options[:2], f"--evaluation={away}"]) == 0
     page = (here / "runs/usual/report.html").read_text()
     assert "--output=runs/usual/again_mine.json" in page and "different weights" not in page
+    again = "--evaluation=runs/usual/several.json"  # which is read with its run
+    files.write_json("runs/usual/several.json", {**result, "evaluation": measure(12, (0.05,))})
+    assert main([*options[:2], again]) == 0
+    page = (here / "runs/usual/report.html").read_text()
+    assert page.count("again_several.json") == 1
     files.write_json("mine.json", {**result, "evaluation": {**measure(12), "model": "another"}})
-    capsys.readouterr()
-    assert main(options) == 0
-    said = "No worst case can be told: the evaluations are of different weights"
-    assert said in capsys.readouterr().err
+    said = "mine.json cannot join runs/usual: it is of other weights (fingerprint another"
+    assert said in refused(capsys, *options)
     files.write_json("mine.json", {**result, "evaluation": {}})
     assert "mine.json: this is not an evaluation's JSON" in refused(capsys, *options)
     files.write_json("mine.json", {**result, "run_dir": "runs/third"})

@@ -1,5 +1,6 @@
 """Which evaluations a report counts, what it says where none does, and parts that fail."""
 
+import dataclasses
 import json
 import shutil
 
@@ -8,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import files, report
-from robust_tf.report import attacked, charts, overview, probe, reproduce
+from robust_tf.report import attacked, charts, overview, page, probe, reproduce
 from robust_tf.report.measured import headline, read_measured, worst_cases
 from tests.report.conftest import Thirds, columns, measure
 
@@ -90,6 +91,52 @@ def test_a_missing_worst_case_has_its_reason(copy):
         for name in "ab"
     ]
     assert "different data, by their fingerprints" in short(run)[-1]
+
+
+def test_an_image_counts_that_is_right_before_and_after():
+    """A model that is right of none of the images, and of most points around them."""
+    x, y = np.full((300, 2), 0.5, np.float32), np.zeros(300, np.int32)
+
+    def model(points):
+        wrong = tf.cast(tf.reduce_all(tf.equal(points, 0.5), axis=1), tf.float32)
+        return 9 * tf.stack([1 - wrong, wrong], 1) + 0 * points
+
+    curve = probe._curve(model, x, y, [0.0, 0.1], 0)
+    assert curve.accuracy.tolist() == [0, 0]
+
+
+def test_runs_on_points_have_no_pictures_and_say_so(made):
+    runs, [seen, _] = made
+    seen = dataclasses.replace(seen, grid=None)
+    text = report.build(runs[:1], [seen], "bin/report", "today")
+    assert text.count(page.NO_PICTURES) == 2 and page.NO_MODEL not in text
+    none = report.build(runs[:1], [probe.Probe(0.1)], "bin/report", "today")
+    assert page.NO_MODEL in none and page.NO_PICTURES not in none
+
+
+def test_what_another_version_wrote_costs_no_more_than_its_section(copy):
+    summary = files.read_json(copy / "summary.json")
+    odd = {"weights": {"local": None, "global_": "much"}, "training_seconds": "long"}
+    about = {**summary["data"], "train": None, "test": "some"}
+    files.write_json(copy / "summary.json", {**summary, **odd, "data": about})
+    imt = columns()
+    imt["columns"]["all"]["oblivious"] = "high"
+    files.write_json(copy / "imt.json", imt)
+    run = report.read_run(copy)
+    text = report.build([run], [probe.Probe(0.1)], "bin/report", "today")
+    assert "local None, global much" in text and "some test" in text
+    assert text.count(page.FAILED) == 1  # the three columns
+
+
+def test_twins_and_terms_are_told_apart_by_more_than_colour(made):
+    runs, _ = made
+    drawn = charts.Charts(runs)
+    assert drawn.look(0).colour == drawn.look(1).colour
+    assert [drawn.fill(k)["pattern"]["shape"] for k in (0, 1)] == ["", "/"]
+    overview.training(runs[:1], drawn)
+    lines = [trace["line"] for trace in drawn.specs[-1]["data"]]
+    assert lines[0]["width"] == 3 and lines[1]["color"] != lines[0]["color"]
+    assert {line["dash"] for line in lines[:2]} == {"solid", "dash"}
 
 
 def test_a_part_that_fails_loses_no_other(copy, monkeypatch):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from robust_tf import evaluation, files, report
+from robust_tf.attacks import FGSM
 from robust_tf.report import papers, probe, reproduce, saving
-from robust_tf.report.measured import headline, read_measured
+from robust_tf.report.measured import headline, kind_of, read_measured
 from tests.report.conftest import Thirds, columns, measure
 from tests.report.outline import Outline
 
@@ -164,6 +165,31 @@ def test_papers_numbers_are_well_formed_and_stand_beside_a_run(copy):
 def test_columns_are_read_as_they_are():
     one = read_measured("imt.json", columns())
     assert one.title == "imt.json, IMT+" and one.columns["all"]["worst case"] == 0.5
+
+
+def test_results_behind_an_inference_stand_beside_the_papers(copy, monkeypatch):
+    table = {
+        **papers.paper_tables()[0],
+        "data": "thirds",
+        "eps": 0.1,
+        "columns": ["natural", "PGD-3"],
+        "rows": [["IMT", [90, 81.25]]],
+    }
+    monkeypatch.setattr(papers, "paper_tables", lambda: [table])
+    run = report.read_run(copy)
+    [behind] = [one for one in run.measured if one.inference]
+    assert [one.kind for one in behind.attacks] == ["oblivious: PGD-3", "adaptive: PGD-3"]
+    run.measured = [behind]
+    share = f"{100 * behind.attacks[0].robust.mean():.2f}"
+    text = str(papers.comparison([run]))
+    assert "(ADR LC/GB IMT+)" in text and "81.25" in text and share in text
+
+
+def test_the_fgsm_of_atld_starts_at_random():
+    kind = kind_of(FGSM(8 / 255, random_start=True))
+    known = [one for one in papers.paper_tables() if kind in one["columns"]]
+    assert len(known) == 3 and all(one["name"].startswith("ATLD") for one in known)
+    assert papers.PRINTED[kind] == "FGSM"
 
 
 def test_an_eps_that_papers_round_is_the_same(copy):
