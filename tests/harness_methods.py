@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import compat, data
 from robust_tf.attacks import BIM, PGD
+from robust_tf.training import WeightAverage, WeightPerturbation
+from robust_tf.training.checkpoints import Checkpoints
+from robust_tf.training.loop import Loop
 from tests.tiny import labelled, same_bits, tiny_network, two_replicas, weights_of
+from tests.training.runs import assert_same_values, checkpoint
 
 
 @dataclasses.dataclass
@@ -69,21 +75,106 @@ def check_learns(case: MethodCase) -> None:
     np.testing.assert_allclose(history["loss"], total, rtol=1e-5, atol=1e-6)
 
 
-def check_same_bits(case: MethodCase) -> None:
-    """Same seed, same bits, by `fit` and by a loop over `train_step`; other seed, other bits."""
-    by_fit, by_loop, other = case.build(), case.build(), case.build(compiled={"seed": 4})
-    history = fit(by_fit, 3)
-    step = tf.function(lambda x, y: by_loop.train_step((x, y)))
-    logs: list[dict[str, float]] = []
-    for _ in range(3):
-        for metric in by_loop.metrics:
-            metric.reset_state()
-        logs.append({name: float(v) for name, v in step(*map(tf.constant, labelled())).items()})
-    same_weights(by_fit, by_loop)
+def check_seed(case: MethodCase) -> None:
+    """Another seed, other bits."""
+    one, other = case.build(), case.build(compiled={"seed": 4})
+    for model in (one, other):
+        fit(model, 1)
+    assert any((a != b).any() for a, b in zip(weights_of(one), weights_of(other), strict=True))
+
+
+def saved(model: Any, folder: Any) -> dict[str, np.ndarray]:
+    """Makes a checkpoint of the trainer's there; what it holds: all players and their metrics."""
+    Checkpoints(str(folder / "checkpoints"), model).save_last()
+    return checkpoint(folder, "last")
+
+
+def restore(model: Any, folder: Any) -> None:
+    assert Checkpoints(str(folder / "checkpoints"), model).restore_last()
+
+
+@contextlib.contextmanager
+def sums_as_written() -> Iterator[None]:
+    """TensorFlow reorders sums, in a loop otherwise than outside: weights would be an ulp apart."""
+    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"arithmetic_optimization": True})
+
+
+@sums_as_written()
+def check_trainer(case: MethodCase, folder: Any) -> None:
+    """The trainer's loop, the same stopped within an epoch and continued, `fit`: the same bits."""
+    split, batch = data.Split(*labelled(24)), 12
+    batches = functools.partial(data.batches, split, batch, seed=3, training=True)
+    compiled = {"weight_decay": 0.01, "eps_warmup_steps": 3}
+    trained, other = case.build(compiled=compiled), case.build(compiled=compiled)
+    quiet = {"shuffle": False, "verbose": 0}
+    beginning = saved(other, folder / "beginning")
+    loop = Loop(trained, tf.distribute.get_strategy())
+
+    def steps(count: int, **which: int) -> None:
+        good, _ = loop.train(iter(batches(**which)), tf.constant(count))
+        assert int(good) == count
+
+    steps(2, epoch=0)
+    loop.reset()
+    steps(1, epoch=1)
+    halfway = saved(trained, folder / "halfway")
+    steps(1, epoch=1, skip=1)
+    end, logs = saved(trained, folder / "end"), loop.train_metrics()
+    restore(trained, folder / "halfway")
+    steps(1, epoch=1, skip=1)
+    assert_same_values(saved(trained, folder / "again"), end)
+    # A model that was never trained, as a new process has it, goes on by `fit`.
+    restore(other, folder / "halfway")
+    assert_same_values(saved(other, folder / "restored"), halfway)
+    other.fit(batches(epoch=1, skip=1), **quiet)
+    same_weights(other, trained)
+    restore(other, folder / "beginning")
+    assert_same_values(saved(other, folder / "afresh"), beginning)
+    whole = data.epochs(split, batch, 2, seed=3)
+    history = other.fit(whole, epochs=2, steps_per_epoch=2, **quiet).history
+    same_weights(other, trained)
+    assert history.keys() == logs.keys()
     for name, values in history.items():
-        same_bits(np.float32(values), np.float32([log[name] for log in logs]))
-    fit(other, 3)
-    assert any((a != b).any() for a, b in zip(weights_of(by_fit), weights_of(other), strict=True))
+        same_bits(np.float32(values[-1]), np.float32(logs[name]))
+
+
+def check_composed(case: MethodCase) -> None:
+    """Under a weight perturbation weights are put back and move on; an average lags behind."""
+    perturbation, average = WeightPerturbation(0.05), WeightAverage(0.9)
+    compiled = {"weight_perturbation": perturbation, "weight_average": average}
+    model = case.build(compiled=compiled)
+    variables = [compat.raw(v) for v in model.network.trainable_variables]
+    first = [v.numpy() for v in variables]
+    moved = [tf.Variable(w) for w in first]
+    forward = model.forward
+
+    def watched(*arguments: Any) -> Any:
+        for seen, variable in zip(moved, variables, strict=True):
+            seen.assign(variable)
+        return forward(*arguments)
+
+    model.forward = watched  # the last one of a step is at the weights that the adversary moved
+    players = [model.optimizer, *(optimizer for optimizer, _ in model.rivals().values())]
+    rates = [float(tf.convert_to_tensor(player.learning_rate)) for player in players]
+    for player in players:
+        player.learning_rate = 0.0
+    history = fit(model, 1)
+    for seen, variable, w in zip(moved, variables, first, strict=True):
+        same_bits(variable, w)
+        length = 0.05 * np.linalg.norm(w) if w.ndim > 1 else 0.0
+        np.testing.assert_allclose(np.linalg.norm(seen - w), length, rtol=1e-4)
+    for player, rate in zip(players, rates, strict=True):
+        player.learning_rate = rate
+    for name, values in fit(model, 2).items():
+        assert np.isfinite([*history[name], *values]).all(), name
+    averaged = model.averaged.trainable_variables
+    for variable, mean, w in zip(variables, averaged, first, strict=True):
+        now, mean = variable.numpy(), compat.raw(mean).numpy()
+        assert np.isfinite(now).all() and (now != w).any() and (now != mean).any()
 
 
 def check_replicas(case: MethodCase) -> None:
@@ -170,7 +261,9 @@ def check_odd_batches(case: MethodCase) -> None:
 
 METHOD_CHECKS = [
     check_learns,
-    check_same_bits,
+    check_seed,
+    check_trainer,
+    check_composed,
     check_replicas,
     check_saved_midway,
     check_keras,

@@ -4,10 +4,11 @@ from robust_tf.attacks.manifold import ManifoldAttack
 from robust_tf.methods.adr import ADR, Compactness
 from robust_tf.methods.adversarial import AdversarialTraining
 from robust_tf.methods.alp import ALP
-from robust_tf.methods.atld import ATLD, DiscriminatorTraining
+from robust_tf.methods.atld import ATLD
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Crafted
 from robust_tf.methods.bilateral import Bilateral
+from robust_tf.methods.discriminator_training import DiscriminatorTraining
 from robust_tf.methods.feature_scattering import FeatureScattering, ScatteringAttack
 from robust_tf.methods.lat import LAT
 from robust_tf.methods.mart import MART

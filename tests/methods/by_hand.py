@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from robust_tf import compat
@@ -152,3 +153,18 @@ def after_two_forwards(w, x, x_adv, terms_of, weights, rate):
 
     loss, after, _ = descend(w, loss_of, rate)
     return {**means, "loss": loss}, after
+
+
+def check_step(model, x, y, x_adv, terms_of, by_name, rate):
+    """A step of the model is `after_two_forwards`: its logs, and all weights after it.
+
+    The optimiser is plain SGD, so the weights tell the gradient.
+    """
+    before = weights(model.network)
+    terms, after = after_two_forwards(before, x, x_adv, terms_of, by_name, rate)
+    logs = model.train_on_batch(x, y, return_dict=True)
+    assert set(logs) == {"loss", *by_name, "natural_accuracy", "robust_accuracy"}
+    for name in ("loss", *by_name):
+        assert logs[name] == pytest.approx(float(terms[name]), rel=1e-4), name
+    for name, value in weights(model.network).items():
+        np.testing.assert_allclose(value, after[name], rtol=1e-4, atol=1e-6, err_msg=name)

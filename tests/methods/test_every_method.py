@@ -90,7 +90,6 @@ CASES = {
             "discriminator": always_the_same(models.MLPDiscriminator),
         },
         without_chance={"attack": methods.ManifoldAttack(0.1, random_start=False)},
-        independent=False,
     ),
     "ATLD features batch norm": lambda: MethodCase(
         methods.ATLD,
@@ -143,8 +142,8 @@ CASES = {
 }
 
 
-# What these two tell of a method they tell by its first case.
-ONCE = ("check_keras", "check_same_bits")
+# What these tell of a method they tell by its first case.
+ONCE = ("check_keras", "check_seed", "check_composed")
 
 
 def cases():

@@ -19,6 +19,47 @@ def test_an_adversary_is_needed(method):
         method(tiny_network(), None)
 
 
+ONE_POINT = attacks.PGD(0.0, 0.05, 2)
+KL_ONE_POINT = attacks.TRADESAttack(0.0, 0.05, 2)
+
+
+@pytest.mark.parametrize(
+    "method, attack, settings, zero",
+    [
+        (methods.AdversarialTraining, ONE_POINT, {}, ()),
+        (methods.AdversarialTraining, ONE_POINT, {"clean_weight": 0.5}, ()),
+        (methods.TRADES, KL_ONE_POINT, {}, ("divergence",)),
+        (methods.ALP, ONE_POINT, {}, ("pairing",)),
+        (methods.MART, ONE_POINT, {}, ("divergence",)),
+        (methods.TLA, ONE_POINT, {}, ()),
+        (methods.LAT, ONE_POINT, {}, ()),
+        (methods.Bilateral, ONE_POINT, {}, ()),
+        (methods.FeatureScattering, methods.ScatteringAttack(0.0), {}, ()),
+        (methods.ADR, ONE_POINT, {"preset": "code"}, ("local", "smoothness")),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_eps_0_trains_on_the_clean_images(method, attack, settings, zero):
+    """A ball of one point; ATLD and squeeze training, whose game it ends, refuse it."""
+    model = method(tiny_network(), attack, **settings)
+    model.compile(keras.optimizers.SGD(0.1))
+    images, craft = tf.Variable(tf.zeros_like(X)), model.craft
+
+    def watched(*arguments):
+        crafted = craft(*arguments)
+        images.assign(getattr(crafted, "x_adv", crafted))
+        return crafted
+
+    model.craft = watched
+    before = weights_of(model)
+    logs = model.train_on_batch(X, Y, return_dict=True)
+    same_bits(images, X)
+    assert all(np.isfinite(value) for value in logs.values())
+    assert all(logs[name] == pytest.approx(0, abs=1e-6) for name in zero)
+    for old, new in zip(before, weights_of(model), strict=True):
+        assert np.isfinite(new).all() and (new != old).any()
+
+
 @pytest.mark.parametrize(
     "preset, weights",
     [

@@ -60,19 +60,12 @@ def test_step(positive, anchors, weights):
     alone = BIM(model.network, X[:count], Y[:count])
     np.testing.assert_allclose(x_adv, alone, rtol=0, atol=1e-6)
     weights = {"adversarial": 1.0, **weights}
-    before = by_hand.weights(model.network)
 
     def terms_of(clean, adv):
         (_, pool, _), (logits, z, _) = clean, adv
         return by_hand_terms(pool, z, by_hand.log_softmax(logits), Y, positive)
 
-    terms, after = by_hand.after_two_forwards(before, X, x_adv, terms_of, weights, RATE)
-    logs = model.train_on_batch(X, Y, return_dict=True)
-    assert set(logs) == {"loss", *weights, "natural_accuracy", "robust_accuracy"}
-    for name in ("loss", *weights):
-        assert logs[name] == pytest.approx(float(terms[name]), rel=1e-4), name
-    for name, value in by_hand.weights(model.network).items():
-        np.testing.assert_allclose(value, after[name], rtol=1e-4, atol=1e-6, err_msg=name)
+    by_hand.check_step(model, X, Y, x_adv, terms_of, weights, RATE)
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])

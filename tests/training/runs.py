@@ -122,13 +122,17 @@ def events(folder: Any) -> list[tf.compat.v1.Event]:
     return [parse(record.numpy()) for f in files for record in tf.data.TFRecordDataset(f)]
 
 
+def assert_same_values(ones: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> None:
+    """What two checkpoints hold, to the bit."""
+    assert ones.keys() == others.keys()
+    for name, value in ones.items():
+        np.testing.assert_array_equal(value, others[name], err_msg=name)
+
+
 def assert_same_run(one: Any, other: Any) -> None:
     """Same metrics, final weights, and best and last checkpoint, to the bit."""
     assert rows(one) == rows(other)
     for a, b in zip(model_weights(one), model_weights(other), strict=True):
         np.testing.assert_array_equal(a, b)
     for which in ("last", "best"):
-        a, b = checkpoint(one, which), checkpoint(other, which)
-        assert a.keys() == b.keys()
-        for name, value in a.items():
-            np.testing.assert_array_equal(value, b[name], err_msg=name)
+        assert_same_values(checkpoint(one, which), checkpoint(other, which))

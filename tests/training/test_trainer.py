@@ -1,4 +1,4 @@
-"""The trainer: equal to `fit`, stops at what is not a number, keeps the best."""
+"""The trainer: stops at what is not a number, keeps the best."""
 
 import functools
 
@@ -7,37 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from robust_tf import compat, data
+from robust_tf import data
 from robust_tf.attacks import PGD
 from robust_tf.methods import ADR, Standard
 from robust_tf.training import NonFiniteLossError
-from robust_tf.training.loop import Loop
-from tests.training.runs import NO_STRATEGY, digits, moons, points_recipe, recipe, rows, trainer
-
-
-def test_fit_is_the_trainer():
-    some, what = digits(), recipe(weight_decay=1e-3)
-    by_fit, by_loop = (what.build(some, NO_STRATEGY) for _ in range(2))
-    loop = Loop(by_loop, NO_STRATEGY)
-    make = functools.partial(
-        data.batches, some.train, what.batch_size, seed=what.seed, training=True
-    )
-    for epoch in range(2):
-        batches = make(epoch=epoch, augmentation=some.augmentation)
-        history = by_fit.fit(batches, epochs=epoch + 1, initial_epoch=epoch, verbose=0).history
-        loop.reset()
-        loop.train(iter(batches), tf.constant(4))
-        good, finite = loop.train(
-            iter(make(epoch=epoch, skip=4, augmentation=some.augmentation)), 2
-        )
-        assert int(good) == 2 and all(finite.numpy())
-        metrics = loop.train_metrics()
-        assert {name: values[0] for name, values in history.items()} == pytest.approx(
-            metrics, rel=1e-6
-        )
-    assert loop.steps_done() == 12
-    for a, b in zip(by_fit.weights, by_loop.weights, strict=True):
-        np.testing.assert_array_equal(compat.raw(a), compat.raw(b), err_msg=a.name)
+from tests.training.runs import moons, points_recipe, rows, trainer
 
 
 class Exploding(ADR):

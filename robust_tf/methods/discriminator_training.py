@@ -1,0 +1,51 @@
+"""The second player of ATLD: what its optimiser does."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import gin
+
+from robust_tf import compat
+from robust_tf.attacks.threat import check_number
+
+
+@gin.configurable
+@compat.serializable
+@dataclasses.dataclass(frozen=True)
+class DiscriminatorTraining:
+    """How the discriminator learns: SGD of its own, at a constant rate.
+
+    Args:
+      updates: per batch, >= 1, all on the same outputs of the network.
+      learning_rate: > 0.
+      momentum: in [0, 1).
+      weight_decay: w of w/2 ||W||^2 over all its parameters, >= 0.
+      hard_labels: its class head learns plain labels, as in the paper; the program smooths them.
+    """
+
+    updates: int = 2
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 2e-4
+    hard_labels: bool = False
+
+    def __post_init__(self) -> None:
+        owner = type(self).__name__
+        if not isinstance(self.updates, int) or self.updates < 1:
+            raise ValueError(f"{owner}(updates={self.updates!r}): must be an integer >= 1.")
+        hint = "ATLD uses 0.001"
+        check_number(owner, "learning_rate", self.learning_rate, 0.0, hint, strict=True)
+        check_number(owner, "weight_decay", self.weight_decay, 0.0, "ATLD uses 0.0002")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"{owner}(momentum={self.momentum!r}): must be in [0, 1).")
+
+    def get_config(self) -> dict[str, Any]:
+        """For Keras files."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> DiscriminatorTraining:
+        """Inverse of `get_config`."""
+        return cls(**config)
