@@ -267,6 +267,7 @@ def _data(options: argparse.Namespace, summary: dict[str, Any]) -> tuple[Any, di
         )
     fingerprint = loaded.fingerprint()
     provenance = {"name": name, "split": options.split, **arguments, "fingerprint": fingerprint}
+    provenance["splits"] = {options.split: split.fingerprint}
     return loaded, provenance
 
 

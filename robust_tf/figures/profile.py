@@ -52,7 +52,8 @@ def draw_profiles(profiles: dict[str, LossProfile], title: str = "") -> Figure:
             markevery=max(len(steps) // 8, 1),
         )
     axes.axvline(0, color="#404040", lw=0.7, ls=style.DOTTED)
-    axes.set(yscale="log", title=title, ylabel="mean cross-entropy (nats)")
+    axes.set(title=title, ylabel="mean cross-entropy (nats)")
+    style.log_scale(axes)
     axes.set_xlabel("collaborative steps  ←  clean  →  adversarial steps")
     axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
     axes.grid(True)

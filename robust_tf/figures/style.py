@@ -182,6 +182,15 @@ def method_handles(given: dict[str, Look], markers: bool = True) -> list[Any]:
     ]
 
 
+def log_scale(axes: Any) -> None:
+    """A logarithmic y axis; within a decade with plain numbers, not powers of ten."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high < 10 * low:
+        for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            set_formatter(lambda value, _: f"{value:g}")
+
+
 def method_title(axes: Any, name: str, look: Look, **text: Any) -> None:
     """The name of a method above the axes, in black, and before it its marker in its colour."""
     from matplotlib.lines import Line2D

@@ -133,5 +133,6 @@ def _draw_losses(axes: Any, runs: dict[str, Metrics], looks: dict[str, style.Loo
                     ms=2.5,
                 )
         axes.set_title("loss")
-    axes.set(xlabel="epoch", yscale="log")
+    axes.set_xlabel("epoch")
+    style.log_scale(axes)
     axes.grid(True)

@@ -48,7 +48,7 @@ class Measured:
       file: name of the file in the run folder.
       evaluation: verdicts and settings.
       attacks: in the order in which they ran.
-      data: 'name', 'split', 'fingerprint' as the file has them.
+      data: 'name', 'split', 'fingerprint' and 'splits' (theirs) as the file has them.
       inference: of a defence at inference ('kind', 'delta', ...); None of the plain network.
       columns: its oblivious, adaptive and worst-case accuracies by attack; {} without.
     """
@@ -197,7 +197,10 @@ def why_none(measured: Sequence[Measured], eps: float | None) -> str:
 
 def _differ(plain: Sequence[Measured]) -> str:
     """'data' or 'weights', where their fingerprints say that evaluations differ in it, else ''."""
-    if len({one.data.get("fingerprint") for one in plain} - {None}) > 1:
+    # A run's own is of what it was trained on, too: a part of the training images is another whole.
+    tests = {(one.data.get("splits") or {}).get("test") for one in plain}
+    wholes = {one.data.get("fingerprint") for one in plain if not one.data.get("splits")}
+    if max(len(tests - {None}), len(wholes - {None})) > 1:
         return "data"
     models = {one.evaluation.settings.get("model") for one in plain} - {None}
     return "weights" if len(models) > 1 else ""

@@ -63,6 +63,7 @@ def test_a_run_repeats_its_own_evaluation(run_dir, tmp_path, capsys):
     before.pop("attacks")
     assert report["evaluation"] == before
     assert report["data"]["validation_size"] == 100 and report["data"]["split"] == "test"
+    assert list(report["data"]["splits"]) == ["test"]
     assert 0.7 < before["natural_accuracy"] < 1 and before["worst_case_accuracy"] < 0.9
 
 

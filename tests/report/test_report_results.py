@@ -91,6 +91,11 @@ def test_a_missing_worst_case_has_its_reason(copy):
         for name in "ab"
     ]
     assert "different data, by their fingerprints" in short(run)[-1]
+    # Training on a part of the data is another whole, and the same test images.
+    run.measured[0].data["splits"] = {"train": "c", "test": "t"}
+    assert "different data" not in short(run)[-1]
+    run.measured[1].data["splits"] = {"test": "u"}
+    assert "different data" in short(run)[-1]
 
 
 def test_an_image_counts_that_is_right_before_and_after():
