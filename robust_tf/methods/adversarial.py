@@ -43,12 +43,12 @@ class AdversarialTraining(RobustModel):
             raise ValueError(
                 f"AdversarialTraining(clean_weight={clean_weight!r}): must be in [0, 1)."
             )
-        check_smoothing(label_smoothing, "AdversarialTraining", network.num_classes)
         self.clean_weight = float(clean_weight)
         self.label_smoothing = float(label_smoothing)
         self.needs_clean = clean_weight > 0
         weights = {"clean": clean_weight, "adversarial": 1 - clean_weight}
         super().__init__(network, attack, weights, name)
+        check_smoothing(label_smoothing, "AdversarialTraining", network.num_classes)
 
     def terms(self, batch: Batch) -> Terms:
         y, smoothing = batch.y, self.label_smoothing

@@ -86,7 +86,6 @@ class ATLD(RobustModel):
         name: str | None = None,
     ):
         check_number("ATLD", "kappa", kappa, 0.0, "2 for CIFAR-10, 10 for CIFAR-100", strict=True)
-        check_smoothing(label_smoothing, "ATLD", network.num_classes)
         for option, value, known in (
             ("disc_input", disc_input, ("logits", "features")),
             ("invariance", invariance, ("mse_logits", "fool_disc")),
@@ -106,6 +105,7 @@ class ATLD(RobustModel):
         self.disc_input, self.invariance = disc_input, invariance
         self.clean_bn_every = clean_bn_every
         super().__init__(network, attack, {"adversarial": 1.0, "invariance": 1 / kappa}, name)
+        check_smoothing(label_smoothing, "ATLD", network.num_classes)
         self.discriminator = self._fitting(discriminator)
         self.disc_training = disc_training or DiscriminatorTraining()
         self.disc_optimizer = keras.optimizers.SGD(

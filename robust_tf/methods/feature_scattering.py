@@ -133,14 +133,14 @@ class FeatureScattering(RobustModel):
         label_smoothing: float = 0.5,
         name: str | None = None,
     ):
+        self.label_smoothing = float(label_smoothing)
+        super().__init__(network, attack, {"adversarial": 1.0}, name)
         if network.num_classes < 2:
             raise ValueError(
                 f"FeatureScattering: the network has {network.num_classes} class; smoothed labels "
                 "need two or more."
             )
         check_smoothing(label_smoothing, "FeatureScattering", network.num_classes)
-        self.label_smoothing = float(label_smoothing)
-        super().__init__(network, attack, {"adversarial": 1.0}, name)
 
     def terms(self, batch: Batch) -> Terms:
         labels = losses.smooth_labels(batch.y, self.network.num_classes, self.label_smoothing)

@@ -36,9 +36,9 @@ class Standard(RobustModel):
     ):
         if attack is not None:
             raise ValueError("Standard trains on clean images; it takes no attack.")
-        check_smoothing(label_smoothing, "Standard", network.num_classes)
         self.label_smoothing = float(label_smoothing)
         super().__init__(network, None, {"cross_entropy": 1.0}, name)
+        check_smoothing(label_smoothing, "Standard", network.num_classes)
 
     def terms(self, batch: Batch) -> Terms:
         return {
