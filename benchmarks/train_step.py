@@ -67,7 +67,7 @@ CASES = {
         lambda n: methods.FeatureScattering(n, methods.ScatteringAttack(0.3)), 1, 1, 1
     ),
     "ATLD": Case(
-        lambda n: methods.ATLD(n, attacks.ManifoldAttack(0.3), models.MLPDiscriminator),
+        lambda n: methods.ATLD(n, methods.ManifoldAttack(0.3), models.MLPDiscriminator),
         1,
         1,
         1,
