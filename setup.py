@@ -56,7 +56,8 @@ setup(
             "setuptools<81",  # its TensorBoard imports pkg_resources
         ],
         "figures": ["matplotlib>=3.8"],
-        "report": ["plotly>=6"],
+        "report": ["plotly>=6", "jinja2>=3.1"],
+        "tflite": ["ai-edge-litert>=2"],
         "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
         # Selenium drives a browser over reports, where one is installed; the tests say if not.
         "test": [
@@ -67,6 +68,8 @@ setup(
             "matplotlib>=3.8",
             "selenium>=4.20",
             "plotly>=6",
+            "jinja2>=3.1",
+            "ai-edge-litert>=2",
             "tf2onnx>=1.17",
             "onnx>=1.17",
             "onnxruntime>=1.20",

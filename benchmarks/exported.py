@@ -89,8 +89,8 @@ def against_the_library(options: argparse.Namespace, card: dict[str, Any]) -> No
     import tensorflow as tf
 
     from robust_tf import attacks, data
-    from robust_tf.evaluation import loading, straight_through
-    from robust_tf.export import alone
+    from robust_tf.evaluation import bpda, loading
+    from robust_tf.export import load_check
 
     said, training = card["model"]["inference"], card["training"]
     model: Any = loading.load_run(options.run_dir)
@@ -98,7 +98,7 @@ def against_the_library(options: argparse.Namespace, card: dict[str, Any]) -> No
     if said:
         kept = {key: said[key] for key in ("delta", "gate", "disc_input")}
         model = loading.load_inference(options.run_dir, said["kind"], **kept)
-        model, transform = straight_through(model), model.transform
+        model, transform = bpda(model), model.transform
     test = data.load(training["data"]["name"], data_dir=options.data_dir).test.take(options.images)
     x = (test.images / np.float32(255)).astype(np.float32)
     y, eps, seed = test.labels, options.eps or training["eps"], np.int32(7)
@@ -111,7 +111,7 @@ def against_the_library(options: argparse.Namespace, card: dict[str, Any]) -> No
             named["transform/all/images"] = named["defend/all/images"] = x
         np.savez(inputs, **named)
         where = os.path.abspath(options.export_dir)
-        command = [sys.executable, "-P", alone.__file__, where, inputs, outputs]
+        command = [sys.executable, "-P", load_check.__file__, where, inputs, outputs]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         found = dict(np.load(outputs))
 

@@ -10,11 +10,6 @@ import tensorflow as tf
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
 
 
-def serializable(cls: type) -> type:
-    """Registers `cls` with Keras as `robust_tf>Name`: files load without `custom_objects`."""
-    return keras.saving.register_keras_serializable(package="robust_tf")(cls)
-
-
 def serialize(value: Any) -> Any:
     """The JSON-ready form of a Keras object, a dataclass of ours, or a plain value."""
     return keras.saving.serialize_keras_object(value)

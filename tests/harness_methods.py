@@ -158,7 +158,10 @@ def check_composed(case: MethodCase) -> None:
         return forward(*arguments)
 
     model.forward = watched  # the last one of a step is at the weights that the adversary moved
-    players = [model.optimizer, *(optimizer for optimizer, _ in model.rivals().values())]
+    players = [
+        model.optimizer,
+        *(optimizer for optimizer, _ in model.auxiliary_optimizers().values()),
+    ]
     rates = [float(tf.convert_to_tensor(player.learning_rate)) for player in players]
     for player in players:
         player.learning_rate = 0.0
@@ -217,7 +220,10 @@ def check_saved_midway(case: MethodCase, folder: Any) -> None:
     settings = ("seed", "weight_decay", "eps_warmup_steps", "term_weights", "name")
     assert all(getattr(second, name) == getattr(first, name) for name in settings)
     was, now = first.get_config(), second.get_config()
-    models = ("network", *first.companions())  # whose shapes are lists after a file, tuples before
+    models = (
+        "network",
+        *first.auxiliary_models(),
+    )  # whose shapes are lists after a file, tuples before
     assert all(now[key] == value for key, value in was.items() if key not in models)
     x, y = labelled()
     same_bits(second(x), first(x))

@@ -81,8 +81,8 @@ def test_other_choices_have_recipes():
     attack = built("bilateral_cifar10_program.gin")[3].attack
     assert attack_numbers(attack) == pytest.approx((8 / 255, 2 / 255, 7))
     assert built("bilateral_cifar10.gin")[3].attack.steps == 1
-    for regulariser in ("js", "l2"):
-        assert built(f"squeeze_cifar10_{regulariser}.gin")[3].attack.regulariser == regulariser
+    for regularizer in ("js", "l2"):
+        assert built(f"squeeze_cifar10_{regularizer}.gin")[3].attack.regularizer == regularizer
 
 
 def test_feature_scattering():
@@ -91,7 +91,7 @@ def test_feature_scattering():
     _, recipe, _, model = built("feature_scattering_cifar10.gin")
     attack = model.attack
     assert attack.eps == pytest.approx(8 / 255) and attack.step_size in (None, attack.eps)
-    assert (attack.steps, attack.regulariser, attack.max_iterations) == (1, 0.01, 100)
+    assert (attack.steps, attack.regularizer, attack.max_iterations) == (1, 0.01, 100)
     assert attack.tolerance == 0.1 and model.label_smoothing == 0.5
 
 
@@ -107,7 +107,7 @@ def test_squeeze(place):
     attack = model.attack
     assert attack.eps == pytest.approx(8 / 255) and attack.steps == 10
     assert attack.step_size == pytest.approx((1 if svhn else 2) / 255)
-    assert (attack.start, attack.regulariser, attack.batch_norm) == (
+    assert (attack.start, attack.regularizer, attack.batch_norm) == (
         "gaussian",
         "symmetric_kl",
         "batch",

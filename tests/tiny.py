@@ -89,7 +89,7 @@ def weights_of(model: Any) -> list[np.ndarray]:
     parts = [model]
     if hasattr(model, "network"):  # Keras 2 counts a method's metrics as its weights
         averaged = [model.averaged] if model.averaged is not None else []
-        parts = [model.network, *averaged, *model.companions().values()]
+        parts = [model.network, *averaged, *model.auxiliary_models().values()]
     return [compat.raw(v).numpy() for part in parts for v in part.weights]
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from robust_tf.attacks.active_set import Rows, choose, on_active_set, per_image
 from robust_tf.attacks.base import Attack
 from robust_tf.attacks.network import Network, input_gradient
 from robust_tf.attacks.objectives import margin
 from robust_tf.attacks.presets import threat
 from robust_tf.attacks.randomness import each, fold
-from robust_tf.attacks.survivors import Rows, choose, on_survivors, per_image
 from robust_tf.attacks.threat import Bounds, Threat
 from robust_tf.models.forward import check_batch_norm_mode
 
@@ -84,7 +84,7 @@ class AutoPGD(Attack):
 
         rows = _initial(x, y, logits) | bounds.rows()
         rows |= {"aims": aims, "seed": each(seed, tf.shape(y)[0])}
-        return on_survivors(step, rows, aims.shape[1] * self.restarts * length, _SHARE)[0]
+        return on_active_set(step, rows, aims.shape[1] * self.restarts * length, _SHARE)[0]
 
 
 def checkpoints(steps: int, rho: float) -> list[int]:

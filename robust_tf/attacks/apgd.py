@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat, losses
+from robust_tf import losses, registration
 from robust_tf.attacks.adaptive_steps import AutoPGD
+from robust_tf.attacks.dlr import difference_of_logits_ratio, targeted_difference_of_logits_ratio
 from robust_tf.attacks.network import num_classes_of
-from robust_tf.attacks.ratio import difference_of_logits_ratio, targeted_difference_of_logits_ratio
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class APGD(AutoPGD):
     """AutoPGD on the cross-entropy or on the difference of logits ratio.
@@ -72,8 +71,8 @@ class APGD(AutoPGD):
         return y[:, tf.newaxis]  # one, away from y
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class APGDTargeted(AutoPGD):
     """AutoPGD on the targeted difference of logits ratio, at one likely class after the other.

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import registration
+from robust_tf.attacks.active_set import choose
 from robust_tf.attacks.apgd import APGD, APGDTargeted
 from robust_tf.attacks.base import Attack
 from robust_tf.attacks.fab import FAB
@@ -18,14 +18,13 @@ from robust_tf.attacks.objectives import margin
 from robust_tf.attacks.presets import threat
 from robust_tf.attacks.randomness import each
 from robust_tf.attacks.square import Square
-from robust_tf.attacks.survivors import choose
 from robust_tf.models.forward import check_batch_norm_mode
 
 VERSIONS = ("standard", "plus", "rand")
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class AutoAttack(Attack):
     """Several strong attacks one after the other, each on the images that are still standing.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gin
-
+from robust_tf import registration
 from robust_tf.attacks.objectives import CrossEntropy
 from robust_tf.attacks.presets import threat
 from robust_tf.attacks.projected_gradient import ProjectedGradient
 from robust_tf.attacks.steps import CleanStart, Steepest, UniformStart
 
 
-@gin.configurable
+@registration.configurable
 def Collaborative(
     eps: float,
     step_size: float,

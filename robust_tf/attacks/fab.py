@@ -7,17 +7,16 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat
-from robust_tf.attacks import hyperplane, randomness
+from robust_tf import registration
+from robust_tf.attacks import fab_projections, randomness
+from robust_tf.attacks.active_set import Rows, choose, on_active_set, per_image
 from robust_tf.attacks.arguments import check_batch, check_values
 from robust_tf.attacks.base import Attack
 from robust_tf.attacks.compiled import compiled
 from robust_tf.attacks.network import Network, finite, input_gradient, num_classes_of
 from robust_tf.attacks.presets import threat
-from robust_tf.attacks.survivors import Rows, choose, on_survivors, per_image
 from robust_tf.attacks.threat import Threat, check_number, flat
 from robust_tf.models.forward import check_batch_norm_mode
 
@@ -25,8 +24,8 @@ from robust_tf.models.forward import check_batch_norm_mode
 BoundaryAt = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class FAB(Attack):
     """Steps to the boundary as it looks from here, drawn towards the clean image all the way.
@@ -205,13 +204,15 @@ class FAB(Attack):
                 "broken": best <= enough(tf.equal(k, runs * self.steps - 1)),
             }
 
-        return on_survivors(step, rows, runs * self.steps)
+        return on_active_set(step, rows, runs * self.steps)
 
     def _move(
         self, x: tf.Tensor, point: tf.Tensor, gradient: tf.Tensor, gap: tf.Tensor
     ) -> tf.Tensor:
         """The next point, from the gradient of z_t - z_y at this one and its value there."""
-        project = {"Linf": hyperplane.project_linf, "L2": hyperplane.project_l2}[self.norm]
+        project = {"Linf": fab_projections.project_linf, "L2": fab_projections.project_l2}[
+            self.norm
+        ]
         w, pair = flat(gradient), tf.concat([point, x], axis=0)
         gap_of_x = gap + tf.reduce_sum(w * flat(x - point), axis=1)
         move = project(flat(pair), tf.concat([w, w], axis=0), tf.concat([gap, gap_of_x], axis=0))

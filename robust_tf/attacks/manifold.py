@@ -10,17 +10,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat, losses
+from robust_tf import losses, registration
 from robust_tf.attacks.objectives import Objective
 from robust_tf.attacks.projected_gradient import ProjectedGradient
 from robust_tf.attacks.steps import CleanStart, Steepest
 from robust_tf.attacks.threat import Bounds, Linf, Threat, check_number
 
 
-@compat.serializable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class ManifoldLoss(Objective):
     """log(1 - D0(x')) + class_weight CE(Dc(x'), y); without the second part labels are ignored.
@@ -37,7 +36,7 @@ class ManifoldLoss(Objective):
         return value
 
 
-@compat.serializable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class UnclippedStart:
     """Starts at a uniform draw from the ball, which may lie outside [0, 1]."""
@@ -55,7 +54,7 @@ class UnclippedStart:
         return cls()
 
 
-@gin.configurable
+@registration.configurable
 def ManifoldAttack(
     eps: float,
     step_size: float | None = None,

@@ -5,20 +5,19 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import registration
+from robust_tf.attacks.active_set import Rows, choose, on_active_set
 from robust_tf.attacks.base import Attack
 from robust_tf.attacks.network import Network, num_classes_of
 from robust_tf.attacks.objectives import Objective, margin
 from robust_tf.attacks.projected_gradient import ProjectedGradient
 from robust_tf.attacks.randomness import each, fold
-from robust_tf.attacks.survivors import Rows, choose, on_survivors
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class MultiTargeted(Attack):
     """Runs `attack` at every class t != y; an example stands only if it withstands all of them.
@@ -79,7 +78,7 @@ class MultiTargeted(Attack):
                 "broken": lead < 0,
             }
 
-        return on_survivors(at_one_target, rows, num_classes - 1, share=0.0)[0]
+        return on_active_set(at_one_target, rows, num_classes - 1, share=0.0)[0]
 
     def _at(self, y: tf.Tensor, target: tf.Tensor) -> ProjectedGradient:
         """The attack at one target for each example, inside a graph."""

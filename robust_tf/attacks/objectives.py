@@ -9,10 +9,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat, losses
+from robust_tf import losses, registration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +42,8 @@ class Objective:
         return cls(**config)
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class CrossEntropy(Objective):
     """CE(f(x'), y); targeted: -CE(f(x'), t)."""
@@ -54,8 +53,8 @@ class CrossEntropy(Objective):
         return -value if self.targeted else value
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class Margin(Objective):
     """-max(z_y - max_{j != y} z_j, -confidence), or with t for y and the inner sign turned.
@@ -81,8 +80,8 @@ class Margin(Objective):
         return -tf.maximum(-lead if self.targeted else lead, -self.confidence)
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class KLDivergence(Objective):
     """KL between the clean and the adversarial prediction; labels are ignored.

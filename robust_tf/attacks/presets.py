@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import gin
-
+from robust_tf import registration
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Margin
 from robust_tf.attacks.projected_gradient import ProjectedGradient
 from robust_tf.attacks.steps import CleanStart, GaussianStart, Momentum, Steepest, UniformStart
@@ -25,7 +24,7 @@ def threat(norm: str, eps: float) -> Threat:
     return norms[norm](eps)
 
 
-@gin.configurable
+@registration.configurable
 def FGSM(
     eps: float,
     random_start: bool = False,
@@ -48,7 +47,7 @@ def FGSM(
     )
 
 
-@gin.configurable
+@registration.configurable
 def BIM(
     eps: float,
     step_size: float,
@@ -70,7 +69,7 @@ def BIM(
     )
 
 
-@gin.configurable
+@registration.configurable
 def PGD(
     eps: float,
     step_size: float,
@@ -94,7 +93,7 @@ def PGD(
     )
 
 
-@gin.configurable
+@registration.configurable
 def MIM(
     eps: float,
     step_size: float,
@@ -117,7 +116,7 @@ def MIM(
     )
 
 
-@gin.configurable
+@registration.configurable
 def CW(
     eps: float,
     step_size: float,
@@ -142,7 +141,7 @@ def CW(
     )
 
 
-@gin.configurable
+@registration.configurable
 def TRADESAttack(
     eps: float,
     step_size: float,

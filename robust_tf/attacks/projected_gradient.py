@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import registration
+from robust_tf.attacks.active_set import Rows, choose, on_active_set
 from robust_tf.attacks.base import Attack
 from robust_tf.attacks.network import Network, input_gradient
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Objective
 from robust_tf.attacks.randomness import each, fold
 from robust_tf.attacks.steps import CleanStart, Steepest, UniformStart
-from robust_tf.attacks.survivors import Rows, choose, on_survivors
 from robust_tf.attacks.threat import Threat
 from robust_tf.models.forward import check_batch_norm_mode
 
@@ -23,8 +22,8 @@ from robust_tf.models.forward import check_batch_norm_mode
 _SHARE = 1 / 32
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class ProjectedGradient(Attack):
     """Ascends an objective inside a ball by projected steps.
@@ -137,10 +136,10 @@ class ProjectedGradient(Attack):
         rows |= {"broken": tf.zeros(tf.shape(y), tf.bool)}
         alone = self.batch_norm == "running"  # else those that stay would see others than before
         if self.keep == "last":
-            return on_survivors(attempt, rows, self.restarts, 0.0 if alone else 1.0)[0]
+            return on_active_set(attempt, rows, self.restarts, 0.0 if alone else 1.0)[0]
         rows |= {"iterate": x, **_state_rows(self.step.initial(x))}
         looks = self.restarts * (self.steps + 1)
-        return on_survivors(look, rows, looks, _SHARE if alone else 1.0)[0]
+        return on_active_set(look, rows, looks, _SHARE if alone else 1.0)[0]
 
     def _judged(self, rows: Rows, x: tf.Tensor, values: tf.Tensor, logits: tf.Tensor) -> Rows:
         """What the attack would return, after one more image of each example."""

@@ -6,16 +6,15 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import registration
+from robust_tf.attacks.active_set import Rows, on_active_set, per_image
 from robust_tf.attacks.arguments import check_batch, check_values
 from robust_tf.attacks.base import Attack
 from robust_tf.attacks.compiled import compiled
 from robust_tf.attacks.network import Network
 from robust_tf.attacks.randomness import as_seed
-from robust_tf.attacks.survivors import Rows, on_survivors, per_image
 from robust_tf.attacks.threat import Linf, check_number
 from robust_tf.models.forward import check_batch_norm_mode
 
@@ -36,8 +35,8 @@ class RaySResult(NamedTuple):
     queries: tf.Tensor
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class RayS(Attack):
     """Looks for the closest misclassified image along rays to the corners {-1, +1}^n.
@@ -104,7 +103,7 @@ class RayS(Attack):
             return {**rows, "broken": broken | (rows["queries"] >= self.queries)}
 
         rows = {**_initial(network, x, y), "low": bounds.low, "high": bounds.high}
-        x_adv, _ = on_survivors(step, rows, self.queries, share=0.0)
+        x_adv, _ = on_active_set(step, rows, self.queries, share=0.0)
         return threat.project(x_adv, bounds)
 
     def decision_radius(self, model: Any, x: Any, y: Any, queries: int | None = None) -> RaySResult:

@@ -6,26 +6,25 @@ import dataclasses
 import math
 from typing import ClassVar
 
-import gin
 import numpy as np
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import registration
+from robust_tf.attacks.active_set import Rows, choose, on_active_set
 from robust_tf.attacks.base import Attack
 from robust_tf.attacks.network import Network
 from robust_tf.attacks.objectives import margin
 from robust_tf.attacks.presets import threat
 from robust_tf.attacks.randomness import each, fold, uniform
 from robust_tf.attacks.square_moves import Bumps, Moves, Stripes
-from robust_tf.attacks.survivors import Rows, choose, on_survivors
 from robust_tf.models.forward import check_batch_norm_mode
 
 _BLOCK = 500  # queries, for which random numbers are drawn together
 _HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # iterations
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class Square(Attack):
     """Random search on the margin z_y - max_{j != y} z_j, without gradients.
@@ -143,7 +142,7 @@ class Square(Attack):
             "lead": lead,
             "broken": broken,
         }
-        x_adv = on_survivors(step, rows, self.restarts * self.queries, share=0.0)[0]
+        x_adv = on_active_set(step, rows, self.restarts * self.queries, share=0.0)[0]
         return tf.reshape(x_adv, tf.shape(x))
 
     def _shares(self) -> np.ndarray:

@@ -6,23 +6,22 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat, losses
+from robust_tf import losses, registration
+from robust_tf.attacks.active_set import choose
 from robust_tf.attacks.base import Attack
 from robust_tf.attacks.network import Network, finite, input_gradient
 from robust_tf.attacks.randomness import fold
 from robust_tf.attacks.steps import GaussianStart, Steepest, UniformStart
-from robust_tf.attacks.survivors import choose
 from robust_tf.attacks.threat import Bounds, Linf
 from robust_tf.models.forward import check_batch_norm_mode
 
 STARTS: dict[str, Any] = {"gaussian": GaussianStart(), "uniform": UniformStart()}
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class SqueezeAttack(Attack):
     """Searches an adversarial and a collaborative example together, in an L-inf ball.
@@ -44,7 +43,7 @@ class SqueezeAttack(Attack):
       step_size: of each step, > 0.
       steps: number of steps, >= 1.
       start: 'gaussian' (0.001; ST) or 'uniform' (ST with RST), drawn anew for either member.
-      regulariser: R, 'symmetric_kl' (program), 'js' or 'l2'; see `losses.squeeze_regulariser`.
+      regularizer: R, 'symmetric_kl' (program), 'js' or 'l2'; see `losses.squeeze_regularizer`.
       detach_targets: of the symmetric KL.
       batch_norm: mode of `robust_tf.models.BatchNormalization` in the attack: 'batch' (program),
         'running' or 'training'. With 'running' examples do not see each other, and both images go
@@ -61,7 +60,7 @@ class SqueezeAttack(Attack):
     step_size: float
     steps: int
     start: str = "gaussian"
-    regulariser: str = "symmetric_kl"
+    regularizer: str = "symmetric_kl"
     detach_targets: bool = True
     batch_norm: str = "batch"
 
@@ -71,13 +70,13 @@ class SqueezeAttack(Attack):
             raise ValueError(f"steps={self.steps!r}: must be an integer >= 1.")
         if self.start not in STARTS:
             raise ValueError(f"start={self.start!r}: must be one of {tuple(STARTS)}.")
-        losses.squeeze_regulariser(self.regulariser)
+        losses.squeeze_regularizer(self.regularizer)
         check_batch_norm_mode(self.batch_norm)
 
     def apart(self, candidates: Sequence[tf.Tensor], y: tf.Tensor) -> tf.Tensor:
         """R between the two extreme ones of these logits (B, C), (B,); gradients to those two."""
         upper, lower = losses.squeeze_pair(candidates, y)
-        distance = losses.squeeze_regulariser(self.regulariser, self.detach_targets)
+        distance = losses.squeeze_regularizer(self.regularizer, self.detach_targets)
         return distance(pick(candidates, upper), pick(candidates, lower))
 
     def members(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import registration
 from robust_tf.attacks import randomness
 from robust_tf.attacks.threat import Bounds, Threat, check_number
 
@@ -25,8 +24,8 @@ class _Config:
         return cls(**config)
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class CleanStart(_Config):
     """Starts at the clean image (BIM, MIM)."""
@@ -35,8 +34,8 @@ class CleanStart(_Config):
         return bounds.center
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class UniformStart(_Config):
     """Starts at a uniform draw from the ball, clipped to [0, 1] as in Madry et al.'s program."""
@@ -46,8 +45,8 @@ class UniformStart(_Config):
         return threat.project(bounds.center + bounds.radius * noise, bounds)
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class GaussianStart(_Config):
     """Starts at x + stddev * N(0, I), projected (TRADES: 0.001)."""
@@ -63,8 +62,8 @@ class GaussianStart(_Config):
         return threat.project(center + self.stddev * noise, bounds)
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class Steepest(_Config):
     """x + step_size * the unit step of steepest ascent in the threat's norm (PGD)."""
@@ -86,8 +85,8 @@ class Steepest(_Config):
         return gradient, state
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class Momentum(Steepest):
     """Steps along m <- decay * m + g / mean |g| (MIM).

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import registration
 from robust_tf.attacks import randomness
 
 
@@ -84,8 +83,8 @@ class Threat:
         return cls(**config)
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class Linf(Threat):
     """max |x' - x| <= eps."""
@@ -112,8 +111,8 @@ class Linf(Threat):
         return tf.reduce_max(tf.abs(flat(x) - flat(y)), axis=1)
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class L2(Threat):
     """||x' - x||_2 <= eps, over all pixels and channels of an image."""

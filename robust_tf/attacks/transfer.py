@@ -7,17 +7,16 @@ import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import gin
 import keras
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import compat, registration
 from robust_tf.attacks.base import Attack
 from robust_tf.attacks.network import Network, logits_of
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class Transfer(Attack):
     """Runs `attack` on `source` and gives the images to whatever model is attacked.

@@ -122,7 +122,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     protocol = _protocol(options, settings)
     partial = f"{options.output}.partial" if options.output else None
     source = {"run_dir" if options.run_dir else "model": options.run_dir or options.model}
-    record = evaluation.Record(partial, options.save_adversarial, options.run_dir or options.model)
+    record = evaluation.EvaluationState(
+        partial, options.save_adversarial, options.run_dir or options.model
+    )
     if options.inference:
         model, attacks, source["inference"] = inference.defended(options, attacks, summary)
     else:
@@ -177,8 +179,8 @@ def _columns(report: dict[str, Any], result: Any) -> None:
     from robust_tf import evaluation
 
     if "inference" in report:
-        report["columns"] = evaluation.three_columns(result)
-        print(f"\n{evaluation.columns_table(result)}")
+        report["columns"] = evaluation.adaptive_summary(result)
+        print(f"\n{evaluation.adaptive_table(result)}")
 
 
 def _protocol(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:

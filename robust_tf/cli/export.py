@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _trial(options: argparse.Namespace, about: dict[str, Any]) -> Any:
     """What TFLite and ONNX files are measured on: the run's own data and its first attack."""
     from robust_tf import data
-    from robust_tf.export import Trial
+    from robust_tf.export import CalibrationData
     from robust_tf.export.provenance import own_attack
 
     own = about["data"]
@@ -125,7 +125,7 @@ def _trial(options: argparse.Namespace, about: dict[str, Any]) -> Any:
     title, attack = own_attack(options.run_dir)
     if attack is None:
         about["missing"].append("the run names no attack: robust accuracies were not measured.")
-    return Trial(loaded.train, loaded.test.take(options.max_examples), attack, title)
+    return CalibrationData(loaded.train, loaded.test.take(options.max_examples), attack, title)
 
 
 def _report(card: dict[str, Any]) -> None:
@@ -157,7 +157,7 @@ def _fingerprint(model: Any) -> str | None:
     """Of the weights, as results of the run tell theirs."""
     import keras
 
-    from robust_tf.evaluation.subject import fingerprint_of
+    from robust_tf.evaluation.target_model import fingerprint_of
 
     return fingerprint_of(model, None) if isinstance(model, keras.Model) else None
 

@@ -16,7 +16,7 @@ import numpy as np
 from robust_tf import data, evaluation, files
 from robust_tf.attacks import PGD, Attack
 from robust_tf.cli import UserError, inference
-from robust_tf.evaluation.spec import number
+from robust_tf.evaluation.attack_parser import number
 from robust_tf.figures import curves
 from robust_tf.figures.runs import Run, read_runs
 
@@ -71,7 +71,7 @@ def runs_of(options: Options) -> dict[str, Run]:
 def _defended(options: Options, run: Run) -> Any:
     """The network behind its transformation, as an adversary attacks it who knows of it."""
     own = Options(**{**vars(options), "run_dir": run.path})
-    return evaluation.straight_through(inference.transformation(own, run.summary))
+    return evaluation.bpda(inference.transformation(own, run.summary))
 
 
 def eps_of(options: Options, runs: Mapping[str, Run]) -> float:

@@ -57,7 +57,7 @@ def transformation(options: argparse.Namespace, summary: dict[str, Any]) -> Any:
       ValueError, FileError: see `evaluation.loading.load_inference`.
     """
     from robust_tf.evaluation import loading
-    from robust_tf.evaluation.spec import number
+    from robust_tf.evaluation.attack_parser import number
 
     own = numbers_of(summary)
     arguments: dict[str, Any] = {}
@@ -79,8 +79,8 @@ def defended(
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """The model to be judged, the attacks in both groups, and what the report says of the model."""
     from robust_tf import evaluation
+    from robust_tf.evaluation.attack_names import eps_of, norm_of
     from robust_tf.evaluation.defended_attacks import EFFORTS
-    from robust_tf.evaluation.describe import eps_of, norm_of
 
     own, model = numbers_of(summary), transformation(options, summary)
     groups = evaluation.oblivious_attacks(model, attacks)
@@ -98,4 +98,4 @@ def defended(
         "gated_delta": model.gate and model.gated_delta,
         "adaptive": options.adaptive or "full",
     }
-    return evaluation.straight_through(model), groups, said
+    return evaluation.bpda(model), groups, said

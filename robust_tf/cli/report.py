@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         import tensorflow as tf
 
         from robust_tf import report
-        from robust_tf.report import page, probe, saving
+        from robust_tf.report import model_analysis, page, saving
 
     tf.get_logger().setLevel("ERROR")  # it warns of many small graphs, which are meant
     start = time.monotonic()
@@ -94,14 +94,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = _runs(folders)
     _attach(runs, options.evaluation)
     replaces = saving.check_free(output, folders, options.overwrite)
-    read = probe.Datasets(options.data_dir)
+    read = model_analysis.Datasets(options.data_dir)
     probes = []
     for run in runs:
         if options.no_model:
-            probes.append(probe.Probe(run.eps or probe.DEFAULT_EPS))
+            probes.append(model_analysis.ModelAnalysis(run.eps or model_analysis.DEFAULT_EPS))
             continue
         print(f"{run.name}: {options.examples} test images", file=sys.stderr)
-        probes.append(probe.probe(run, read, options.examples, options.seed))
+        probes.append(model_analysis.probe(run, read, options.examples, options.seed))
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     line = shlex.join(["bin/report", *argv])
     report.write(output, report.build(runs, probes, line, made, folders))
@@ -145,7 +145,7 @@ def _attach(runs: Sequence[Any], paths: Sequence[str]) -> None:
       UserError: a file that is no evaluation, or of a run or weights that are not among these.
     """
     from robust_tf import files
-    from robust_tf.evaluation import repeat
+    from robust_tf.evaluation import reproduce_command
     from robust_tf.report.measured import read_measured
     from robust_tf.report.runs import note_evaluations
 
@@ -157,7 +157,7 @@ def _attach(runs: Sequence[Any], paths: Sequence[str]) -> None:
         own = [run for run in runs if os.path.abspath(run.path) == os.path.abspath(named)]
         own = own or [run for run in runs if os.path.basename(run.path) == os.path.basename(named)]
         if len(own) == 1:
-            other = repeat.foreign(content, own[0].fingerprint)
+            other = reproduce_command.foreign(content, own[0].fingerprint)
             if other:
                 raise UserError(f"{path} cannot join {own[0].path}: {other}.")
             read = {os.path.abspath(os.path.join(own[0].path, m.file)) for m in own[0].measured}

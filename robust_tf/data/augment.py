@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import operator
 
-import gin
 import numpy as np
 import tensorflow as tf
 
+from robust_tf import registration
 
-@gin.configurable
+
+@registration.configurable
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
     """What is done to every training image, drawn anew in each epoch.

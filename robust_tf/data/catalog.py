@@ -9,10 +9,10 @@ import hashlib
 import operator
 from collections.abc import Callable
 
-import gin
 import numpy as np
 import tensorflow as tf
 
+from robust_tf import registration
 from robust_tf.data import prepared
 from robust_tf.data.augment import Augmentation
 from robust_tf.data.prepared import Arrays
@@ -201,7 +201,7 @@ _CATALOG = {
 NAMES = tuple(_CATALOG)
 
 
-@gin.configurable("data")
+@registration.configurable_as("data")
 def load(
     name: str = "digits",
     data_dir: str | None = None,

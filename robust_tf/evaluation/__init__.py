@@ -1,36 +1,36 @@
 """Evaluation: how many images a classifier still gets right when somebody tries to break it."""
 
-from robust_tf.evaluation.adaptive import Averaged, Defended
-from robust_tf.evaluation.columns import columns_table, three_columns
+from robust_tf.evaluation.adaptive import Defended, ExpectationOverTransformation
+from robust_tf.evaluation.adaptive_summary import adaptive_summary, adaptive_table
+from robust_tf.evaluation.attack_names import name_of, named
+from robust_tf.evaluation.attack_parser import parse_attack, parse_attacks
 from robust_tf.evaluation.defended_attacks import (
     ADAPTIVE,
     OBLIVIOUS,
     adaptive_attacks,
+    bpda,
     oblivious_attacks,
-    straight_through,
 )
-from robust_tf.evaluation.describe import name_of, named
 from robust_tf.evaluation.evaluator import evaluate
 from robust_tf.evaluation.loss_profile import LossProfile, loss_profile
 from robust_tf.evaluation.protocol import Protocol
-from robust_tf.evaluation.record import Record, load_adversarial
 from robust_tf.evaluation.results import Evaluation, Outcome, attacks_from_json
 from robust_tf.evaluation.shards import merge
-from robust_tf.evaluation.spec import parse_attack, parse_attacks
+from robust_tf.evaluation.state import EvaluationState, load_adversarial
 
 __all__ = [
     "ADAPTIVE",
     "OBLIVIOUS",
-    "Averaged",
+    "ExpectationOverTransformation",
     "Defended",
     "Evaluation",
     "LossProfile",
     "Outcome",
     "Protocol",
-    "Record",
+    "EvaluationState",
     "adaptive_attacks",
     "attacks_from_json",
-    "columns_table",
+    "adaptive_table",
     "evaluate",
     "load_adversarial",
     "loss_profile",
@@ -40,6 +40,6 @@ __all__ = [
     "oblivious_attacks",
     "parse_attack",
     "parse_attacks",
-    "straight_through",
-    "three_columns",
+    "bpda",
+    "adaptive_summary",
 ]

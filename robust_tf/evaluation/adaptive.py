@@ -21,7 +21,7 @@ class Defended:
     Args:
       network: Keras model or callable, images to logits (B, C).
       transform: Keras layer or callable, images (B, H, W, C) in [0, 1] to what the network takes.
-      gradient: 'straight_through' takes the transform's Jacobian for the identity; 'own'
+      gradient: 'bpda' takes the transform's Jacobian for the identity; 'own'
         differentiates the transform itself.
       surrogate: a differentiable stand-in for the transform, whose gradient is used in place of
         the identity.
@@ -41,12 +41,12 @@ class Defended:
         self,
         network: Callable[..., Any],
         transform: Transform,
-        gradient: str = "straight_through",
+        gradient: str = "bpda",
         surrogate: Transform | None = None,
     ):
-        if gradient not in ("straight_through", "own"):
+        if gradient not in ("bpda", "own"):
             raise ValueError(
-                f"gradient={gradient!r}: must be 'straight_through' or 'own'; another function's "
+                f"gradient={gradient!r}: must be 'bpda' or 'own'; another function's "
                 "gradient is given as surrogate=function."
             )
         if gradient == "own" and surrogate is not None:
@@ -72,7 +72,7 @@ class Defended:
         return _call(self.classifier, _with_gradient_of(value, tf.cast(path, value.dtype)))
 
 
-class Averaged:
+class ExpectationOverTransformation:
     """The expected prediction of a random model: the log of its mean probabilities.
 
     Any attack that ascends a loss of these logits follows the gradient of the expectation, and the

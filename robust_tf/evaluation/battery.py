@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import gin
 
+from robust_tf import registration
 from robust_tf.attacks import Attack
-from robust_tf.evaluation.spec import as_attacks
+from robust_tf.evaluation.attack_parser import as_attacks
 
 NAMES = ("smoke", "adr", "atld", "st", "autoattack", "full")
 
 
-@gin.configurable
-def battery(attacks: Mapping[str, Attack] | Sequence[Attack]) -> dict[str, Attack]:
+@registration.configurable
+def battery(attacks: Mapping[str, Attack] | Sequence[Attack] = gin.REQUIRED) -> dict[str, Attack]:
     """The attacks, by name, that `gin/parts/batteries/NAME.gin` binds.
 
     Args:

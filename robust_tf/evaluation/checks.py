@@ -19,7 +19,7 @@ from robust_tf.attacks import presets
 from robust_tf.attacks.arguments import check_batch
 from robust_tf.attacks.network import logits_of
 from robust_tf.evaluation import checks_forward
-from robust_tf.evaluation.adaptive import Averaged, Defended
+from robust_tf.evaluation.adaptive import Defended, ExpectationOverTransformation
 from robust_tf.evaluation.checks_flag import Flag
 from robust_tf.evaluation.checks_review import REVIEWED, kind_of, review, weak_battery
 from robust_tf.evaluation.checks_search import Search, gradients
@@ -65,9 +65,11 @@ def inspect(
     found = _forward_flags(model, forward, x, y, seed)
     if any("accuracy_0_to_1" in one.figures for one in found):
         return found  # in a range that is not the model's no attack means anything
-    if any(one.name == "randomness" for one in found) and not isinstance(model, Averaged):
+    if any(one.name == "randomness" for one in found) and not isinstance(
+        model, ExpectationOverTransformation
+    ):
         # One draw gives the gradient, as to an attack; what it achieved is not left to luck.
-        forward = _in_numpy(Averaged(model, DRAWS))
+        forward = _in_numpy(ExpectationOverTransformation(model, DRAWS))
     right = forward(x).argmax(1) == y
     if not right.any():
         return found

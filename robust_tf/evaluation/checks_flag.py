@@ -49,8 +49,8 @@ _TEXTS = {
         "The same images gave different outputs. An attack then follows the gradient of one draw, "
         "and an image that failed may pass the next time: a single number is not reproducible.",
         "Switch off what is random at inference (dropout, noise). If it is the defence, attack "
-        "its expectation: Averaged(model, samples=20), with more samples until the number no "
-        "longer falls, or AutoAttack's version 'rand'.",
+        "its expectation: ExpectationOverTransformation(model, samples=20), with more samples "
+        "until the number no longer falls, or AutoAttack's version 'rand'.",
     ),
     "training_batch_norm": (
         "An image's result depends on its batch",
@@ -91,7 +91,8 @@ _TEXTS = {
         "On these images PGD-20 raised the loss no more than random noise of the same size: the "
         "gradients do not point to where the model errs.",
         "Look for rounding, randomness or large logits in the model; attack through them "
-        "(Defended, Averaged), and add black-box attacks (Square, RayS) and transfer.",
+        "(Defended, ExpectationOverTransformation), and add black-box attacks (Square, RayS) and "
+        "transfer.",
     ),
     "more_steps": (
         "More steps and restarts help a lot",
@@ -112,8 +113,8 @@ _TEXTS = {
         "An attack that does not use gradients should not find more than those that do. Here it "
         "did, so gradients are masked or the white-box attacks too weak.",
         "Strengthen the white-box attacks (more steps and restarts, AutoAttack, "
-        "Defended(network, transform), Averaged(model)) until they are ahead; the worst case "
-        "over all attacks is an upper bound until then.",
+        "Defended(network, transform), ExpectationOverTransformation(model)) until they are ahead; "
+        "the worst case over all attacks is an upper bound until then.",
     ),
     "restarts_help": (
         "More steps or restarts helped a lot",

@@ -6,17 +6,16 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import registration
 from robust_tf.attacks import APGD, Attack, AutoAttack, CrossEntropy, RayS, Square, Transfer
 from robust_tf.attacks.objectives import Margin, Objective
 from robust_tf.attacks.presets import threat
 from robust_tf.attacks.projected_gradient import ProjectedGradient
 from robust_tf.attacks.steps import Steepest
 from robust_tf.evaluation.adaptive import Defended
-from robust_tf.evaluation.describe import name_of
+from robust_tf.evaluation.attack_names import name_of
 from robust_tf.inference import ManifoldTransformation
 
 OBLIVIOUS, ADAPTIVE = "oblivious: ", "adaptive: "  # before the names of attacks
@@ -28,7 +27,7 @@ EFFORTS: dict[str, dict[str, Any]] = {
 }
 
 
-def straight_through(model: ManifoldTransformation) -> Defended:
+def bpda(model: ManifoldTransformation) -> Defended:
     """The defended model as it is to be judged and attacked: T's gradient taken for the identity.
 
     Its logits are those of `model`. The model's own gradient is 0 for pixels that the clip has cut,
@@ -54,10 +53,10 @@ def surrogate(model: ManifoldTransformation, tau: float) -> Defended:
 def steered(model: ManifoldTransformation, weight: float) -> Callable[[tf.Tensor], tf.Tensor]:
     """The defended model for `SteeredCrossEntropy`: the mean of its logits carries D0.
 
-    Its logits are those of `straight_through` but for one number for each example, added to all:
+    Its logits are those of `bpda` but for one number for each example, added to all:
     weight * log(D0 / (1 - D0)) at the image before its transformation, less their mean.
     """
-    path = straight_through(model)
+    path = bpda(model)
 
     def lifted(u: tf.Tensor) -> tf.Tensor:
         logits = path(u)
@@ -67,8 +66,8 @@ def steered(model: ManifoldTransformation, weight: float) -> Callable[[tf.Tensor
     return _called(lifted, f"steered by {weight:+g}")
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class SteeredCrossEntropy(CrossEntropy):
     """CE(f(T(u)), y) + weight * log-odds of D0(f(u)), from the logits of `steered`.
@@ -81,8 +80,8 @@ class SteeredCrossEntropy(CrossEntropy):
         return super().values(logits, y, reference) + tf.reduce_mean(logits, axis=1)
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class Through(Transfer):
     """`attack` by another way through the same defence: its gradient, not its verdict, differs."""
@@ -114,7 +113,7 @@ def adaptive_attacks(
     norm: str = "Linf",
     autoattack: bool = True,
 ) -> dict[str, Attack]:
-    """What an adversary does who knows the transformation; to be run on `straight_through(model)`.
+    """What an adversary does who knows the transformation; to be run on `bpda(model)`.
 
     PGD on cross-entropy and margin with T's gradient as the identity, and as it is (0 where the
     clip cuts); with that of the smooth surrogate, tau 1 and 0.1; with the log-odds of the

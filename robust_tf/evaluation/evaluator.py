@@ -15,14 +15,14 @@ from robust_tf.attacks import Attack
 from robust_tf.attacks.arguments import check_values
 from robust_tf.attacks.randomness import as_seed, fold
 from robust_tf.evaluation import checks
-from robust_tf.evaluation.crafting import Crafting
-from robust_tf.evaluation.describe import check_aim, eps_of, norm_of, stages_of
+from robust_tf.evaluation.attack_names import check_aim, eps_of, norm_of, stages_of
+from robust_tf.evaluation.attack_parser import as_attacks
 from robust_tf.evaluation.progress import Progress
 from robust_tf.evaluation.protocol import Examples, Protocol, choose
-from robust_tf.evaluation.record import Record
 from robust_tf.evaluation.results import Evaluation, Outcome
-from robust_tf.evaluation.spec import as_attacks
-from robust_tf.evaluation.subject import Subject, sources_of
+from robust_tf.evaluation.runner import AttackRunner
+from robust_tf.evaluation.state import EvaluationState
+from robust_tf.evaluation.target_model import TargetModel, sources_of
 from robust_tf.version import __version__
 
 Attacks = Mapping[str, Attack] | Sequence[Attack] | str
@@ -33,7 +33,7 @@ def evaluate(
     split: Any,
     attacks: Attacks,
     *,
-    record: Record | None = None,
+    record: EvaluationState | None = None,
     progress: bool | None = None,
     **protocol: Any,
 ) -> Evaluation:
@@ -71,10 +71,10 @@ def evaluate(
         if eps_of(attack) == 0:
             raise ValueError(f"{name}: eps is 0, which leaves nothing to attack; give eps > 0.")
     first = examples.pixels(np.arange(min(64, settings.batch_size, len(examples))))
-    subject = Subject(model, first, settings.search_dtype)
+    subject = TargetModel(model, first, settings.search_dtype)
     check_values(first, examples.labels, subject.num_classes)
     sources = sources_of(named, first)
-    run = _Run(subject, sources, examples, settings, record or Record(), progress)
+    run = _Run(subject, sources, examples, settings, record or EvaluationState(), progress)
     run.record.open(run.settings(named))
     try:
         natural = run.natural()
@@ -94,16 +94,16 @@ def evaluate(
 class _Run:
     """One evaluation on its way."""
 
-    subject: Subject
+    subject: TargetModel
     sources: dict[str, str | None]
     examples: Examples
     protocol: Protocol
-    record: Record
+    record: EvaluationState
     progress: bool | None
 
     @property
-    def crafting(self) -> Crafting:
-        return Crafting(self.subject, self.examples, self.protocol, self.record)
+    def runner(self) -> AttackRunner:
+        return AttackRunner(self.subject, self.examples, self.protocol, self.record)
 
     def settings(self, attacks: dict[str, Attack]) -> dict[str, Any]:
         """All that the result depends on, JSON-ready."""
@@ -136,7 +136,7 @@ class _Run:
         known = self.record.get("natural")
         if known is None:
             for part in self._chunks(np.arange(len(self.examples))):
-                right[part] = self.crafting.stands(self.examples.pixels(part), part)
+                right[part] = self.runner.stands(self.examples.pixels(part), part)
             self.record.put("natural", np.flatnonzero(right).tolist())
         else:
             right[known] = True
@@ -170,7 +170,7 @@ class _Run:
                     piece = self.record.get(key)
                     if piece is None:
                         seed = fold(as_seed(self.protocol.seed), index)
-                        piece = self.crafting.piece(f"stage{index}", name, stage, part, seed, last)
+                        piece = self.runner.piece(f"stage{index}", name, stage, part, seed, last)
                         self.record.put(key, piece)
                     broken = part[piece["broken"]]
                     outcome.robust[broken] = False
@@ -180,7 +180,7 @@ class _Run:
                     report.done(len(part), len(broken), len(stages) - index - 1)
                 if len(stages) > 1:
                     outcome.stages[stage_name] = outcome.robust.copy()
-        searched = any(self.crafting.searches(stage) for _, stage in stages)
+        searched = any(self.runner.searches(stage) for _, stage in stages)
         if searched and self.protocol.search_sample:
             details["float32_sample"] = self._repeat(name, attack, outcome)
         if outcome.stages:
@@ -211,8 +211,8 @@ class _Run:
                 piece.append([])
                 if len(part):
                     seed = fold(as_seed(self.protocol.seed), index)
-                    x_adv = self.crafting.craft(self.subject.model, stage, part, seed)
-                    still = self.crafting.stands(x_adv, part)
+                    x_adv = self.runner.craft(self.subject.model, stage, part, seed)
+                    still = self.runner.stands(x_adv, part)
                     lost = self.examples.numbers[part[~still]]
                     self.record.keep_images(name, "stage9-float32", lost, x_adv[~still])
                     piece[index] = np.flatnonzero(stands)[~still].tolist()

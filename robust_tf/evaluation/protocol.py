@@ -6,15 +6,15 @@ import dataclasses
 import hashlib
 from typing import Any
 
-import gin
 import numpy as np
 import tensorflow as tf
 
+from robust_tf import registration
 from robust_tf.attacks.arguments import check_labels
 from robust_tf.data import Split
 
 
-@gin.configurable("evaluate")
+@registration.configurable_as("evaluate")
 @dataclasses.dataclass(frozen=True)
 class Protocol:
     """Settings of one evaluation.

@@ -2,6 +2,6 @@
 
 from robust_tf.export.conversion import FORMATS as FORMATS
 from robust_tf.export.folder import check_free as check_free
-from robust_tf.export.measured import Trial as Trial
+from robust_tf.export.measured import CalibrationData as CalibrationData
 from robust_tf.export.smoke import SmokeTestError as SmokeTestError
 from robust_tf.export.writer import export as export

@@ -11,8 +11,8 @@ import tensorflow as tf
 from robust_tf import compat, files
 from robust_tf.export import quoted, rest
 from robust_tf.export.conversion import CONVERTED as CONVERTED_FORMATS
-from robust_tf.export.measured import Trial
-from robust_tf.export.served import MEANING, Served
+from robust_tf.export.measured import CalibrationData
+from robust_tf.export.signatures import MEANING, Signatures
 from robust_tf.export.smoke import ONNX_TOLERANCE
 from robust_tf.inference import ManifoldTransformation
 from robust_tf.version import __version__
@@ -52,10 +52,10 @@ DEFENDED = (
 
 
 def content(
-    served: Served,
+    served: Signatures,
     model: Any,
     entries: list[dict[str, Any]],
-    trial: Trial | None,
+    trial: CalibrationData | None,
     about: dict[str, Any],
     tested: dict[str, Any] | None,
 ) -> dict[str, Any]:

@@ -18,7 +18,7 @@ RANGES = 200  # training images from which int8 takes its ranges
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Trial:
+class CalibrationData:
     """What exported files are measured on.
 
     Attributes:
@@ -43,7 +43,7 @@ class Trial:
 def measure(
     target: Callable[..., Any],
     runners: dict[str, Callable[[np.ndarray], np.ndarray]],
-    trial: Trial,
+    trial: CalibrationData,
     batch_size: int = 100,
 ) -> dict[str, dict[str, float]]:
     """Natural and robust accuracy of each file, in [0, 1].

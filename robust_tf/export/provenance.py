@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from robust_tf import files
 from robust_tf.attacks import Attack
-from robust_tf.evaluation import Evaluation, attacks_from_json, bindings, name_of, repeat
+from robust_tf.evaluation import Evaluation, attacks_from_json, bindings, name_of, reproduce_command
 
 
 def of_run(run_dir: str, fingerprint: str | None = None) -> dict[str, Any]:
@@ -21,8 +21,8 @@ def of_run(run_dir: str, fingerprint: str | None = None) -> dict[str, Any]:
 
     Args:
       run_dir: the folder.
-      fingerprint: of the network that is exported, see `evaluation.subject.fingerprint_of`; None:
-        that of the run's own evaluation.
+      fingerprint: of the network that is exported, see `evaluation.target_model.fingerprint_of`;
+        None: that of the run's own evaluation.
 
     Raises:
       FileError: summary.json cannot be read.
@@ -30,7 +30,7 @@ def of_run(run_dir: str, fingerprint: str | None = None) -> dict[str, Any]:
     summary = _summary(run_dir)
     recipe, data = configuration(run_dir, summary), summary.get("data") or {}
     own = summary.get("evaluation")
-    fingerprint = fingerprint or repeat.fingerprint_in(summary)
+    fingerprint = fingerprint or reproduce_command.fingerprint_in(summary)
     reports: dict[str, Any] = {"summary.json": {"data": data, "evaluation": own}} if own else {}
     results, missing = [], []
     if not own:
@@ -44,7 +44,7 @@ def of_run(run_dir: str, fingerprint: str | None = None) -> dict[str, Any]:
     for name, report in reports.items():
         if not isinstance(report, dict) or "evaluation" not in report:
             continue
-        other = repeat.foreign(report, fingerprint)
+        other = reproduce_command.foreign(report, fingerprint)
         if other:
             missing.append(f"{name} is left out: {other}.")
             continue
@@ -93,10 +93,10 @@ def _result(name: str, run_dir: str, report: dict[str, Any], dataset: str | None
         command: str | None = f"bin/evaluate --run_dir={shlex.quote(run_dir)}"
         command = f"{command} --max_examples={len(evaluation)}"
     else:
-        command = repeat.command(run_dir, evaluation, data, inference, dataset=dataset)
+        command = reproduce_command.command(run_dir, evaluation, data, inference, dataset=dataset)
     result = {
         "file": name,
-        "command": command or f"# {repeat.UNSAID}",
+        "command": command or f"# {reproduce_command.UNSAID}",
         "examples": len(evaluation),
         "natural_accuracy": evaluation.natural_accuracy,
         "robust_accuracy": {attack: evaluation.accuracy(attack) for attack in evaluation.outcomes},

@@ -12,13 +12,13 @@ import numpy as np
 import tensorflow as tf
 
 from robust_tf import files
-from robust_tf.export.served import Served
+from robust_tf.export.signatures import Signatures
 
 # Row format where every argument has one entry for each image, columns where there are scalars.
 NUMBERS = {"eps": 0.1, "step_size": 0.02, "steps": 10, "seed": 0}
 
 
-def write_examples(folder: str, served: Served) -> None:
+def write_examples(folder: str, served: Signatures) -> None:
     """Writes for each signature a request, and what the model answers.
 
     `SIGNATURE.request.json` and `SIGNATURE.response.json`.
@@ -31,7 +31,7 @@ def write_examples(folder: str, served: Served) -> None:
             files.write_text(path, json.dumps(content) + "\n")
 
 
-def example(served: Served, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def example(served: Signatures, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """A request for one image, and the response, as JSON-ready dictionaries."""
     specs = served.functions[name].get_concrete_function().structured_input_signature[0]
     given = {spec.name: value for spec, value in zip(specs, _values(served, specs), strict=True)}
@@ -50,7 +50,7 @@ def example(served: Served, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return request, {"predictions": rows if len(found) > 1 else [list(r.values())[0] for r in rows]}
 
 
-def _values(served: Served, specs: Sequence[tf.TensorSpec]) -> list[Any]:
+def _values(served: Signatures, specs: Sequence[tf.TensorSpec]) -> list[Any]:
     """For each argument a value: one image, what is predicted for it, and the attack's numbers."""
     default = served.functions["serving_default"]
     shape = tuple(side or 8 for side in default.input_signature[0].shape[1:])
@@ -86,7 +86,7 @@ def plain(array: np.ndarray) -> Any:
     return array.tolist()
 
 
-def specs(served: Served) -> dict[str, dict[str, dict[str, str]]]:
+def specs(served: Signatures) -> dict[str, dict[str, dict[str, str]]]:
     """Arguments and outputs of each signature, as 'float32 (batch, 28, 28, 1)' by name."""
     found = {}
     for name, function in served.functions.items():

@@ -17,8 +17,8 @@ import tensorflow as tf
 from robust_tf.attacks import PGD
 from robust_tf.attacks.network import input_gradient, logits_of
 from robust_tf.attacks.objectives import CrossEntropy
-from robust_tf.export import alone, conversion
-from robust_tf.export.served import Served, detect, features, predict
+from robust_tf.export import conversion, load_check
+from robust_tf.export.signatures import Signatures, detect, features, predict
 from robust_tf.inference import ManifoldTransformation
 
 SIZES = (1, 7)
@@ -54,7 +54,7 @@ def smoke_test(
       folder: of the export.
       wanted: its formats.
       model: what was exported.
-      detector: as of `Served`.
+      detector: as of `Signatures`.
 
     Returns:
       JSON-ready: 'compared' outputs, those with the same bits, the largest relative difference, and
@@ -96,11 +96,11 @@ class Reference:
 
     Args:
       model: what is exported.
-      detector: as of `Served`.
+      detector: as of `Signatures`.
     """
 
     def __init__(self, model: Any, detector: ManifoldTransformation | None = None):
-        served = Served(model, detector)
+        served = Signatures(model, detector)
         self.names, self.target, self.classes = (
             list(served.functions),
             served.target,
@@ -180,7 +180,7 @@ def _in_a_new_process(folder: str, calls: Calls) -> tuple[Calls, dict[str, Any]]
         environment["CUDA_VISIBLE_DEVICES"] = "-1"
         where = folder if "://" in folder else os.path.abspath(folder)
         done = subprocess.run(
-            [sys.executable, "-P", str(alone.__file__), where, inputs, outputs],
+            [sys.executable, "-P", str(load_check.__file__), where, inputs, outputs],
             capture_output=True,
             text=True,
             cwd=local,

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from robust_tf.export import card, conversion, rest
 from robust_tf.export.folder import check_free, replacing
-from robust_tf.export.measured import Trial, measure
-from robust_tf.export.served import Exportable, Served, network_of
+from robust_tf.export.measured import CalibrationData, measure
+from robust_tf.export.signatures import Exportable, Signatures, network_of
 from robust_tf.export.smoke import smoke_test
 from robust_tf.inference import ManifoldTransformation
 
@@ -24,7 +24,7 @@ def export(
     *,
     formats: Sequence[str] = ("saved_model",),
     detector: ManifoldTransformation | None = None,
-    trial: Trial | None = None,
+    trial: CalibrationData | None = None,
     about: dict[str, Any] | None = None,
     smoke: bool = False,
 ) -> dict[str, Any]:
@@ -57,10 +57,12 @@ def export(
     model = network_of(network)
     wanted = conversion.check(formats, isinstance(model, ManifoldTransformation))
     if "tflite_int8" in wanted and trial is None:
-        raise ValueError("tflite_int8 needs training images: give trial=Trial(train, test).")
+        raise ValueError(
+            "tflite_int8 needs training images: give trial=CalibrationData(train, test)."
+        )
     path = os.fspath(export_dir).rstrip("/")
     check_free(path, overwrite)
-    served = Served(model, detector)
+    served = Signatures(model, detector)
     with replacing(path) as folder:
         tf.io.gfile.makedirs(folder)
         _write_models(folder, wanted, model, served, trial)
@@ -83,7 +85,11 @@ def export(
 
 
 def _write_models(
-    folder: str, wanted: Sequence[str], model: Exportable, served: Served, trial: Trial | None
+    folder: str,
+    wanted: Sequence[str],
+    model: Exportable,
+    served: Signatures,
+    trial: CalibrationData | None,
 ) -> None:
     if "saved_model" in wanted:
         tf.saved_model.save(served, folder, signatures=served.functions)
@@ -102,7 +108,7 @@ def _write_models(
 
 
 def _measured(
-    folder: str, wanted: Sequence[str], served: Served, trial: Trial
+    folder: str, wanted: Sequence[str], served: Signatures, trial: CalibrationData
 ) -> dict[str, dict[str, float]]:
     """Accuracies of each file."""
     # The bits of the SavedModel and of the .keras file are the model's own.

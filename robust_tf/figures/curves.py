@@ -10,7 +10,7 @@ import numpy as np
 from robust_tf.attacks import PGD, Attack
 from robust_tf.attacks.network import logits_of
 from robust_tf.evaluation import Evaluation, attacks_from_json
-from robust_tf.evaluation.describe import eps_of, norm_of
+from robust_tf.evaluation.attack_names import eps_of, norm_of
 from robust_tf.figures import style
 from robust_tf.figures.bars import wilson
 from robust_tf.figures.forward import Model, adversarial_at, batched

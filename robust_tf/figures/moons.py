@@ -13,7 +13,7 @@ from robust_tf.attacks import PGD
 from robust_tf.attacks.manifold import ManifoldAttack
 from robust_tf.figures import plane
 from robust_tf.figures.forward import adversarial_at, batched, logits_at
-from robust_tf.methods.batch import Crafted
+from robust_tf.methods.batch import AdversarialBatch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,11 +29,12 @@ SMOOTHING = 0.1
 class Toy(NamedTuple):
     """One trained method: its model, the points that it trains on, and accuracies in [0, 1].
 
-    crafted: the test points moved by the method's own adversary, on its own model; pgd: by PGD-20.
+    adversarial: the test points moved by the method's own adversary, on its own model; pgd: by
+    PGD-20.
     """
 
     model: methods.RobustModel
-    crafted: np.ndarray
+    adversarial: np.ndarray
     pgd: np.ndarray
     natural_accuracy: float
     robust_accuracy: float
@@ -111,8 +112,10 @@ def _crafted(model: methods.RobustModel, x: np.ndarray, y: np.ndarray, seed: int
     """The points as the method's own adversary moves them; the points themselves without one."""
     if not model.needs_adv:
         return x
-    made = model.craft(tf.constant(x), tf.constant(y), tf.constant([seed, 0]), tf.constant(1.0))
-    return np.asarray(made.x_adv if isinstance(made, Crafted) else made)
+    made = model.generate_adversarial(
+        tf.constant(x), tf.constant(y), tf.constant([seed, 0]), tf.constant(1.0)
+    )
+    return np.asarray(made.x_adv if isinstance(made, AdversarialBatch) else made)
 
 
 def draw_moons(moons: Moons, points: int = 160, title: str = "") -> Figure:
@@ -130,12 +133,12 @@ def draw_moons(moons: Moons, points: int = 160, title: str = "") -> Figure:
     rows: list[list[Any]] = [[], [], [], []]
     for name, toy in moons.toys.items():
         shown = "clean data" if name == "Standard" else f"by {titles[name]}"
-        rows[0].append(plane.Panel(shown, boundary=clean, points=toy.crafted, labels=y))
+        rows[0].append(plane.Panel(shown, boundary=clean, points=toy.adversarial, labels=y))
         accuracy = f"{100 * toy.natural_accuracy:.0f} / {100 * toy.robust_accuracy:.0f} %"
         own = f"{titles[name]}\n{accuracy}"
         rows[1].append(plane.Panel(own, planes[name], points=x, labels=y))
         if name != "Standard":
-            arrows = plane.Moved(x[::2], toy.crafted[::2], y[::2])
+            arrows = plane.Moved(x[::2], toy.adversarial[::2], y[::2])
             rows[2].append(plane.Panel(f"{titles[name]}", boundary=clean, moved=arrows))
     atld, pgd = planes["ATLD"], moons.toys["ATLD"].pgd
     back = np.asarray(moons.transformation.transform(tf.constant(pgd)))

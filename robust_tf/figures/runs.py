@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from robust_tf import files
-from robust_tf.evaluation import Evaluation, bindings, loading, repeat
+from robust_tf.evaluation import Evaluation, bindings, loading, reproduce_command
 
 _NAMES = {
     "AdversarialTraining": "AT",
@@ -105,7 +105,7 @@ class Run:
             return f"with inference {kind}" if kind else "of the network alone"
         if report.get("model"):
             return f"of the model {report['model']}"
-        other = repeat.foreign(report, repeat.fingerprint_in(self.summary))
+        other = reproduce_command.foreign(report, reproduce_command.fingerprint_in(self.summary))
         if other:
             return other.removeprefix("it is ")
         shard = report["evaluation"].get("shard")

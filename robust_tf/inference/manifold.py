@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import gin
 import keras
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import compat, registration
+from robust_tf.attacks.active_set import per_image
 from robust_tf.attacks.network import finite
-from robust_tf.attacks.survivors import per_image
 from robust_tf.models import forward_mode
 
 GATE = (0.3, 0.7)  # of IMT+
 DISC_INPUTS = ("logits", "features")
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 class ManifoldTransformation(keras.Model):
     """A classifier that moves each image towards the natural ones first: f(T(u)).
 

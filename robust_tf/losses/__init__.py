@@ -17,7 +17,7 @@ from robust_tf.losses.squeeze import (
     jensen_shannon,
     squared_l2,
     squeeze_pair,
-    squeeze_regulariser,
+    squeeze_regularizer,
     symmetric_kl,
 )
 from robust_tf.losses.transport import sinkhorn_distance
@@ -46,7 +46,7 @@ __all__ = [
     "soft_cross_entropy",
     "squared_l2",
     "squeeze_pair",
-    "squeeze_regulariser",
+    "squeeze_regularizer",
     "symmetric_kl",
     "triplet_norms",
     "virtual_adversarial",

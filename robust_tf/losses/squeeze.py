@@ -71,7 +71,7 @@ def squared_l2(logits_p: tf.Tensor, logits_q: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.square(p - q), axis=-1)
 
 
-def squeeze_regulariser(
+def squeeze_regularizer(
     name: str, detach_targets: bool = True
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """A distance of two predictions by name.
@@ -92,7 +92,7 @@ def squeeze_regulariser(
         "l2": squared_l2,
     }
     if name not in known:
-        raise ValueError(f"regulariser={name!r}: must be one of {tuple(known)}.")
+        raise ValueError(f"regularizer={name!r}: must be one of {tuple(known)}.")
     return known[name]
 
 

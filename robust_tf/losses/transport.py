@@ -13,7 +13,7 @@ FLOOR = 1e-6
 def sinkhorn_distance(
     z: tf.Tensor,
     z_adv: tf.Tensor,
-    regulariser: float = 0.01,
+    regularizer: float = 0.01,
     max_iterations: int = 100,
     tolerance: float = 0.1,
 ) -> tf.Tensor:
@@ -29,7 +29,7 @@ def sinkhorn_distance(
         z: (B, ...) features of clean images; flattened to (B, m). The released program takes the
             logits.
         z_adv: features of perturbed images, same shape.
-        regulariser: weight of the entropy, > 0; far below 0.01, exp(-C / regulariser) is 0 in
+        regularizer: weight of the entropy, > 0; far below 0.01, exp(-C / regularizer) is 0 in
             float32 and the plan takes many iterations.
         max_iterations: of Sinkhorn, an integer >= 1.
         tolerance: stop once the potentials of the rows moved by less in sum, >= 0; 0 never stops
@@ -45,9 +45,9 @@ def sinkhorn_distance(
     Source: Zhang & Wang (2019), "Defense Against Adversarial Attacks Using Feature
     Scattering-based Adversarial Training", and its released program.
     """
-    check_sinkhorn(regulariser, max_iterations, tolerance)
+    check_sinkhorn(regularizer, max_iterations, tolerance)
     costs = cosine_costs(z, z_adv)
-    plan = transport_plan(costs, regulariser, max_iterations, tolerance)
+    plan = transport_plan(costs, regularizer, max_iterations, tolerance)
     return tf.cast(tf.shape(costs)[0], tf.float32) * tf.reduce_sum(plan * costs, axis=1)
 
 
@@ -72,29 +72,29 @@ def cosine_costs(z: tf.Tensor, z_adv: tf.Tensor) -> tf.Tensor:
 
 
 def transport_plan(
-    costs: tf.Tensor, regulariser: float, max_iterations: int, tolerance: float
+    costs: tf.Tensor, regularizer: float, max_iterations: int, tolerance: float
 ) -> tf.Tensor:
     """The plan T, (B, B) float32, of marginals 1 / B, by Sinkhorn's iterations on logarithms.
 
-    T = exp(M) with M_ij = (u_i + v_j - C_ij) / regulariser, where u is raised until the rows, and
+    T = exp(M) with M_ij = (u_i + v_j - C_ij) / regularizer, where u is raised until the rows, and
     then v until the columns sum to 1 / B, over and over, until sum |u - u_before| is below
-    `tolerance`. 1e-6 is added to each sum, so that one raise is of log(1e6) regularisers at most
+    `tolerance`. 1e-6 is added to each sum, so that one raise is of log(1e6) regularizers at most
     and no entry exceeds 1 / B. Columns then hold but for that 1e-6, rows as far as one came.
 
     Args:
         costs: (B, B) float32, >= 0.
-        regulariser: > 0.
+        regularizer: > 0.
         max_iterations: >= 1.
         tolerance: >= 0.
     """
     log_share = -tf.math.log(tf.cast(tf.shape(costs)[0], tf.float32))
 
     def exponents(u: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
-        return (u[:, None] + v[None, :] - costs) / regulariser
+        return (u[:, None] + v[None, :] - costs) / regularizer
 
     def missing(u: tf.Tensor, v: tf.Tensor, axis: int) -> tf.Tensor:
         sums = tf.reduce_sum(tf.exp(exponents(u, v)), axis=axis)
-        return regulariser * (log_share - tf.math.log(sums + FLOOR))
+        return regularizer * (log_share - tf.math.log(sums + FLOOR))
 
     def moving(u: tf.Tensor, v: tf.Tensor, moved: tf.Tensor) -> tf.Tensor:
         return moved >= tolerance
@@ -113,12 +113,12 @@ def transport_plan(
 
 
 def check_sinkhorn(
-    regulariser: float, max_iterations: int, tolerance: float, owner: str = ""
+    regularizer: float, max_iterations: int, tolerance: float, owner: str = ""
 ) -> None:
     """Raises ValueError unless these are settings of `sinkhorn_distance`."""
-    if not (regulariser > 0 and math.isfinite(regulariser)):
+    if not (regularizer > 0 and math.isfinite(regularizer)):
         raise ValueError(
-            f"{owner}(regulariser={regulariser!r}): must be a finite number > 0; use 0.01."
+            f"{owner}(regularizer={regularizer!r}): must be a finite number > 0; use 0.01."
         )
     if not (isinstance(max_iterations, int) and max_iterations >= 1):
         raise ValueError(

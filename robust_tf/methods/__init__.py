@@ -6,7 +6,7 @@ from robust_tf.methods.adversarial import AdversarialTraining
 from robust_tf.methods.alp import ALP
 from robust_tf.methods.atld import ATLD
 from robust_tf.methods.base import RobustModel
-from robust_tf.methods.batch import Batch, Crafted
+from robust_tf.methods.batch import AdversarialBatch, Batch
 from robust_tf.methods.bilateral import Bilateral
 from robust_tf.methods.discriminator_training import DiscriminatorTraining
 from robust_tf.methods.feature_scattering import FeatureScattering, ScatteringAttack
@@ -29,7 +29,7 @@ __all__ = [
     "Batch",
     "Bilateral",
     "Compactness",
-    "Crafted",
+    "AdversarialBatch",
     "DiscriminatorTraining",
     "FeatureScattering",
     "ManifoldAttack",

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import gin
-
-from robust_tf import compat, losses
+from robust_tf import compat, losses, registration
 from robust_tf.attacks import Attack
 from robust_tf.attacks.network import logits_of
 from robust_tf.attacks.randomness import fold
@@ -27,8 +25,8 @@ PRESETS = {
 }
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class Compactness:
     """How ADR compares features.
@@ -68,8 +66,8 @@ class Compactness:
         return cls(**config)
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 class ADR(RobustModel):
     """0.5 CE(x) + 0.5 CE(x') + local + global + conditional entropy + smoothness (+ true VAT).
 
@@ -90,7 +88,7 @@ class ADR(RobustModel):
     paper's formulas leave a choice (entropy of adversarial examples only, CE 0.5 and 0.5).
     """
 
-    warmed_terms = ("local", "global_", "entropy", "smoothness", "virtual")
+    warmup_terms = ("local", "global_", "entropy", "smoothness", "virtual")
 
     def __init__(
         self,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import gin
-
-from robust_tf import compat
+from robust_tf import registration
 from robust_tf.attacks import Attack
 from robust_tf.losses.labels import check_smoothing
 from robust_tf.methods.base import RobustModel
@@ -15,8 +13,8 @@ from robust_tf.methods.standard import smoothed_cross_entropy
 from robust_tf.models import SplitClassifier
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 class AdversarialTraining(RobustModel):
     """(1 - c) CE(f(x'), y) + c CE(f(x), y), x' from `attack`.
 

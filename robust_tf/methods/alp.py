@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat, losses
+from robust_tf import losses, registration
 from robust_tf.attacks import Attack
 from robust_tf.attacks.threat import check_number
 from robust_tf.methods.base import RobustModel
@@ -15,8 +14,8 @@ from robust_tf.methods.batch import Batch, Terms
 from robust_tf.models import SplitClassifier
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 class ALP(RobustModel):
     """CE(f(x), y) / 2 + CE(f(x'), y) / 2 + weight |f(x) - f(x')|^2 / C, x' from `attack`.
 
@@ -31,7 +30,7 @@ class ALP(RobustModel):
     Source: Kannan, Kurakin & Goodfellow (2018), "Adversarial Logit Pairing", with mixed batches.
     """
 
-    warmed_terms = ("pairing",)
+    warmup_terms = ("pairing",)
 
     def __init__(
         self, network: SplitClassifier, attack: Attack, weight: float = 0.5, name: str | None = None

@@ -6,18 +6,17 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import gin
 import keras
 import tensorflow as tf
 
-from robust_tf import compat, losses
+from robust_tf import compat, losses, registration
 from robust_tf.attacks import ProjectedGradient
 from robust_tf.attacks.manifold import ManifoldLoss
 from robust_tf.attacks.randomness import fold
 from robust_tf.attacks.threat import check_number
 from robust_tf.losses.labels import check_smoothing
 from robust_tf.methods.base import RobustModel
-from robust_tf.methods.batch import Batch, Crafted, Terms
+from robust_tf.methods.batch import AdversarialBatch, Batch, Terms
 from robust_tf.methods.discriminator_training import DiscriminatorTraining
 from robust_tf.models import (
     Discriminator,
@@ -30,8 +29,8 @@ from robust_tf.models import (
 MAX_SCALE = 1e3
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 class ATLD(RobustModel):
     """CE(f(x'), y~) + s / kappa * |f(x') - f(x)|^2 / C, x' by a discriminator, without labels.
 
@@ -70,7 +69,7 @@ class ATLD(RobustModel):
     (ICLR 2021 submission), and the released program, which is followed where they differ.
     """
 
-    warmed_terms = ("invariance",)
+    warmup_terms = ("invariance",)
 
     def __init__(
         self,
@@ -116,7 +115,9 @@ class ATLD(RobustModel):
 
     # ---- the perturbation ----------------------------------------------------------------------
 
-    def craft(self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor) -> Crafted:
+    def generate_adversarial(
+        self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+    ) -> AdversarialBatch:
         clean = Outputs(*map(tf.stop_gradient, self._running(x)))
 
         def judged(images: tf.Tensor) -> tf.Tensor:
@@ -126,13 +127,15 @@ class ATLD(RobustModel):
             return tf.concat([natural[:, None], classes], axis=1)
 
         assert self.attack is not None
-        return Crafted(self.attack(judged, x, y, seed=seed, scale=scale), clean)
+        return AdversarialBatch(self.attack(judged, x, y, seed=seed, scale=scale), clean)
 
     # ---- the network ---------------------------------------------------------------------------
 
-    def forward(self, x: tf.Tensor, y: tf.Tensor, crafted: Crafted, seed: tf.Tensor) -> Batch:
+    def forward(
+        self, x: tf.Tensor, y: tf.Tensor, adversarial: AdversarialBatch, seed: tf.Tensor
+    ) -> Batch:
         """Adversarial outputs in training mode, and the scale s as `extra`."""
-        x_adv, clean = crafted
+        x_adv, clean = adversarial
         scaled = self.invariance == "mse_logits"
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             if scaled:
@@ -164,13 +167,13 @@ class ATLD(RobustModel):
 
     # ---- the discriminator ---------------------------------------------------------------------
 
-    def rivals(self) -> dict[str, tuple[keras.optimizers.Optimizer, list[Any]]]:
+    def auxiliary_optimizers(self) -> dict[str, tuple[keras.optimizers.Optimizer, list[Any]]]:
         return {"discriminator": (self.disc_optimizer, self.discriminator.trainable_variables)}
 
-    def companions(self) -> dict[str, keras.Model]:
+    def auxiliary_models(self) -> dict[str, keras.Model]:
         return {"discriminator": self.discriminator}
 
-    def play(self, batch: Batch) -> None:
+    def auxiliary_step(self, batch: Batch) -> None:
         """The discriminator's updates; and, now and then, clean images for the moving averages."""
         clean, adv = (tf.stop_gradient(self._seen(part)) for part in (batch.clean, batch.adv))
         manifold = None

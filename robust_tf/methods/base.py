@@ -10,7 +10,7 @@ import tensorflow as tf
 from robust_tf import compat, losses
 from robust_tf.attacks import Attack
 from robust_tf.attacks.randomness import fold
-from robust_tf.methods.batch import Batch, Crafted, Terms, correct, unpack
+from robust_tf.methods.batch import AdversarialBatch, Batch, Terms, correct, unpack
 from robust_tf.methods.compiled import Compiled
 from robust_tf.models import Outputs, SplitClassifier, forward_mode
 
@@ -27,10 +27,12 @@ class Scored(NamedTuple):
 class RobustModel(Compiled):
     """A network together with the way to train it: plain Keras to compile, fit, evaluate and save.
 
-    A step crafts, forwards, sums the terms, applies the gradient, and lets other players move. A
-    subclass says how it crafts (`attack`, or its own `craft`) and which terms it has (`terms`,
-    each a function of no arguments that gives one value per example, with its weight in `weights`);
-    where it needs them, how it forwards (`forward`) and what other players do (`rivals`, `play`).
+    A step makes adversarial images, forwards, sums the terms, applies the gradient, and takes the
+    auxiliary step. A subclass says how it makes its images (`attack`, or `generate_adversarial`)
+    and which terms it has (`terms`, each a function of no arguments that gives one value per
+    example, with its weight in `weights`);
+    where it needs them, how it forwards (`forward`) and what else learns (`auxiliary_optimizers`,
+    `auxiliary_models`, `auxiliary_step`).
     Terms of weight 0 are never built. Everything random is drawn from (seed, step, replica).
 
     Args:
@@ -43,7 +45,7 @@ class RobustModel(Compiled):
     # Which forwards the terms need.
     needs_clean, needs_adv = True, True
     # Terms beside the cross-entropies, which `term_warmup_steps` lets in slowly.
-    warmed_terms: tuple[str, ...] = ()
+    warmup_terms: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -58,7 +60,11 @@ class RobustModel(Compiled):
                 f"{type(self).__name__}: network is {type(network).__name__}; expected a "
                 "SplitClassifier, e.g. models.CNN(...), or SplitClassifier(generator, classifier)."
             )
-        if self.needs_adv and attack is None and type(self).craft is RobustModel.craft:
+        if (
+            self.needs_adv
+            and attack is None
+            and type(self).generate_adversarial is RobustModel.generate_adversarial
+        ):
             raise ValueError(
                 f"{type(self).__name__}(attack=None): give the training adversary, e.g. "
                 "attacks.PGD(eps=0.3, step_size=0.01, steps=40), or train with Standard."
@@ -90,16 +96,18 @@ class RobustModel(Compiled):
 
     # ---- what a method defines -----------------------------------------------------------------
 
-    def craft(
+    def generate_adversarial(
         self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
-    ) -> tf.Tensor | Crafted:
+    ) -> tf.Tensor | AdversarialBatch:
         """Adversarial images to train on; by default `attack` on the network."""
         assert self.attack is not None  # the constructor saw to it
         return self.attack(self.network, x, y, seed=seed, scale=scale)
 
-    def forward(self, x: tf.Tensor, y: tf.Tensor, crafted: Crafted, seed: tf.Tensor) -> Batch:
+    def forward(
+        self, x: tf.Tensor, y: tf.Tensor, adversarial: AdversarialBatch, seed: tf.Tensor
+    ) -> Batch:
         """Clean and adversarial outputs: one forward pass, two where batches have statistics."""
-        x_adv, extra = crafted
+        x_adv, extra = adversarial
         with forward_mode(seed=fold(seed, 0)):
             if self.needs_clean and self.needs_adv and not self.network.has_batch_norm:
                 both = self.network.forward(tf.concat([x, x_adv], 0), training=True)
@@ -115,7 +123,7 @@ class RobustModel(Compiled):
         """Each term by name, as a function that gives (B,) values."""
         raise NotImplementedError
 
-    def play(self, batch: Batch) -> None:
+    def auxiliary_step(self, batch: Batch) -> None:
         """The moves of the other players, after the network's; by default there are none."""
         return  # AutoGraph warns of a function that is a docstring alone
 
@@ -148,21 +156,21 @@ class RobustModel(Compiled):
         """Crafts, scores, reduces, applies, reports; for one replica's share of the batch."""
         x, y = unpack(data, self.network.num_classes)
         seed = self._step_seed()
-        crafted = Crafted(x)
+        adversarial = AdversarialBatch(x)
         if self.needs_adv:
-            scale = tf.convert_to_tensor(self.warmth(self.eps_warmup_steps))
-            made = self.craft(x, y, fold(seed, 0), scale)
-            crafted = made if isinstance(made, Crafted) else Crafted(made)
+            scale = tf.convert_to_tensor(self.warmup_factor(self.eps_warmup_steps))
+            made = self.generate_adversarial(x, y, fold(seed, 0), scale)
+            adversarial = made if isinstance(made, AdversarialBatch) else AdversarialBatch(made)
 
         def score(decay: bool = True) -> Scored:
-            return self._score(x, y, crafted, fold(seed, 1), decay)
+            return self._score(x, y, adversarial, fold(seed, 1), decay)
 
         perturbation = self.weight_perturbation
         scored = score() if perturbation is None else perturbation(self, score)
         self.optimizer.apply_gradients(
             zip(scored.gradients, self.network.trainable_variables, strict=True)
         )
-        self.play(scored.batch)
+        self.auxiliary_step(scored.batch)
         if self.weight_average is not None:
             self.weight_average.update(self.averaged, self.network, self.optimizer.iterations)
         return self._report(scored)
@@ -183,14 +191,19 @@ class RobustModel(Compiled):
         return {name: self.step_metrics[name].result() for name in names}
 
     def _score(
-        self, x: tf.Tensor, y: tf.Tensor, crafted: Crafted, seed: tf.Tensor, decay: bool
+        self,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        adversarial: AdversarialBatch,
+        seed: tf.Tensor,
+        decay: bool,
     ) -> Scored:
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         variables = [compat.raw(v) for v in self.network.trainable_variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for variable in variables:
                 tape.watch(variable)
-            batch = self.forward(x, y, crafted, seed)
+            batch = self.forward(x, y, adversarial, seed)
             terms = self.terms(batch)
             values = {name: terms[name]() for name in self.term_weights}
             # The mean over the global batch: replicas hold equal shares, gradients are summed.
@@ -221,8 +234,8 @@ class RobustModel(Compiled):
 
     def _weights_now(self) -> dict[str, Any]:
         """Weight of each term at this step."""
-        warmth = self.warmth(self.term_warmup_steps)
+        warmup_factor = self.warmup_factor(self.term_warmup_steps)
         return {
-            name: weight * warmth if name in self.warmed_terms else weight
+            name: weight * warmup_factor if name in self.warmup_terms else weight
             for name, weight in self.term_weights.items()
         }

@@ -12,7 +12,7 @@ from robust_tf.attacks.arguments import check_labels
 Terms = dict[str, Callable[[], tf.Tensor]]
 
 
-class Crafted(NamedTuple):
+class AdversarialBatch(NamedTuple):
     """What a method's `craft` made.
 
     x_adv: float32 images (B, H, W, C), without gradient. extra: whatever else the method's forward
@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 
     x, x_adv: float32 images (B, H, W, C); y: int32 (B,); clean, adv: logits and features of both
     in training mode, None where the method says that it does not need them (`needs_clean`,
-    `needs_adv`); seed: int32 (2,), of this step and replica; extra: of `Crafted`.
+    `needs_adv`); seed: int32 (2,), of this step and replica; extra: of `AdversarialBatch`.
     """
 
     x: tf.Tensor

@@ -5,20 +5,19 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat, losses
+from robust_tf import losses, registration
 from robust_tf.attacks import ProjectedGradient
 from robust_tf.attacks.network import logits_of
 from robust_tf.attacks.threat import check_number
 from robust_tf.methods.base import RobustModel
-from robust_tf.methods.batch import Batch, Crafted, Terms
+from robust_tf.methods.batch import AdversarialBatch, Batch, Terms
 from robust_tf.models import SplitClassifier
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 class Bilateral(RobustModel):
     """CE(f(x'), y'): x' aimed at the most confusing class, y' against it by a closed form.
 
@@ -68,11 +67,13 @@ class Bilateral(RobustModel):
                 "one of them to aim at."
             )
 
-    def craft(self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor) -> Crafted:
+    def generate_adversarial(
+        self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+    ) -> AdversarialBatch:
         logits = tf.stop_gradient(logits_of(self.network, "running")(x))
         aims = most_confusing(logits, y)
         x_adv = self.aimed(self.network, x, aims, seed=seed, scale=scale)
-        return Crafted(x_adv, perturbed_labels(logits, y, self.multiplier, self.gap))
+        return AdversarialBatch(x_adv, perturbed_labels(logits, y, self.multiplier, self.gap))
 
     def terms(self, batch: Batch) -> Terms:
         return {"adversarial": lambda: losses.soft_cross_entropy(batch.adv.logits, batch.extra)}

@@ -86,17 +86,17 @@ class Compiled(keras.Model):
             self.averaged = compat.deserialize(compat.serialize(self.network))
             weight_average.begin(self.averaged, self.network)
         compat.build_optimizer(self.optimizer, self.network.trainable_variables)
-        for optimizer, variables in self.rivals().values():
+        for optimizer, variables in self.auxiliary_optimizers().values():
             compat.build_optimizer(optimizer, variables)
 
-    def rivals(self) -> dict[str, tuple[keras.optimizers.Optimizer, list[Any]]]:
+    def auxiliary_optimizers(self) -> dict[str, tuple[keras.optimizers.Optimizer, list[Any]]]:
         """Other players by name: an optimiser each, and the variables that it moves.
 
         Their moves are made by `play`. What belongs to them is saved with the model.
         """
         return {}
 
-    def companions(self) -> dict[str, keras.Model]:
+    def auxiliary_models(self) -> dict[str, keras.Model]:
         """Models beside the network that its use or evaluation needs, by the name of their file."""
         return {}
 
@@ -126,7 +126,7 @@ class Compiled(keras.Model):
         if config:
             self.compile(**{name: compat.deserialize(value) for name, value in config.items()})
 
-    def warmth(self, steps: int) -> tf.Tensor | float:
+    def warmup_factor(self, steps: int) -> tf.Tensor | float:
         """How far a warm-up over so many steps has come, in (0, 1]."""
         if not steps:
             return 1.0

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import gin
-
-from robust_tf import compat
+from robust_tf import registration
 from robust_tf.attacks.threat import check_number
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class DiscriminatorTraining:
     """How the discriminator learns: SGD of its own, at a constant rate.

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat, losses
+from robust_tf import losses, registration
 from robust_tf.attacks import Attack, Linf
 from robust_tf.attacks.arguments import check_batch
 from robust_tf.attacks.network import Network, input_gradient, logits_of
@@ -22,8 +21,8 @@ from robust_tf.models import SplitClassifier
 from robust_tf.models.forward import check_batch_norm_mode
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class ScatteringAttack(Attack):
     """x' = P(x' + step sign grad OT): away from the clean batch in optimal transport, L-inf.
@@ -37,7 +36,7 @@ class ScatteringAttack(Attack):
       eps: radius in pixel units, >= 0; 8/255 for CIFAR-10 and SVHN.
       step_size: > 0, or None for eps.
       steps: >= 1.
-      regulariser: of the transport, > 0.
+      regularizer: of the transport, > 0.
       max_iterations: of Sinkhorn, >= 1.
       tolerance: at which Sinkhorn stops, >= 0.
       space: what is transported: 'logits', as the released program does, or 'features', which takes
@@ -54,7 +53,7 @@ class ScatteringAttack(Attack):
     eps: float
     step_size: float | None = None
     steps: int = 1
-    regulariser: float = 0.01
+    regularizer: float = 0.01
     max_iterations: int = 100
     tolerance: float = 0.1
     space: str = "logits"
@@ -67,7 +66,7 @@ class ScatteringAttack(Attack):
             check_number(owner, "step_size", self.step_size, 0.0, "None takes eps", strict=True)
         if not isinstance(self.steps, int) or self.steps < 1:
             raise ValueError(f"{owner}(steps={self.steps!r}): must be an integer >= 1.")
-        check_sinkhorn(self.regulariser, self.max_iterations, self.tolerance, owner)
+        check_sinkhorn(self.regularizer, self.max_iterations, self.tolerance, owner)
         if self.space not in ("logits", "features"):
             raise ValueError(f"{owner}(space={self.space!r}): must be 'logits' or 'features'.")
         check_batch_norm_mode(self.batch_norm)
@@ -96,7 +95,7 @@ class ScatteringAttack(Attack):
 
         def distance(moved: tf.Tensor) -> tf.Tensor:
             return losses.sinkhorn_distance(
-                clean, moved, self.regulariser, self.max_iterations, self.tolerance
+                clean, moved, self.regularizer, self.max_iterations, self.tolerance
             )
 
         gradient_at = input_gradient(network, distance)
@@ -106,8 +105,8 @@ class ScatteringAttack(Attack):
         return x_adv
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 class FeatureScattering(RobustModel):
     """CE(f(x'), y~), x' from `ScatteringAttack`, y~ smoothed labels; no loss of clean images.
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import gin
 import keras
 import tensorflow as tf
 
-from robust_tf import compat, losses
+from robust_tf import compat, losses, registration
 from robust_tf.attacks import PGD, Attack, ProjectedGradient
 from robust_tf.attacks.network import logits_of
 from robust_tf.attacks.randomness import fold
 from robust_tf.attacks.threat import check_number
 from robust_tf.methods.base import RobustModel
-from robust_tf.methods.batch import Batch, Crafted, Terms
+from robust_tf.methods.batch import AdversarialBatch, Batch, Terms
 from robust_tf.models import SplitClassifier, forward_mode
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 class LAT(RobustModel):
     """CE(f(x'), y) for the network, then CE(h(z'), y) for its classifier h with z' near z = g(x).
 
@@ -92,17 +91,19 @@ class LAT(RobustModel):
         self.train_names.append("latent")
         self.step_metrics["latent"] = keras.metrics.Mean("latent")
 
-    def craft(self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor) -> Crafted:
+    def generate_adversarial(
+        self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+    ) -> AdversarialBatch:
         assert self.attack is not None
-        return Crafted(self.attack(self.network, x, y, seed=seed, scale=scale), scale)
+        return AdversarialBatch(self.attack(self.network, x, y, seed=seed, scale=scale), scale)
 
     def terms(self, batch: Batch) -> Terms:
         return {"adversarial": lambda: losses.cross_entropy(batch.adv.logits, batch.y)}
 
-    def rivals(self) -> dict[str, tuple[keras.optimizers.Optimizer, list[Any]]]:
+    def auxiliary_optimizers(self) -> dict[str, tuple[keras.optimizers.Optimizer, list[Any]]]:
         return {"latent": (self.latent_optimizer, self.network.classifier.trainable_variables)}
 
-    def play(self, batch: Batch) -> None:
+    def auxiliary_step(self, batch: Batch) -> None:
         """The move of the classifier on features that were attacked."""
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         trained = self.network.classifier.trainable_variables

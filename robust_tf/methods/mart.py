@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat, losses
+from robust_tf import losses, registration
 from robust_tf.attacks import Attack
 from robust_tf.attacks.threat import check_number
 from robust_tf.methods.base import RobustModel
@@ -15,8 +14,8 @@ from robust_tf.methods.batch import Batch, Terms
 from robust_tf.models import SplitClassifier
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 class MART(RobustModel):
     """BCE(f(x'), y) + beta (1 - p_y(x)) KL(p(x) || p(x')), x' from `attack`.
 
@@ -34,7 +33,7 @@ class MART(RobustModel):
     examples", and its released program.
     """
 
-    warmed_terms = ("divergence",)
+    warmup_terms = ("divergence",)
 
     def __init__(
         self, network: SplitClassifier, attack: Attack, beta: float = 6.0, name: str | None = None

@@ -5,27 +5,26 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat, losses
+from robust_tf import losses, registration
 from robust_tf.attacks import SqueezeAttack
 from robust_tf.attacks.randomness import fold
 from robust_tf.methods.base import RobustModel
-from robust_tf.methods.batch import Batch, Crafted, Terms
+from robust_tf.methods.batch import AdversarialBatch, Batch, Terms
 from robust_tf.models import Outputs, SplitClassifier, forward_mode
 
 # Which forwards move the averages of batch normalisation, one after the other.
 ORDERS = {"st": ("clean", "adv"), "rst": ("adv", "clean")}
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 class SqueezeTraining(RobustModel):
     """CE(f(x), y) + beta R(f(x'), f(x'')) between the extremes of what the ball holds.
 
     The attack makes an adversarial and a collaborative image; of them and the clean one, x' is
-    that of the smallest p_y and x'' that of the largest. R is the attack's regulariser, with its
+    that of the smallest p_y and x'' that of the largest. R is the attack's regularizer, with its
     gradient to either, the clean image too.
 
     A step costs, beside the attack's, one forward and backward of three times the batch; with batch
@@ -48,7 +47,7 @@ class SqueezeTraining(RobustModel):
     """
 
     attack: SqueezeAttack
-    warmed_terms = ("squeeze",)
+    warmup_terms = ("squeeze",)
 
     def __init__(
         self,
@@ -79,16 +78,20 @@ class SqueezeTraining(RobustModel):
         self.beta, self.outer_order = float(beta), outer_order
         super().__init__(network, attack, {"clean": 1.0, "squeeze": beta}, name)
 
-    def craft(self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor) -> Crafted:
+    def generate_adversarial(
+        self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+    ) -> AdversarialBatch:
         attack = self.attack
         if not self.network.has_batch_norm:
             attack = dataclasses.replace(attack, batch_norm="running")
         x_adv, x_col = attack.members(self.network, x, y, seed=seed, scale=scale)
-        return Crafted(x_adv, x_col)
+        return AdversarialBatch(x_adv, x_col)
 
-    def forward(self, x: tf.Tensor, y: tf.Tensor, crafted: Crafted, seed: tf.Tensor) -> Batch:
+    def forward(
+        self, x: tf.Tensor, y: tf.Tensor, adversarial: AdversarialBatch, seed: tf.Tensor
+    ) -> Batch:
         """Clean and adversarial outputs, and in `extra` those of the collaborative images."""
-        x_adv, x_col = crafted
+        x_adv, x_col = adversarial
         network = self.network
         if not network.has_batch_norm:
             with forward_mode(seed=fold(seed, 0)):

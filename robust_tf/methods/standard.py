@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat, losses
+from robust_tf import losses, registration
 from robust_tf.losses.labels import check_smoothing
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
 from robust_tf.models import SplitClassifier
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 class Standard(RobustModel):
     """Cross-entropy of clean images, of smoothed labels if wanted.
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat, losses
+from robust_tf import losses, registration
 from robust_tf.attacks import Attack
 from robust_tf.attacks.randomness import fold, uniform
 from robust_tf.attacks.threat import check_number
 from robust_tf.methods.base import RobustModel
-from robust_tf.methods.batch import Batch, Crafted, Terms
+from robust_tf.methods.batch import AdversarialBatch, Batch, Terms
 from robust_tf.models import Outputs, SplitClassifier, forward_mode
 
 POSITIVES = {"other": ("other",), "own": ("own",), "both": ("own", "other")}
@@ -25,8 +24,8 @@ class Pool(NamedTuple):
     y: tf.Tensor
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 class TLA(RobustModel):
     """CE(f(x'), y) + triplet max(0, d(a, p) - d(a, n) + margin) + norms mean(a^2 + p^2 + n^2).
 
@@ -61,7 +60,7 @@ class TLA(RobustModel):
     program; without that one's label smoothing for MNIST.
     """
 
-    warmed_terms = ("triplet", "norms")
+    warmup_terms = ("triplet", "norms")
 
     def __init__(
         self,
@@ -102,15 +101,19 @@ class TLA(RobustModel):
         self.triplet_weights = {"triplet": float(triplet), "norms": float(norms)}
         super().__init__(network, attack, {"adversarial": 1.0, **self.triplet_weights}, name)
 
-    def craft(self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor) -> Any:
+    def generate_adversarial(
+        self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+    ) -> Any:
         count = self._count(x)
-        return super().craft(x[:count], y[:count], seed, scale)
+        return super().generate_adversarial(x[:count], y[:count], seed, scale)
 
-    def forward(self, x: tf.Tensor, y: tf.Tensor, crafted: Crafted, seed: tf.Tensor) -> Batch:
+    def forward(
+        self, x: tf.Tensor, y: tf.Tensor, adversarial: AdversarialBatch, seed: tf.Tensor
+    ) -> Batch:
         """Outputs of the anchors, clean and adversarial; as `extra` the `Pool`."""
-        x_adv, count = crafted.x_adv, self._count(x)
+        x_adv, count = adversarial.x_adv, self._count(x)
         if not self.needs_clean:
-            return super().forward(x[:count], y[:count], crafted, seed)
+            return super().forward(x[:count], y[:count], adversarial, seed)
         if self.noise:
             moved = x[:count] + uniform(fold(seed, 2), tf.shape(x_adv), -self.noise, self.noise)
             x = tf.concat([tf.clip_by_value(moved, 0.0, 1.0), x[count:]], 0)

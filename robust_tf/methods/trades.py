@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import gin
-
-from robust_tf import compat, losses
+from robust_tf import losses, registration
 from robust_tf.attacks import Attack
 from robust_tf.attacks.threat import check_number
 from robust_tf.methods.base import RobustModel
@@ -14,8 +12,8 @@ from robust_tf.methods.batch import Batch, Terms
 from robust_tf.models import SplitClassifier
 
 
-@gin.configurable
-@compat.serializable
+@registration.configurable
+@registration.serializable
 class TRADES(RobustModel):
     """CE(f(x), y) + beta KL(p(x) || p(x')), with gradients through both predictions.
 
@@ -30,7 +28,7 @@ class TRADES(RobustModel):
     Source: Zhang et al. (2019) and its `trades.py`.
     """
 
-    warmed_terms = ("divergence",)
+    warmup_terms = ("divergence",)
 
     def __init__(
         self, network: SplitClassifier, attack: Attack, beta: float = 6.0, name: str | None = None

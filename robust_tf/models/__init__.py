@@ -3,7 +3,7 @@
 from robust_tf.models.cnn import CNN
 from robust_tf.models.discriminator import (
     Discriminator,
-    Judgement,
+    DiscriminatorOutput,
     MLPDiscriminator,
     WideDiscriminator,
 )
@@ -21,7 +21,7 @@ __all__ = [
     "BatchNormalization",
     "Discriminator",
     "Dropout",
-    "Judgement",
+    "DiscriminatorOutput",
     "MLPDiscriminator",
     "Outputs",
     "PerImageStandardization",

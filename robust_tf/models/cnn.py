@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import gin
 import keras
 
+from robust_tf import registration
 from robust_tf.models.layers import Dropout, logits_layer
 from robust_tf.models.split import SplitClassifier, split
 
@@ -14,7 +14,7 @@ from robust_tf.models.split import SplitClassifier, split
 CUTS = {"2conv": 3, "3conv": 4, "4conv": 7, "4conv1fc": 8, "4conv2fc": 10}
 
 
-@gin.configurable
+@registration.configurable
 def CNN(
     input_shape: Sequence[int],
     num_classes: int,

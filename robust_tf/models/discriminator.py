@@ -6,16 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import gin
 import keras
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import compat, registration
 from robust_tf.models.layers import logits_layer, torch_bias, torch_uniform
 from robust_tf.models.wide_resnet import wide_trunk
 
 
-class Judgement(NamedTuple):
+class DiscriminatorOutput(NamedTuple):
     """Of a discriminator, float32.
 
     natural: logits (B,), whose sigmoid is the probability that an input is of a natural image, not
@@ -26,7 +25,7 @@ class Judgement(NamedTuple):
     classes: tf.Tensor
 
 
-@compat.serializable
+@registration.serializable
 class Discriminator(keras.Model):
     """Judges logits or features of a network: natural or adversarial, and of which class.
 
@@ -70,11 +69,11 @@ class Discriminator(keras.Model):
         """Number of values d that it judges an image by."""
         return int(self.trunk.input_shape[-1])
 
-    def call(self, inputs: tf.Tensor, training: bool = False) -> Judgement:
+    def call(self, inputs: tf.Tensor, training: bool = False) -> DiscriminatorOutput:
         """The judgement of (B, d); inputs (B, ...) of d values each are flattened."""
         flat = tf.reshape(inputs, [tf.shape(inputs)[0], math.prod(inputs.shape[1:])])
         natural, classes = self.heads(self.trunk(flat, training=training))
-        return Judgement(natural[:, 0], classes)
+        return DiscriminatorOutput(natural[:, 0], classes)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -87,7 +86,7 @@ class Discriminator(keras.Model):
         return cls(**{**config, "trunk": compat.deserialize(config["trunk"])})
 
 
-@gin.configurable
+@registration.configurable
 def WideDiscriminator(
     inputs: int, num_classes: int, depth: int = 28, width: int = 5
 ) -> Discriminator:
@@ -114,7 +113,7 @@ def WideDiscriminator(
     return Discriminator(trunk, num_classes, name="wide_discriminator")
 
 
-@gin.configurable
+@registration.configurable
 def MLPDiscriminator(
     inputs: int, num_classes: int, hidden: Sequence[int] = (64, 64)
 ) -> Discriminator:

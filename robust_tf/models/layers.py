@@ -8,11 +8,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import compat, registration
 from robust_tf.models import forward
 
 
-@compat.serializable
+@registration.serializable
 class BatchNormalization(keras.layers.Layer):
     """Batch normalisation over all axes but the last, with the three modes of `forward_mode`.
 
@@ -79,7 +79,7 @@ class BatchNormalization(keras.layers.Layer):
         return {**super().get_config(), "decay": self.decay, "epsilon": self.epsilon}
 
 
-@compat.serializable
+@registration.serializable
 class Dropout(keras.layers.Layer):
     """Dropout whose mask is a function of the seed of `forward_mode`, of nothing hidden.
 
@@ -116,7 +116,7 @@ class Dropout(keras.layers.Layer):
         return {**super().get_config(), "rate": self.rate, "salt": self.salt}
 
 
-@compat.serializable
+@registration.serializable
 class PerImageStandardization(keras.layers.Layer):
     """(x - mean) / max(std, 1/sqrt(n)) over the n values of each image, float32.
 

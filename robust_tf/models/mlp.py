@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import gin
 import keras
 
+from robust_tf import registration
 from robust_tf.models.layers import logits_layer, torch_bias, torch_uniform
 from robust_tf.models.split import SplitClassifier, split
 
 
-@gin.configurable
+@registration.configurable
 def MLP(
     input_shape: Sequence[int] = (2,),
     num_classes: int = 3,

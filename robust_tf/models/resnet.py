@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import gin
 import keras
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import registration
 from robust_tf.models.layers import (
     BatchNormalization,
     PerImageStandardization,
@@ -22,7 +21,7 @@ from robust_tf.models.split import SplitClassifier, split_pooled
 SLOPE = 0.1
 
 
-@gin.configurable
+@registration.configurable
 def ResNet(
     input_shape: Sequence[int],
     num_classes: int,
@@ -100,7 +99,7 @@ def _conv(x: Any, filters: int, stride: int, name: str) -> Any:
     )(x)
 
 
-@compat.serializable
+@registration.serializable
 class PadChannels(keras.layers.Layer):
     """Zeros before and behind the channels, equally many, up to `filters` of them."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import gin
 import keras
 
+from robust_tf import registration
 from robust_tf.models.layers import (
     BatchNormalization,
     check_image_shape,
@@ -22,7 +22,7 @@ WIDTHS = (64, 128, 256, 512)
 CUTS = ("pool", "stage1", "stage2", "stage3", "stage4")
 
 
-@gin.configurable
+@registration.configurable
 def ResNet18(input_shape: Sequence[int], num_classes: int, cut: str = "pool") -> SplitClassifier:
     """3x3 conv 64, BN, ReLU, four stages of two basic blocks (64-128-256-512), pool | dense.
 

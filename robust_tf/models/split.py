@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import compat, registration
 from robust_tf.models.layers import BatchNormalization
 
 
@@ -18,7 +18,7 @@ class Outputs(NamedTuple):
     features: tf.Tensor
 
 
-@compat.serializable
+@registration.serializable
 class SplitClassifier(keras.Model):
     """An image classifier f = h(g(x)) whose intermediate layer z = g(x) can be reached.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import gin
 import keras
 
+from robust_tf import registration
 from robust_tf.models.layers import (
     BatchNormalization,
     check_image_shape,
@@ -19,7 +19,7 @@ from robust_tf.models.layers import (
 from robust_tf.models.split import SplitClassifier, split_pooled
 
 
-@gin.configurable
+@registration.configurable
 def WideResNet(
     input_shape: Sequence[int], num_classes: int, depth: int = 34, width: int = 10
 ) -> SplitClassifier:

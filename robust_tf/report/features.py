@@ -10,12 +10,12 @@ from robust_tf.figures.latent import class_middles
 from robust_tf.figures.style import CLASSES
 from robust_tf.report.charts import Charts
 from robust_tf.report.markup import Html, join, tag
-from robust_tf.report.probe import STEPS, Probe
+from robust_tf.report.model_analysis import STEPS, ModelAnalysis
 from robust_tf.report.runs import Run
 from robust_tf.report.tables import Row, count, number, table
 
 
-def features(runs: Sequence[Run], probes: Sequence[Probe], charts: Charts) -> Html | None:
+def features(runs: Sequence[Run], probes: Sequence[ModelAnalysis], charts: Charts) -> Html | None:
     """A map for each run, and what it shows as numbers; None where no run has features."""
     parts, rows = [], []
     for k, (run, seen) in enumerate(zip(runs, probes, strict=True)):
@@ -63,7 +63,7 @@ def features(runs: Sequence[Run], probes: Sequence[Probe], charts: Charts) -> Ht
     )
 
 
-def _map(k: int, run: Run, seen: Probe, charts: Charts) -> Html:
+def _map(k: int, run: Run, seen: ModelAnalysis, charts: Charts) -> Html:
     latent, places = seen.latent, seen.places
     assert latent is not None and places is not None
     groups = (

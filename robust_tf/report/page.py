@@ -7,10 +7,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from robust_tf import files
-from robust_tf.report import attacked, features, looks, overview, papers, reproduce
+from robust_tf.report import (
+    evaluation_sections,
+    features,
+    model_sections,
+    overview,
+    papers,
+    reproduce,
+)
 from robust_tf.report.charts import Charts
 from robust_tf.report.markup import Html, as_json, join, tag
-from robust_tf.report.probe import Probe
+from robust_tf.report.model_analysis import ModelAnalysis
 from robust_tf.report.runs import Run
 from robust_tf.report.saving import GENERATOR, names_of
 from robust_tf.version import __version__
@@ -30,7 +37,7 @@ FAILED = "This section cannot be made: a file of a run holds what this version d
 
 def build(
     runs: Sequence[Run],
-    probes: Sequence[Probe],
+    probes: Sequence[ModelAnalysis],
     command: str,
     made: str,
     folders: Sequence[str] | None = None,
@@ -115,7 +122,7 @@ def build(
 
 
 def _sections(
-    runs: Sequence[Run], probes: Sequence[Probe], charts: Charts, command: str
+    runs: Sequence[Run], probes: Sequence[ModelAnalysis], charts: Charts, command: str
 ) -> list[tuple[str, str, Any]]:
     """Id, heading and content of each section that has something to say."""
     computed = any(seen.examples for seen in probes)
@@ -125,16 +132,17 @@ def _sections(
         ("missing", "What is missing", lambda: overview.missing(runs)),
         ("how", "What was trained, and how", lambda: overview.how(runs)),
         ("training", "Training", lambda: overview.training(runs, charts)),
-        ("attacks", "Accuracy under attack", lambda: attacked.accuracies(runs, charts)),
-        ("flags", "Signs of a weak evaluation", lambda: attacked.flags(runs)),
+        ("attacks", "Accuracy under attack", lambda: evaluation_sections.accuracies(runs, charts)),
+        ("flags", "Signs of a weak evaluation", lambda: evaluation_sections.flags(runs)),
         ("inference", "Manifold transformation at inference",
-         lambda: attacked.three_columns(runs)),
-        ("curves", "Accuracy against eps", lambda: attacked.curves(runs, probes, charts)),
-        ("classes", "By class", lambda: looks.classes(runs, probes) or none),
+         lambda: evaluation_sections.adaptive_summary(runs)),
+        ("curves", "Accuracy against eps",
+         lambda: evaluation_sections.curves(runs, probes, charts)),
+        ("classes", "By class", lambda: model_sections.classes(runs, probes) or none),
         ("confusion", "What adversarial images are taken for",
-         lambda: looks.confusion(runs, probes, charts) or none),
-        ("images", "Images", lambda: looks.images(runs, probes) or none),
-        ("surface", "Loss surface", lambda: looks.surfaces(runs, probes, charts) or none),
+         lambda: model_sections.confusion(runs, probes, charts) or none),
+        ("images", "Images", lambda: model_sections.images(runs, probes) or none),
+        ("surface", "Loss surface", lambda: model_sections.surfaces(runs, probes, charts) or none),
         ("features", "Features", lambda: features.features(runs, probes, charts) or none),
         ("papers", "Beside the papers' numbers", lambda: papers.comparison(runs)),
         ("reproduce", "To repeat it", lambda: reproduce.reproduce(runs, command)),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from robust_tf.evaluation import repeat
+from robust_tf.evaluation import reproduce_command
 from robust_tf.report.markup import Html, join, tag
 from robust_tf.report.measured import Measured
 from robust_tf.report.runs import Run
@@ -86,7 +86,7 @@ def _evaluate(one: Measured, run: Run) -> str:
         return (
             f"bin/evaluate --run_dir={shlex.quote(run.path)} --max_examples={len(one.evaluation)}"
         )
-    found = repeat.command(
+    found = reproduce_command.command(
         run.path,
         one.evaluation,
         one.data,
@@ -94,4 +94,4 @@ def _evaluate(one: Measured, run: Run) -> str:
         dataset=run.data.get("name"),
         output=os.path.join(run.path, f"again_{os.path.basename(one.file)}"),
     )
-    return found or f"# {one.file}: {repeat.UNSAID}"
+    return found or f"# {one.file}: {reproduce_command.UNSAID}"

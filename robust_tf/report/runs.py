@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from robust_tf import files
 from robust_tf.evaluation import bindings
-from robust_tf.evaluation.repeat import fingerprint_in, foreign
+from robust_tf.evaluation.reproduce_command import fingerprint_in, foreign
 from robust_tf.figures.runs import method_of
 from robust_tf.report.measured import Measured, read_measured, why_none, worst_cases
 from robust_tf.version import __version__

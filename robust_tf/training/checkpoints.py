@@ -49,16 +49,16 @@ class Checkpoints:
     def __init__(self, folder: str, model: RobustModel, chief: bool = True):
         self.progress = Progress()
         averaged = [] if model.averaged is None else [model.averaged]
-        companions = list(model.companions().values())
-        rivals = [optimizer for optimizer, _ in model.rivals().values()]
+        auxiliary_models = list(model.auxiliary_models().values())
+        auxiliary_optimizers = [optimizer for optimizer, _ in model.auxiliary_optimizers().values()]
         # Lists of plain variables: the same layout under both Keras, whatever wraps them.
         self._last = tf.train.Checkpoint(
-            network=_plain([model.network, *averaged, *companions]),
-            optimizer=_plain([model.optimizer, *rivals]),
+            network=_plain([model.network, *averaged, *auxiliary_models]),
+            optimizer=_plain([model.optimizer, *auxiliary_optimizers]),
             metrics=_plain(model.metrics),
             progress=self.progress,
         )
-        self._best = tf.train.Checkpoint(network=_plain([model.final_network, *companions]))
+        self._best = tf.train.Checkpoint(network=_plain([model.final_network, *auxiliary_models]))
         self._folder = folder
         if not chief:
             folder = tempfile.mkdtemp(prefix="robust_tf_worker_")
@@ -94,7 +94,7 @@ class Checkpoints:
         return bool(path)
 
     def load_best(self, models: Sequence[keras.Model]) -> bool:
-        """Loads the best checkpoint into the network and its companions; False if there is none.
+        """Loads the best checkpoint into the network and auxiliary models; False if there is none.
 
         Raises:
           CheckpointError: see `restore_last`.

@@ -9,14 +9,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import gin
 import keras
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import registration
 
 
-@gin.configurable
+@registration.configurable
 def SGD(learning_rate: Any, momentum: float = 0.9, nesterov: bool = False) -> Any:
     """Stochastic gradient descent with momentum, Keras form: v <- momentum v - rate g, w <- w + v.
 
@@ -25,7 +24,7 @@ def SGD(learning_rate: Any, momentum: float = 0.9, nesterov: bool = False) -> An
     return keras.optimizers.SGD(learning_rate, momentum=momentum, nesterov=nesterov)
 
 
-@gin.configurable
+@registration.configurable
 def Adam(
     learning_rate: Any, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7
 ) -> Any:
@@ -33,7 +32,7 @@ def Adam(
     return keras.optimizers.Adam(learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
 
 
-@compat.serializable
+@registration.serializable
 class EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """`learning_rate` times a factor that depends on the epoch.
 
@@ -89,7 +88,7 @@ class EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-@gin.configurable
+@registration.configurable
 def piecewise(
     learning_rate: float,
     steps_per_epoch: int,
@@ -101,7 +100,7 @@ def piecewise(
     return EpochSchedule(learning_rate, steps_per_epoch, boundaries, factor)
 
 
-@gin.configurable
+@registration.configurable
 def cosine(learning_rate: float, steps_per_epoch: int, epochs: int) -> EpochSchedule:
     """Half a cosine from the rate to 0 over all epochs."""
     return EpochSchedule(learning_rate, steps_per_epoch, cosine_epochs=epochs)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 
-import gin
 import numpy as np
 import tensorflow as tf
 
-from robust_tf import data, files
+from robust_tf import data, files, registration
 from robust_tf.data.pipeline import to_unit_interval
 from robust_tf.models import SplitClassifier
-from robust_tf.training.initial import trained
+from robust_tf.training.warm_start import trained
 
 
-@gin.configurable
+@registration.configurable
 @dataclasses.dataclass(frozen=True)
 class PseudoLabels:
     """Mixes images labelled by a teacher into each training batch.

@@ -6,22 +6,21 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import gin
 import keras
 import tensorflow as tf
 
-from robust_tf import data
+from robust_tf import data, registration
 from robust_tf.attacks import Attack
 from robust_tf.attacks.arguments import check_values
 from robust_tf.methods import RobustModel, Standard
 from robust_tf.models import CNN
-from robust_tf.training.initial import start_from
 from robust_tf.training.optimizers import SGD, piecewise
+from robust_tf.training.warm_start import start_from
 from robust_tf.training.weight_average import EMA
 from robust_tf.training.weight_perturbation import AWP
 
 
-@gin.configurable("train")
+@registration.configurable_as("train")
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """The settings of one run.
@@ -116,7 +115,7 @@ class Recipe:
         for name in ("network", "method", "optimizer", "schedule", *optional):
             value = getattr(self, name)
             if not callable(value) and not (name in optional and value is None):
-                example = optional.get(name) or getattr(type(self), name)
+                example: Any = optional.get(name) or getattr(type(self), name)
                 raise ValueError(
                     f"train.{name}={value!r}: must be a builder, such as @{example.__name__} (no "
                     "quotes, no brackets)."
@@ -151,7 +150,7 @@ class Recipe:
                     f"train.method built a {type(model).__name__}: must be a training method, such "
                     "as @ADR."
                 )
-            own_way = type(model).craft is not RobustModel.craft
+            own_way = type(model).generate_adversarial is not RobustModel.generate_adversarial
             if model.needs_adv and not (own_way and model.attack is None):
                 _check_attack(f"{type(model).__name__}.attack", model.attack, aims=True)
             rate = self.schedule(

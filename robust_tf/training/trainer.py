@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from robust_tf import compat, data, files
-from robust_tf.training import hparams, outcome, run_folder
+from robust_tf.training import finalize, hparams, run_folder
 from robust_tf.training.checkpoints import Checkpoints
 from robust_tf.training.distribution import barrier, distribute, is_chief, spans_replicas
 from robust_tf.training.loop import Loop
@@ -215,12 +215,12 @@ class Trainer:
                 reporter.images("adversarial", attacked, step)
 
     def _plain_models(self) -> dict[str, keras.Model]:
-        """The network as it is now and its companions, for this process alone; for every worker.
+        """The network and its auxiliary models as they are, for this process; for every worker.
 
         Under a strategy they are copies: there a forward of the network itself reads statistics
         that are spread over all workers, which would have to take part.
         """
-        models = {"model": self.model.final_network, **self.model.companions()}
+        models = {"model": self.model.final_network, **self.model.auxiliary_models()}
         if not spans_replicas(self.strategy):
             return models
         for name, model in models.items():
@@ -258,7 +258,7 @@ class Trainer:
 
     def _finish(self, models: dict[str, keras.Model]) -> None:
         """Saves the models, evaluates on the test images, writes the summary."""
-        outcome.save_models(self.run_dir, models, self.checkpoints, self.recipe.select)
+        finalize.save_models(self.run_dir, models, self.checkpoints, self.recipe.select)
         about = {
             "method": type(self.model).__name__,
             "weights": self.model.term_weights,
@@ -268,6 +268,6 @@ class Trainer:
             "training_seconds": float(self.progress.seconds.numpy()),
         }
         network = models["model"]
-        summary = outcome.summary(self.recipe, self.dataset, network, about)
+        summary = finalize.summary(self.recipe, self.dataset, network, about)
         hparams.write_end(self.run_dir, summary)
         files.write_json(self._summary, summary)  # last: a run with a summary is finished

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import compat, registration
 from robust_tf.models import SplitClassifier, forward_mode
 
 # Batches that give batch normalisation new statistics: at our decay of 0.9 the old ones are gone;
@@ -16,7 +15,7 @@ from robust_tf.models import SplitClassifier, forward_mode
 REFRESHING_BATCHES = 100
 
 
-@compat.serializable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class WeightAverage:
     """Keeps a second network, of averaged weights, which is the one that is evaluated and saved.
@@ -85,13 +84,13 @@ class WeightAverage:
         return cls(**config)
 
 
-@gin.configurable
+@registration.configurable
 def EMA(steps_per_epoch: int, decay: float = 0.999, from_epoch: float = 0) -> WeightAverage:
     """Exponential average over the steps from an epoch (counted from 0) on."""
     return WeightAverage(decay, round(from_epoch * steps_per_epoch))
 
 
-@gin.configurable
+@registration.configurable
 def SWA(steps_per_epoch: int, from_epoch: float, every_epochs: float = 1) -> WeightAverage:
     """Mean of the weights at the ends of epochs, from an epoch (counted from 0) on."""
     every = max(round(every_epochs * steps_per_epoch), 1)

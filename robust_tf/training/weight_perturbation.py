@@ -6,14 +6,13 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import gin
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import compat, registration
 from robust_tf.models import forward_mode
 
 
-@compat.serializable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class WeightPerturbation:
     """Takes each gradient where the loss is higher: at weights moved by gamma of their length.
@@ -82,7 +81,7 @@ class WeightPerturbation:
         return cls(**config)
 
 
-@gin.configurable
+@registration.configurable
 def AWP(steps_per_epoch: int, gamma: float = 0.005, from_epoch: float = 0) -> WeightPerturbation:
     """`WeightPerturbation` from an epoch on, counted from 0; 9 in the released TRADES recipe."""
     return WeightPerturbation(gamma, round(from_epoch * steps_per_epoch))

@@ -7,8 +7,8 @@ import tensorflow as tf
 from robust_tf import attacks
 from robust_tf.attacks.adaptive_steps import checkpoints
 from robust_tf.attacks.compiled import passes_of
+from robust_tf.attacks.dlr import difference_of_logits_ratio, targeted_difference_of_logits_ratio
 from robust_tf.attacks.objectives import margin
-from robust_tf.attacks.ratio import difference_of_logits_ratio, targeted_difference_of_logits_ratio
 from tests.attacks import reference_apgd as reference
 from tests.tiny import SHAPE, Smooth, images
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from robust_tf import attacks, compat
+from robust_tf import attacks, registration
 from robust_tf.attacks.compiled import passes_of
 from robust_tf.attacks.objectives import margin
 from tests.harness import ATTACK_CHECKS, AttackCase, run_attack_test
@@ -64,7 +64,7 @@ def test_refused():
             attacks.AutoAttack(0.1, **arguments)
 
 
-@compat.serializable
+@registration.serializable
 @dataclasses.dataclass(frozen=True)
 class Short(attacks.AutoAttack):
     """The standard stages, with few steps."""

@@ -59,7 +59,7 @@ CASES = {
     ),
     "Squeeze": lambda: AttackCase(make(attacks.SqueezeAttack)),
     "Squeeze uniform": lambda: AttackCase(make(apart, start="uniform")),
-    "Squeeze js": lambda: AttackCase(make(apart, regulariser="js")),
+    "Squeeze js": lambda: AttackCase(make(apart, regularizer="js")),
     "MultiTargeted": lambda: AttackCase(multi_targeted(attacks.PGD)),
     "MultiTargeted margin": lambda: AttackCase(multi_targeted(attacks.CW)),
     "MultiTargeted logits": lambda: AttackCase(multi_targeted(attacks.PGD, logits=True)),

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from robust_tf.attacks import FAB, hyperplane, randomness
+from robust_tf.attacks import FAB, fab_projections, randomness
 from robust_tf.attacks.compiled import passes_of
 from tests.attacks import reference_fab as reference
 from tests.tiny import CLASSES, SHAPE, Smooth, images, same_bits
 
 NORMS = ("Linf", "L2")
-PROJECT = {"Linf": hyperplane.project_linf, "L2": hyperplane.project_l2}
+PROJECT = {"Linf": fab_projections.project_linf, "L2": fab_projections.project_l2}
 
 
 class Linear:
@@ -82,7 +82,7 @@ def test_projection_with_many_pieces(norm):
 
 def test_projection_of_no_points():
     empty = np.zeros((0, 5), "float32")
-    assert hyperplane.project_l2(empty, empty, empty[:, 0]).shape == (0, 5)
+    assert fab_projections.project_l2(empty, empty, empty[:, 0]).shape == (0, 5)
 
 
 @pytest.mark.parametrize("norm", NORMS)

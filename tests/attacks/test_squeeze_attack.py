@@ -130,7 +130,7 @@ def test_members_are_in_the_ball_and_the_attack_is_the_first():
         ({"step_size": 0.0}, r"step_size=0.0\): must be a finite number > 0"),
         ({"steps": 0}, "steps=0: must be an integer >= 1"),
         ({"start": "clean"}, r"start='clean': must be one of \('gaussian', 'uniform'\)"),
-        ({"regulariser": "kl"}, r"regulariser='kl': must be one of \('symmetric_kl', 'js', 'l2'\)"),
+        ({"regularizer": "kl"}, r"regularizer='kl': must be one of \('symmetric_kl', 'js', 'l2'\)"),
         ({"batch_norm": "eval"}, "batch_norm='eval': must be one of"),
     ],
 )

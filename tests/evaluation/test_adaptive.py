@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import attacks
-from robust_tf.evaluation.adaptive import Averaged, Defended, image_shape_of
+from robust_tf.evaluation.adaptive import Defended, ExpectationOverTransformation, image_shape_of
 from robust_tf.models import forward_mode
 from tests import tiny
 from tests.evaluation import masked_models
@@ -72,9 +72,16 @@ def test_a_transform_that_follows_gradients_of_a_network_itself():
 def test_keras_parts_run_as_at_inference_in_the_attacks_mode():
     network = tiny.tiny_network(batch_norm=True, dropout=0.5)
     x = tf.constant(tiny.images())
-    for model in (Defended(network, keras.layers.Rescaling(1.0)), Averaged(network, 1)):
+    for model in (
+        Defended(network, keras.layers.Rescaling(1.0)),
+        ExpectationOverTransformation(network, 1),
+    ):
         logits = network(x, training=False)
-        expected = tf.nn.log_softmax(logits) if isinstance(model, Averaged) else logits
+        expected = (
+            tf.nn.log_softmax(logits)
+            if isinstance(model, ExpectationOverTransformation)
+            else logits
+        )
         np.testing.assert_allclose(model(x), expected, atol=1e-6)
         with forward_mode(batch_norm="batch"):
             assert np.abs(model(x) - expected).max() > 1e-3
@@ -92,7 +99,7 @@ def test_the_average_is_that_of_the_probabilities():
             self.calls += 1
             return tf.cast(linear(x) + shifts[self.calls - 1], tf.float64)
 
-    logits = Averaged(Drawn(), samples=4)(tf.constant(X))
+    logits = ExpectationOverTransformation(Drawn(), samples=4)(tf.constant(X))
     draws = [np.asarray(linear(X), np.float64) + shift for shift in shifts]
     expected = np.log(np.mean([np.exp(d) / np.exp(d).sum(1, keepdims=True) for d in draws], 0))
     assert logits.dtype == tf.float32
@@ -108,7 +115,7 @@ def test_draws_inside_a_graph_are_independent(compiled):
         return coin * tf.stack([x[:, 0], -x[:, 0]], 1)
 
     x = tf.fill([4000, 1], 0.3)
-    model = Averaged(tf.function(random) if compiled else random, samples=10)
+    model = ExpectationOverTransformation(tf.function(random) if compiled else random, samples=10)
     logits, gradient = tf.function(lambda x: (model(x), input_gradient(model, x)))(x)
     assert logits.shape == (4000, 2)
     sure = 1 / (1 + np.exp(-4 * 0.3))
@@ -128,7 +135,7 @@ def test_an_attack_on_the_average_is_traced_once_for_all_draws():
         calls.append(x)
         return linear(x + tf.random.normal(tf.shape(x), stddev=0.01))
 
-    averaged = Averaged(model, samples=7)
+    averaged = ExpectationOverTransformation(model, samples=7)
     attack = attacks.PGD(0.1, 0.05, 2)
     for size in (2, 1, 2):
         attack(averaged, X[:size], np.zeros(size, np.int32))
@@ -149,12 +156,12 @@ def test_rounding_withstands_an_attack_until_it_is_attacked_through():
 
 def test_image_shapes_are_passed_on():
     network = tiny.tiny_network()
-    assert Averaged(Defended(network, tf.round)).image_shape == tiny.SHAPE
+    assert ExpectationOverTransformation(Defended(network, tf.round)).image_shape == tiny.SHAPE
     keras_model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten()])
     assert image_shape_of(keras_model) == (4, 4, 1)
     assert Defended(keras_model, tf.round).image_shape == (4, 4, 1)
     assert Defended(keras_model, tf.round, gradient="own").image_shape is None  # it may resize
-    assert Averaged(linear).image_shape is None
+    assert ExpectationOverTransformation(linear).image_shape is None
 
 
 def test_what_is_refused():
@@ -166,4 +173,4 @@ def test_what_is_refused():
         Defended(linear, lambda x: x[:, :1])(tf.constant(X))
     for samples in (0, 2.0, True):
         with pytest.raises(ValueError, match="samples="):
-            Averaged(linear, samples)
+            ExpectationOverTransformation(linear, samples)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from robust_tf import attacks
 from robust_tf.evaluation import checks
-from robust_tf.evaluation.adaptive import Averaged, Defended
+from robust_tf.evaluation.adaptive import Defended, ExpectationOverTransformation
 from robust_tf.evaluation.checks import inspect, review, weak_battery
 from robust_tf.evaluation.precision import copy_in
 from tests.evaluation import masked_models as masked
@@ -50,7 +50,7 @@ MASKED = [
     (lambda network: masked.rugged(network, 0.02, 2000.0), ["loss_not_rising", "large_eps"]),
     (lambda network: masked.rugged(network, 0.1, 80.0), ["more_steps"]),
     (lambda network: Defended(network, masked.round_off), []),
-    (lambda network: Averaged(masked.noisy(network), 3), ["randomness"]),
+    (lambda network: ExpectationOverTransformation(masked.noisy(network), 3), ["randomness"]),
 ]
 
 

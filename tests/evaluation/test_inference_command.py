@@ -10,7 +10,7 @@ import tensorflow as tf
 from robust_tf import data, evaluation, files
 from robust_tf.cli import evaluate
 from robust_tf.evaluation import defended_attacks, loading
-from tests.inference import stand_in
+from tests.inference import fakes
 from tests.linear import trained
 
 
@@ -22,7 +22,7 @@ def run_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "atld"
     folder.mkdir()
     network.save(folder / "model.keras")
-    stand_in.Discriminator(10).save(folder / "discriminator.keras")
+    fakes.Discriminator(10).save(folder / "discriminator.keras")
     configuration = "eps = 0.05\nevaluation_step_size = 0.02\nATLD.disc_input = 'logits'\n"
     summary = {"data": {"name": "digits"}, "configuration": configuration}
     files.write_json(folder / "summary.json", summary)
@@ -46,11 +46,11 @@ def test_the_command_prints_and_writes_three_columns(run_dir, tmp_path, capsys, 
     report = json.loads(merged.read_text())
     assert report["inference"]["gate"] == [0.3, 0.7] and report["inference"]["delta"] == 0.05
     found = evaluation.Evaluation.from_json(report["evaluation"])
-    assert report["columns"] == evaluation.three_columns(found) and len(found) == 8
+    assert report["columns"] == evaluation.adaptive_summary(found) and len(found) == 8
     assert len(report["columns"]) == 4
     assert set(report["columns"]["PGD-3 eps=0.05"]) == {"oblivious", "adaptive", "worst case"}
-    assert printed.rstrip().endswith(evaluation.columns_table(found))
-    path = evaluation.straight_through(loading.load_inference(run_dir, "imt+", delta=0.05))
+    assert printed.rstrip().endswith(evaluation.adaptive_table(found))
+    path = evaluation.bpda(loading.load_inference(run_dir, "imt+", delta=0.05))
     x = data.load("digits").test.images[:8].astype(np.float32) / 255
     right = np.argmax(path(tf.constant(x)), 1) == data.load("digits").test.labels[:8]
     np.testing.assert_array_equal(found.natural, right)
@@ -91,7 +91,7 @@ def test_mistakes_are_one_clear_line(arguments, message, run_dir, tmp_path, caps
     for name in ("bare", "wide"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.keras").write_bytes((run_dir / "model.keras").read_bytes())
-    stand_in.Discriminator(3).save(tmp_path / "wide" / "discriminator.keras")
+    fakes.Discriminator(3).save(tmp_path / "wide" / "discriminator.keras")
     places = {"run": run_dir, "bare": tmp_path / "bare", "wide": tmp_path / "wide"}
     arguments = [argument.format(**places) for argument in arguments]
     assert evaluate.main([*arguments, "--dataset=digits"]) == 2

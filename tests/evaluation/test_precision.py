@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from robust_tf import attacks, evaluation
-from robust_tf.evaluation import Record, evaluate, subject
+from robust_tf.evaluation import EvaluationState, evaluate, target_model
 from robust_tf.evaluation.precision import copy_in
 from tests.tiny import CLASSES, SHAPE, Smooth, tiny_network
 
@@ -56,8 +56,8 @@ def test_what_only_the_copy_calls_broken_is_attacked_again(examples, monkeypatch
 
     attack = attacks.PGD(eps=0.05, step_size=0.02, steps=5)
     plain = evaluate(model, (examples[0], labels), [attack], checks=False, search_dtype="float32")
-    monkeypatch.setattr(subject, "copy_in", wrong)
-    record = Record(images=str(tmp_path))
+    monkeypatch.setattr(target_model, "copy_in", wrong)
+    record = EvaluationState(images=str(tmp_path))
     fast = evaluate(
         model,
         (examples[0], labels),
@@ -113,12 +113,12 @@ def test_what_the_repeat_breaks_is_off_the_stage_that_broke_it(examples, monkeyp
             twin.classifier.layers[-1].kernel.assign(1e5 * twin.classifier.layers[-1].kernel)
         return twin
 
-    monkeypatch.setattr(subject, "copy_in", stuck)
+    monkeypatch.setattr(target_model, "copy_in", stuck)
     path = str(tmp_path / "partial")
     settings = {"checks": False, "search_dtype": "bfloat16", "search_sample": 14}
     sampled = np.arange(41) % 2 == 0
     for _ in range(2):  # the second time from the record
-        result = evaluate(model, examples, {"a": Twice()}, record=Record(path), **settings)
+        result = evaluate(model, examples, {"a": Twice()}, record=EvaluationState(path), **settings)
         outcome = result.outcomes["a"]
         for name, verdict in plain.outcomes["a"].stages.items():
             np.testing.assert_array_equal(outcome.stages[name], verdict | ~sampled)

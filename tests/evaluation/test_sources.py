@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import attacks
-from robust_tf.evaluation import Record, evaluate
+from robust_tf.evaluation import EvaluationState, evaluate
 from tests.tiny import SHAPE, Smooth, tiny_network
 
 PGD = attacks.PGD(eps=0.1, step_size=0.05, steps=3)
@@ -31,7 +31,9 @@ def test_a_record_of_another_source_is_refused(examples, tmp_path):
 
     def with_source(source):
         attack = {"transfer": attacks.Transfer(PGD, source)}
-        return evaluate(tiny_network(), examples, attack, record=Record(path), checks=False)
+        return evaluate(
+            tiny_network(), examples, attack, record=EvaluationState(path), checks=False
+        )
 
     tiny_network(seed=1).save(tmp_path / "source.keras")
     source, again = (keras.models.load_model(tmp_path / "source.keras") for _ in range(2))

@@ -1,4 +1,4 @@
-"""What an export leaves on the disk, and what it leaves alone."""
+"""What an export leaves on the disk, and what it leaves load_check."""
 
 import os
 
@@ -10,10 +10,10 @@ import tensorflow as tf
 from robust_tf import evaluation, export, files
 from robust_tf.attacks import PGD
 from robust_tf.data import Split
-from robust_tf.export import alone, conversion, folder, provenance, writer
+from robust_tf.export import conversion, folder, load_check, provenance, writer
 from robust_tf.models import MLP
 from tests import tiny
-from tests.inference import stand_in
+from tests.inference import fakes
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -122,7 +122,7 @@ def test_what_cannot_be_exported_is_said(tmp_path):
     with pytest.raises(ValueError, match="tflite_int8 needs training images"):
         export.export(network, tmp_path / "net", formats=["tflite_int8"])
     with pytest.raises(ValueError, match="onnx cannot hold a manifold transformation"):
-        export.export(stand_in.defended(), tmp_path / "net", formats=["onnx"])
+        export.export(fakes.defended(), tmp_path / "net", formats=["onnx"])
     assert not os.listdir(tmp_path)
 
 
@@ -152,7 +152,7 @@ def test_converted_files_are_measured(tmp_path):
     network.fit(x, y, epochs=8, verbose=0)
     test = Split(*tiny.labelled(45, seed=1))
     attack = PGD(0.3, 0.1, 5)
-    trial = export.Trial(Split(x, y), test, attack, "PGD")
+    trial = export.CalibrationData(Split(x, y), test, attack, "PGD")
     formats = ["onnx", "tflite_int8", "keras", "tflite_float16"]
     card = export.export(network, tmp_path / "net", formats=formats, trial=trial)
     found = {entry["format"]: entry for entry in card["files"]}
@@ -170,7 +170,10 @@ def test_converted_files_are_measured(tmp_path):
             logits = runner(test.images[:size])
             assert logits.shape == (size, 3)
             np.testing.assert_allclose(logits, network(test.images[:size]), atol=tolerance)
-    for name, load in (("onnx", alone.onnx), ("tflite_float16", alone.lite)):  # from a bucket
+    for name, load in (
+        ("onnx", load_check.onnx),
+        ("tflite_float16", load_check.lite),
+    ):  # from a bucket
         away = f"ram://{tmp_path}/{conversion.FILES[name]}"
         tf.io.gfile.copy(str(tmp_path / "net" / conversion.FILES[name]), away, overwrite=True)
         logits = load(away)("", {"images": test.images[:7]})["logits"]
@@ -208,7 +211,7 @@ def test_the_card_quotes_results_of_its_own_model_and_names_their_defence(tmp_pa
     gated = "(imt.json, behind imt+, delta 0.05, gate 0.3 to 0.7, which this export does not hold)"
     assert f"On 12 test images {gated}" in text and "On 12 test images (own.json):" in text
     assert "On 12 train images (train.json)" in text and "best.keras**" not in text
-    export.export(stand_in.defended(), tmp_path / "net", overwrite=True, about=found)
+    export.export(fakes.defended(), tmp_path / "net", overwrite=True, about=found)
     text = (tmp_path / "net" / "README.md").read_text()
     assert "(imt.json, behind imt+, delta 0.05, gate 0.3 to 0.7):" in text
     assert "(own.json, of the network alone, without the transformation):" in text

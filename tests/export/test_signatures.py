@@ -11,10 +11,10 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import data, export, files
-from robust_tf.export import alone, encoded, served, smoke
+from robust_tf.export import encoded, load_check, signatures, smoke
 from robust_tf.models import CNN, MLP, BatchNormalization, SplitClassifier
 from tests import tiny
-from tests.inference import stand_in
+from tests.inference import fakes
 
 CALL = """
 import runpy, sys
@@ -48,7 +48,7 @@ def disturb(network, rng):
 NETWORKS = {
     "moving averages": (batch_norm_net, (1, 7, 256)),
     "mixed_bfloat16": (lambda: CNN((18, 18, 1), 10, filters=2, hidden=6), (7,)),
-    "defended": (lambda: stand_in.defended(batch_norm=True, gate=(0.3, 0.7)), (1, 7, 256)),
+    "defended": (lambda: fakes.defended(batch_norm=True, gate=(0.3, 0.7)), (1, 7, 256)),
 }
 
 
@@ -73,7 +73,13 @@ def exported(tmp_path_factory):
     keras.mixed_precision.set_global_policy("float32")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", CALL, alone.__file__, *(str(folder / name) for name in NETWORKS)],
+        [
+            sys.executable,
+            "-c",
+            CALL,
+            load_check.__file__,
+            *(str(folder / name) for name in NETWORKS),
+        ],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -126,9 +132,9 @@ def test_every_weight_is_stored_once(name, exported):
 def test_each_network_has_the_signatures_that_fit_it(loaded):
     every = {"serving_default", "detect", "input_gradient", "attack", "features"}
     images = every | {"serve_uint8", "serve_image_bytes"}
-    assert set(served.Served(MLP((2,), 3)).functions) == every  # points have no pixels
+    assert set(signatures.Signatures(MLP((2,), 3)).functions) == every  # points have no pixels
     assert set(loaded["moving averages"]) == images
-    assert set(loaded["defended"]) == images | {"defend", "transform"} == set(served.MEANING)
+    assert set(loaded["defended"]) == images | {"defend", "transform"} == set(signatures.MEANING)
 
 
 def attack(signatures, x, y, **changes):

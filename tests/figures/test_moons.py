@@ -10,7 +10,7 @@ def test_moons_of_networks_that_have_not_learnt():
     """What they learn is a slow test."""
     made = moons.train_moons(steps=0, show=20)
     for name, toy in made.toys.items():
-        step = np.abs(toy.crafted - made.points).max()
+        step = np.abs(toy.adversarial - made.points).max()
         assert step == 0 if name == "Standard" else 0 < step <= made.eps + 1e-6
     figure = moons.draw_moons(made, 20, "title")
     assert len(figure.axes) == 16 and figure.get_suptitle() == "title"

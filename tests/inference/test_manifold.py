@@ -10,7 +10,7 @@ from robust_tf.evaluation import loading
 from robust_tf.models import forward_mode
 from robust_tf.models.discriminator import WideDiscriminator
 from tests import tiny
-from tests.inference import stand_in
+from tests.inference import fakes
 
 EPS = 8 / 255
 X = tiny.images(6)
@@ -24,7 +24,7 @@ def sigmoid(value):
     return 1 / (1 + np.exp(-value))
 
 
-def by_hand(model, x):
+def reference_step(model, x):
     """D0, its log's gradient: of linear logits under a layer of tanh units, in float64."""
     weights, bias = (np.asarray(v, "float64") for v in model.network.get_weights())
     first, first_bias, heads, heads_bias = (
@@ -40,8 +40,8 @@ def by_hand(model, x):
 def linear():
     """A network and discriminator whose D0 is spread over (0, 1)."""
     rng = np.random.default_rng(3)
-    network = stand_in.linear_network(rng.normal(size=(4, tiny.CLASSES)))
-    discriminator = stand_in.Discriminator()
+    network = fakes.linear_network(rng.normal(size=(4, tiny.CLASSES)))
+    discriminator = fakes.Discriminator()
     shapes = [w.shape for w in discriminator.get_weights()]
     discriminator.set_weights([0.8 * rng.normal(size=shape) for shape in shapes])
     x = rng.random((64, 4, 1, 1)).astype("float32")
@@ -52,7 +52,7 @@ def linear():
 def test_is_the_step_of_the_paper(linear):
     network, discriminator, x = linear
     model = inference.ManifoldTransformation(network, discriminator)
-    d0, gradient = by_hand(model, x)
+    d0, gradient = reference_step(model, x)
     assert np.abs(gradient).min() > 1e-5  # no sign is a matter of rounding
     expected = np.clip(x + EPS * np.sign(gradient).reshape(x.shape), 0, 1)
     np.testing.assert_allclose(model.transform(x), expected, atol=1e-7)
@@ -67,7 +67,7 @@ def test_the_gate_shortens_the_step_where_the_discriminator_is_unsure(linear, ga
     model = inference.ManifoldTransformation(
         network, discriminator, delta=0.1, gate=(0.3, 0.7), gated_delta=gated_delta
     )
-    d0, gradient = by_hand(model, x)
+    d0, gradient = reference_step(model, x)
     unsure = (d0 > 0.3) & (d0 < 0.7)
     assert 5 < unsure.sum() < 59
     reach = np.where(unsure, 0.05 if gated_delta is None else gated_delta, 0.1)
@@ -78,7 +78,7 @@ def test_the_gate_shortens_the_step_where_the_discriminator_is_unsure(linear, ga
 def test_a_sure_discriminator_moves_images_all_the_same(linear):
     """Where log D0 is 0 to the last bit, and so is its gradient in float32."""
     network, discriminator, x = linear
-    sure = stand_in.Discriminator()
+    sure = fakes.Discriminator()
     first, bias, heads, heads_bias = discriminator.get_weights()
     sure.set_weights([first, bias, heads, heads_bias + 200])
     moved = inference.ManifoldTransformation(network, sure).transform(x)
@@ -86,16 +86,16 @@ def test_a_sure_discriminator_moves_images_all_the_same(linear):
 
 
 def test_a_discriminator_without_a_slope_leaves_the_image_as_it_is():
-    model = stand_in.defended()
+    model = fakes.defended()
     model.discriminator.set_weights([0 * w for w in model.discriminator.get_weights()])
     tiny.same_bits(model.transform(X), X)
     np.testing.assert_allclose(model.natural_probability(X), 0.5)
-    gated = stand_in.defended(gate=(0.3, 0.7))
+    gated = fakes.defended(gate=(0.3, 0.7))
     tiny.same_bits(gated.smooth_transform(0 * X[:0], 1.0), X[:0])
 
 
 def test_features_are_what_the_discriminator_sees():
-    model = stand_in.defended(disc_input="features")
+    model = fakes.defended(disc_input="features")
     z = model.network.features(X)
     np.testing.assert_allclose(
         model.natural_logits(X), model.discriminator(z).natural, rtol=1e-5, atol=1e-6
@@ -105,7 +105,7 @@ def test_features_are_what_the_discriminator_sees():
 
 @pytest.mark.parametrize("disc_input", ["logits", "features"])
 def test_no_example_sees_another_and_every_mode_is_that_of_inference(disc_input):
-    model = stand_in.defended(batch_norm=True, disc_input=disc_input, gate=(0.3, 0.7), delta=0.05)
+    model = fakes.defended(batch_norm=True, disc_input=disc_input, gate=(0.3, 0.7), delta=0.05)
     whole = model.transform(X).numpy()
     alone = np.concatenate([model.transform(X[k : k + 1]) for k in range(len(X))])
     np.testing.assert_allclose(whole, alone, atol=1e-7)
@@ -120,7 +120,7 @@ def test_no_example_sees_another_and_every_mode_is_that_of_inference(disc_input)
 
 
 def test_in_a_graph_of_free_batch_size():
-    model = stand_in.defended(gate=(0.3, 0.7))
+    model = fakes.defended(gate=(0.3, 0.7))
     spec = tf.TensorSpec([None, *tiny.SHAPE], tf.float32)
     graph = tf.function(model.transform, input_signature=[spec])
     for size in (6, 1, 0):
@@ -128,7 +128,7 @@ def test_in_a_graph_of_free_batch_size():
 
 
 def test_bfloat16_networks_move_float32_images(mixed_bfloat16):
-    model = stand_in.defended(batch_norm=True)
+    model = fakes.defended(batch_norm=True)
     moved = model.transform(X).numpy()
     assert moved.dtype == np.float32 and model(X).dtype == tf.float32
     inside = (X > EPS) & (X < 1 - EPS)
@@ -146,7 +146,7 @@ def gradient_of(function, x):
 
 
 def test_its_gradient_is_the_networks_at_the_moved_image_where_the_clip_lets_it_through():
-    model = stand_in.defended(gate=(0.3, 0.7))
+    model = fakes.defended(gate=(0.3, 0.7))
     found = gradient_of(lambda u: model(u)[:, 0], X)
     moved = model.transform(X)
     expected = gradient_of(lambda u: model.network(u)[:, 0], moved)
@@ -159,8 +159,8 @@ def test_its_gradient_is_the_networks_at_the_moved_image_where_the_clip_lets_it_
 
 
 def in_float64(model, u, tau):
-    """The smooth transformation of `by_hand`'s kind of model, before the clip."""
-    _, gradient = by_hand(model, u)
+    """The smooth transformation of `reference_step`'s kind of model, before the clip."""
+    _, gradient = reference_step(model, u)
     mean = np.abs(gradient).mean(1, keepdims=True)
     return u + model.delta * np.tanh(gradient / (tau * mean)).reshape(u.shape)
 
@@ -184,7 +184,7 @@ def test_the_smooth_surrogate_and_its_double_backward_pass(linear, tau):
 
 
 def test_the_surrogate_nears_the_sign():
-    model = stand_in.defended(batch_norm=True, gate=(0.3, 0.7))
+    model = fakes.defended(batch_norm=True, gate=(0.3, 0.7))
     near, far = (np.abs(model.smooth_transform(X, t) - model.transform(X)) for t in (1e-4, 1.0))
     assert near.mean() < 1e-3 < far.mean()
     assert np.isfinite(gradient_of(lambda u: model.smooth_transform(u, 0.1), X)).all()
@@ -193,7 +193,7 @@ def test_the_surrogate_nears_the_sign():
 @pytest.mark.parametrize("arguments", [{}, {"gate": (0.2, 0.9), "gated_delta": 0.01}])
 def test_a_keras_file_has_all_of_it(arguments, tmp_path):
     for disc_input in ("logits", "features"):
-        model = stand_in.defended(batch_norm=True, delta=0.05, disc_input=disc_input, **arguments)
+        model = fakes.defended(batch_norm=True, delta=0.05, disc_input=disc_input, **arguments)
         path = tmp_path / f"{disc_input}.keras"
         model.save(path)
         again = loading.load_model(path)
@@ -204,7 +204,7 @@ def test_a_keras_file_has_all_of_it(arguments, tmp_path):
 
 
 def test_a_saved_model_has_the_gradient_in_its_graph(tmp_path):
-    model = stand_in.defended(batch_norm=True, gate=(0.3, 0.7))
+    model = fakes.defended(batch_norm=True, gate=(0.3, 0.7))
     export.export(model, tmp_path / "exported")
     signatures = tf.saved_model.load(str(tmp_path / "exported")).signatures
     spec = [tf.TensorSpec([None, *tiny.SHAPE], tf.float32)]
@@ -217,7 +217,7 @@ def test_a_saved_model_has_the_gradient_in_its_graph(tmp_path):
 
 
 def test_predict_and_evaluate():
-    model = stand_in.defended()
+    model = fakes.defended()
     x, y = tiny.labelled(12)
     np.testing.assert_allclose(model.predict(x, batch_size=5, verbose=0), model(x), atol=1e-6)
     model.compile(
@@ -244,7 +244,7 @@ def test_predict_and_evaluate():
     ],
 )
 def test_refuses(arguments, message):
-    network, discriminator = tiny.tiny_network(), stand_in.Discriminator()
+    network, discriminator = tiny.tiny_network(), fakes.Discriminator()
     with pytest.raises(ValueError, match=message):
         inference.ManifoldTransformation(network, discriminator, **arguments)
 
@@ -252,20 +252,20 @@ def test_refuses(arguments, message):
 def test_refuses_parts_that_do_not_fit():
     network = tiny.tiny_network()
     with pytest.raises(ValueError, match="does not take the network's logits: .*disc_input"):
-        inference.ManifoldTransformation(network, stand_in.Discriminator(width=7))
+        inference.ManifoldTransformation(network, fakes.Discriminator(width=7))
     with pytest.raises(ValueError, match="does not take the network's features"):
-        inference.ManifoldTransformation(network, stand_in.Discriminator(), disc_input="features")
+        inference.ManifoldTransformation(network, fakes.Discriminator(), disc_input="features")
     with pytest.raises(ValueError, match="has no `forward`"):
         inference.ManifoldTransformation(
-            stand_in.linear_network(np.ones((4, 3))),
-            stand_in.Discriminator(),
+            fakes.linear_network(np.ones((4, 3))),
+            fakes.Discriminator(),
             disc_input="features",
         )
     with pytest.raises(TypeError, match="discriminator is NoneType"):
         inference.ManifoldTransformation(network, None)
     for tau in (0, -1.0):
         with pytest.raises(ValueError, match="must be > 0, such as 1"):
-            stand_in.defended().smooth_transform(X, tau)
+            fakes.defended().smooth_transform(X, tau)
 
 
 @pytest.mark.parametrize("disc_input", ["logits", "features"])

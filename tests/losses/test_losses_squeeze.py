@@ -42,7 +42,7 @@ def test_values_and_gradients(name, detach):
     p, q = tf.constant(P, tf.float32), tf.constant(Q, tf.float32)
     with tf.GradientTape() as tape:
         tape.watch([p, q])
-        values = losses.squeeze_regulariser(name, detach)(p, q)
+        values = losses.squeeze_regularizer(name, detach)(p, q)
     gradients = tape.gradient(values, [p, q])
 
     def reference(p, q):
@@ -64,7 +64,7 @@ def test_values_and_gradients(name, detach):
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_symmetric_zero_where_equal_finite_where_saturated(name):
-    distance = losses.squeeze_regulariser(name)
+    distance = losses.squeeze_regularizer(name)
     p = tf.constant([[1.0, 2, 3], [1e4, -1e4, 0], [0, 0, 1e4]])
     q = tf.constant([[1.0, 2, 3], [-1e4, 1e4, 0], [0, 0, 1e4]])
     with tf.GradientTape() as tape:
@@ -81,7 +81,7 @@ def test_symmetric_zero_where_equal_finite_where_saturated(name):
 @pytest.mark.parametrize("name", REFERENCES)
 def test_bfloat16_is_computed_in_float32(name):
     p, q = tf.cast(P, tf.bfloat16), tf.cast(Q, tf.bfloat16)
-    distance = losses.squeeze_regulariser(name)
+    distance = losses.squeeze_regularizer(name)
     assert distance(p, q).dtype == tf.float32
     wide = distance(tf.cast(p, tf.float32), tf.cast(q, tf.float32))
     np.testing.assert_array_equal(distance(p, q), wide)
@@ -114,8 +114,8 @@ def test_the_first_of_equals_is_taken():
 
 
 def test_wrong_input_is_refused():
-    with pytest.raises(ValueError, match=r"regulariser='kl': must be one of \('symmetric_kl', 'js"):
-        losses.squeeze_regulariser("kl")
+    with pytest.raises(ValueError, match=r"regularizer='kl': must be one of \('symmetric_kl', 'js"):
+        losses.squeeze_regularizer("kl")
     for distance in (losses.jensen_shannon, losses.squared_l2, losses.symmetric_kl):
         with pytest.raises(ValueError, match="same batch and classes"):
             distance(tf.zeros([6, 4]), tf.zeros([1, 4]))

@@ -22,19 +22,19 @@ def numpy_costs(z, z_adv):
     return costs
 
 
-def numpy_plan(costs, regulariser=0.01, max_iterations=100, tolerance=0.1):
+def numpy_plan(costs, regularizer=0.01, max_iterations=100, tolerance=0.1):
     """T, and how many iterations it took."""
     n = len(costs)
     u, v, count = np.zeros(n), np.zeros(n), 0
 
     def m():
-        return (-costs + u[:, None] + v[None, :]) / regulariser
+        return (-costs + u[:, None] + v[None, :]) / regularizer
 
     moved = np.inf
     while count < max_iterations and moved >= tolerance:
         before, count = u, count + 1
-        u = regulariser * (np.log(1 / n) - np.log(np.exp(m()).sum(1) + 1e-6)) + u
-        v = regulariser * (np.log(1 / n) - np.log(np.exp(m()).sum(0) + 1e-6)) + v
+        u = regularizer * (np.log(1 / n) - np.log(np.exp(m()).sum(1) + 1e-6)) + u
+        v = regularizer * (np.log(1 / n) - np.log(np.exp(m()).sum(0) + 1e-6)) + v
         moved = np.abs(u - before).sum()
     return np.exp(m()), count
 
@@ -117,11 +117,11 @@ def test_the_exact_transport_is_below_and_near():
     exact = costs[scipy.optimize.linear_sum_assignment(costs)].mean()
 
     @tf.function
-    def mean(regulariser):
+    def mean(regularizer):
         z, z_adv = tf.constant(Z, tf.float32), tf.constant(Z_ADV, tf.float32)
-        return tf.reduce_mean(losses.sinkhorn_distance(z, z_adv, regulariser, 2000, 0.0))
+        return tf.reduce_mean(losses.sinkhorn_distance(z, z_adv, regularizer, 2000, 0.0))
 
-    means = [float(mean(regulariser)) for regulariser in (0.2, 0.05, 0.01)]
+    means = [float(mean(regularizer)) for regularizer in (0.2, 0.05, 0.01)]
     assert means[0] > means[1] > means[2] > exact - 1e-4
     assert means[2] < exact + 0.005, (means, exact)
 
@@ -178,7 +178,7 @@ def test_maps_of_features_are_flattened_whatever_the_batch():
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ({"regulariser": 0.0}, r"regulariser=0.0\): must be a finite number > 0; use 0.01"),
+        ({"regularizer": 0.0}, r"regularizer=0.0\): must be a finite number > 0; use 0.01"),
         ({"max_iterations": 0}, r"max_iterations=0\): must be an integer >= 1"),
         ({"max_iterations": 2.0}, r"max_iterations=2.0\): must be an integer"),
         ({"tolerance": -1.0}, r"tolerance=-1.0\): must be a finite number >= 0"),

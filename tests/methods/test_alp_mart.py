@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from robust_tf import attacks, losses, methods
 from robust_tf.models import Outputs, SplitClassifier
-from tests.methods import by_hand
+from tests.methods import reference_step
 from tests.tiny import CLASSES, labelled, tiny_network
 
 EPS, SIZE = 0.1, 0.06
@@ -18,24 +18,24 @@ ROWS = np.arange(len(Y))
 
 
 def built(method, *args, **kwargs):
-    return by_hand.built(method, BIM, *args, rate=RATE, **kwargs)
+    return reference_step.built(method, BIM, *args, rate=RATE, **kwargs)
 
 
 def perturbed(w):
     """Two signed steps up the cross-entropy by running averages."""
 
     def loss_of(x):
-        log_p = by_hand.log_softmax(by_hand.forward(w, x, training=False)[0])
+        log_p = reference_step.log_softmax(reference_step.forward(w, x, training=False)[0])
         return -tf.gather(log_p, Y, batch_dims=1)
 
     low, high = np.clip(X - EPS, 0, 1), np.clip(X + EPS, 0, 1)
-    return by_hand.ascend(loss_of, X, SIZE, 2, low.astype("float64"), high.astype("float64"))
+    return reference_step.ascend(loss_of, X, SIZE, 2, low.astype("float64"), high.astype("float64"))
 
 
 def alp_terms(outputs, outputs_adv):
     """Each (B,)."""
     clean, adv = outputs[0], outputs_adv[0]
-    log_p, log_q = by_hand.log_softmax(clean), by_hand.log_softmax(adv)
+    log_p, log_q = reference_step.log_softmax(clean), reference_step.log_softmax(adv)
     return {
         "clean": -tf.gather(log_p, Y, batch_dims=1),
         "adversarial": -tf.gather(log_q, Y, batch_dims=1),
@@ -45,8 +45,8 @@ def alp_terms(outputs, outputs_adv):
 
 def mart_terms(outputs, outputs_adv):
     """As in the paper, 1 - p_k taken literally."""
-    p = tf.exp(by_hand.log_softmax(outputs[0]))
-    q = tf.exp(by_hand.log_softmax(outputs_adv[0]))
+    p = tf.exp(reference_step.log_softmax(outputs[0]))
+    q = tf.exp(reference_step.log_softmax(outputs_adv[0]))
     wrong = tf.reduce_max(q * (1 - tf.one_hot(Y, CLASSES, dtype=tf.float64)), 1)
     divergence = tf.reduce_sum(p * (tf.math.log(p) - tf.math.log(q)), 1)
     return {
@@ -66,9 +66,9 @@ def mart_terms(outputs, outputs_adv):
 )
 def test_step(method, argument, terms_of, weights):
     model = built(method, argument)
-    x_adv = perturbed(by_hand.weights(model.network))
-    np.testing.assert_allclose(by_hand.crafted(model, X, Y), x_adv, rtol=0, atol=1e-6)
-    by_hand.check_step(model, X, Y, x_adv, terms_of, weights, RATE)
+    x_adv = perturbed(reference_step.weights(model.network))
+    np.testing.assert_allclose(reference_step.generated(model, X, Y), x_adv, rtol=0, atol=1e-6)
+    reference_step.check_step(model, X, Y, x_adv, terms_of, weights, RATE)
 
 
 LOGITS = np.random.default_rng(0).normal(size=(12, CLASSES), scale=2.0)

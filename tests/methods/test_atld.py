@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import attacks, compat, methods, models
-from tests.methods import by_hand
-from tests.methods.atld_by_hand import EPS, Game, Setting, X, Y, disc_weights
+from tests.methods import reference_step
+from tests.methods.atld_reference import EPS, Game, Setting, X, Y, disc_weights
 from tests.tiny import CLASSES, tiny_network, two_replicas, weights_of
 
 ATTACK = methods.ManifoldAttack(EPS)
@@ -35,12 +35,12 @@ def same(got, want, atol=2e-5):
 def test_step_against_one_by_hand(setting):
     model = setting.build()
     game = Game(model, setting)
-    x_adv = by_hand.crafted(setting.build(), X, Y).x_adv
-    np.testing.assert_allclose(x_adv, game.craft(), atol=1e-6)
+    x_adv = reference_step.generated(setting.build(), X, Y).x_adv
+    np.testing.assert_allclose(x_adv, game.generate_adversarial(), atol=1e-6)
     network = game.classify()
     judges = game.learn()
     logs = model.train_on_batch(X, Y, return_dict=True)
-    same(by_hand.weights(model.network), network)
+    same(reference_step.weights(model.network), network)
     same(disc_weights(model), judges)
     assert set(logs) == {*game.values, "loss", "natural_accuracy", "robust_accuracy"}
     for name, value in game.values.items():
@@ -55,18 +55,18 @@ def test_step_against_one_by_hand(setting):
 def test_gradient_of_each_term_for_each_player(setting):
     model = setting.build()
     game = Game(model, setting)
-    game.craft()
+    game.generate_adversarial()
     game.classify()
-    crafted = by_hand.crafted(model, X, Y)
+    adversarial = reference_step.generated(model, X, Y)
     seed = tf.constant([0, 0])
     ours = [compat.raw(v) for v in model.network.trainable_variables]
     theirs = [compat.raw(v) for v in model.discriminator.trainable_variables]
     for name in ("adversarial", "invariance"):
         with tf.GradientTape() as tape:
-            batch = model.forward(tf.constant(X), tf.constant(Y), crafted, seed)
+            batch = model.forward(tf.constant(X), tf.constant(Y), adversarial, seed)
             value = tf.reduce_mean(model.terms(batch)[name]())
         gradients = tape.gradient(value, [*ours, *theirs], unconnected_gradients="zero")
-        expected = [game.gradients[name][key] for key in by_hand.TRAINED]
+        expected = [game.gradients[name][key] for key in reference_step.TRAINED]
         for got, want in zip(gradients, expected, strict=False):
             np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-5)
         if setting.invariance == "mse_logits":
@@ -74,29 +74,31 @@ def test_gradient_of_each_term_for_each_player(setting):
 
 
 def test_images_stay_in_ball_and_box_to_the_last_bit():
-    crafted = by_hand.crafted(Setting(steps=2).build(), X, Y).x_adv.numpy()
-    assert (np.abs(np.float64(crafted) - np.float64(X)) <= EPS).all()
-    assert crafted.min() >= 0 and crafted.max() <= 1
-    assert (crafted != X).mean() > 0.5
+    adversarial = reference_step.generated(Setting(steps=2).build(), X, Y).x_adv.numpy()
+    assert (np.abs(np.float64(adversarial) - np.float64(X)) <= EPS).all()
+    assert adversarial.min() >= 0 and adversarial.max() <= 1
+    assert (adversarial != X).mean() > 0.5
 
 
 def test_labels_play_no_part_in_the_perturbation():
-    one, other = (by_hand.crafted(Setting().build(), X, y).x_adv for y in (Y, (Y + 1) % CLASSES))
+    one, other = (
+        reference_step.generated(Setting().build(), X, y).x_adv for y in (Y, (Y + 1) % CLASSES)
+    )
     np.testing.assert_array_equal(one, other)
 
 
 def test_scale_is_kept_in_its_range():
     """Without batch statistics and at the clean image the distance has no gradient."""
     model = Setting(random_start=False).build(tiny_network())
-    crafted = methods.Crafted(tf.constant(X), model._running(tf.constant(X)))
-    batch = model.forward(tf.constant(X), tf.constant(Y), crafted, tf.constant([0, 0]))
+    adversarial = methods.AdversarialBatch(tf.constant(X), model._running(tf.constant(X)))
+    batch = model.forward(tf.constant(X), tf.constant(Y), adversarial, tf.constant([0, 0]))
     assert float(batch.extra) in (0.0, 1000.0)
     np.testing.assert_array_equal(model.terms(batch)["invariance"](), np.zeros(len(X)))
 
 
 def test_clean_images_reach_the_averages_every_nth_step():
     def averages(model):
-        return by_hand.weights(model.network)
+        return reference_step.weights(model.network)
 
     plain, shown = Setting().build(), Setting().build(clean_bn_every=2)
     for step in range(3):
@@ -106,7 +108,7 @@ def test_clean_images_reach_the_averages_every_nth_step():
             model.train_on_batch(X, Y)
         w = averages(plain)
         if step % 2 == 0:
-            w.update(by_hand.forward(w, X, training=True)[2])
+            w.update(reference_step.forward(w, X, training=True)[2])
         same(averages(shown), w)
 
 

@@ -10,7 +10,7 @@ from robust_tf import attacks, losses, methods
 from robust_tf.attacks.randomness import fold
 from robust_tf.methods.bilateral import most_confusing, perturbed_labels
 from robust_tf.models import SplitClassifier
-from tests.methods import by_hand
+from tests.methods import reference_step
 from tests.tiny import labelled, tiny_network
 
 EPS, RATE = 0.1, 0.5
@@ -21,7 +21,7 @@ RANDOM = np.random.default_rng(6)
 
 
 def model_of(attack=PGD, **arguments):
-    return by_hand.built(methods.Bilateral, attack, rate=RATE, **arguments)
+    return reference_step.built(methods.Bilateral, attack, rate=RATE, **arguments)
 
 
 def numpy_labels(logits, y, b=9.0, g=0.01):
@@ -49,18 +49,18 @@ def numpy_aims(logits, y):
 
 def perturbed(model, seed, steps, step_size):
     """x', by running averages, towards the most confusing class; and y'."""
-    w, x = by_hand.weights(model.network), X.astype("float64")
-    logits = by_hand.forward(w, x, training=False)[0].numpy()
+    w, x = reference_step.weights(model.network), X.astype("float64")
+    logits = reference_step.forward(w, x, training=False)[0].numpy()
     aims = tf.one_hot(numpy_aims(logits, Y), logits.shape[1], dtype=tf.float64)
     start = tf.random.stateless_uniform(X.shape, fold(seed, 0), -1.0, 1.0).numpy()
     moved = np.clip(x + EPS * start.astype("float64"), 0, 1)
 
     def nearness(point):
-        log_p = by_hand.log_softmax(by_hand.forward(w, point, training=False)[0])
+        log_p = reference_step.log_softmax(reference_step.forward(w, point, training=False)[0])
         return tf.reduce_sum(aims * log_p, 1)
 
     low, high = np.clip(x - EPS, 0, 1), np.clip(x + EPS, 0, 1)
-    moved = by_hand.ascend(nearness, moved, step_size, steps, low, high)
+    moved = reference_step.ascend(nearness, moved, step_size, steps, low, high)
     return moved, numpy_labels(logits, Y, model.multiplier, model.gap)
 
 
@@ -74,8 +74,10 @@ CASES = {
 def test_image_and_label(case):
     attack, steps, step_size, arguments = CASES[case]
     model = model_of(attack, **arguments)
-    x_adv, labels = by_hand.crafted(model, X, Y)
-    expected_x, expected_labels = perturbed(model, by_hand.craft_seed(model), steps, step_size)
+    x_adv, labels = reference_step.generated(model, X, Y)
+    expected_x, expected_labels = perturbed(
+        model, reference_step.craft_seed(model), steps, step_size
+    )
     np.testing.assert_allclose(x_adv, expected_x, rtol=0, atol=1e-6)
     np.testing.assert_allclose(labels, expected_labels, rtol=1e-4, atol=1e-6)
 
@@ -84,16 +86,16 @@ def test_image_and_label(case):
 def test_state_after_a_step(case):
     attack, steps, step_size, arguments = CASES[case]
     model = model_of(attack, **arguments)
-    w = by_hand.weights(model.network)
-    x_adv, labels = perturbed(model, by_hand.craft_seed(model), steps, step_size)
-    loss, expected, gradients = by_hand.after_step(w, x_adv, labels, RATE)
-    accuracy = np.mean(np.argmax(by_hand.forward(w, x_adv, True)[0], 1) == Y)
+    w = reference_step.weights(model.network)
+    x_adv, labels = perturbed(model, reference_step.craft_seed(model), steps, step_size)
+    loss, expected, gradients = reference_step.after_step(w, x_adv, labels, RATE)
+    accuracy = np.mean(np.argmax(reference_step.forward(w, x_adv, True)[0], 1) == Y)
     logs = model.train_on_batch(X, Y, return_dict=True)
     assert set(logs) == {"loss", "adversarial", "robust_accuracy"}
     assert float(logs["adversarial"]) == pytest.approx(loss, rel=1e-5)
     assert float(logs["loss"]) == pytest.approx(loss, rel=1e-5)
     assert float(logs["robust_accuracy"]) == pytest.approx(accuracy)
-    for name, value in by_hand.weights(model.network).items():
+    for name, value in reference_step.weights(model.network).items():
         np.testing.assert_allclose(value, expected[name], rtol=0, atol=2e-6, err_msg=name)
     assert all(np.abs(gradient).max() > 1e-4 for gradient in gradients.values())
 
@@ -153,7 +155,7 @@ def test_the_image_nears_its_aim():
     model = model_of()
     logits = model.network(X)
     aims = most_confusing(logits, Y)
-    near = losses.cross_entropy(model.network(by_hand.crafted(model, X, Y).x_adv), aims)
+    near = losses.cross_entropy(model.network(reference_step.generated(model, X, Y).x_adv), aims)
     assert (near < losses.cross_entropy(logits, aims)).numpy().all()
 
 

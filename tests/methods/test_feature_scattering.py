@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from robust_tf import compat, methods
 from tests.harness_attacks import AttackCase, assert_inside
-from tests.methods import by_hand
+from tests.methods import reference_step
 from tests.tiny import (
     CLASSES,
     Smooth,
@@ -29,14 +29,14 @@ ATTACK = methods.ScatteringAttack(EPS)
 
 
 def model_of(attack=ATTACK, smoothing=0.5):
-    return by_hand.built(methods.FeatureScattering, attack, smoothing, rate=RATE)
+    return reference_step.built(methods.FeatureScattering, attack, smoothing, rate=RATE)
 
 
 def cosine(a, b):
     return tf.tensordot(a, b, 1) / (tf.norm(a) * tf.norm(b))
 
 
-def transport(z, z_adv, regulariser=0.01, max_iterations=100, tolerance=0.1):
+def transport(z, z_adv, regularizer=0.01, max_iterations=100, tolerance=0.1):
     """sum_ij T_ij C_ij, entry by entry."""
     n = len(z)
     costs = tf.stack(
@@ -46,28 +46,28 @@ def transport(z, z_adv, regulariser=0.01, max_iterations=100, tolerance=0.1):
     share = tf.math.log(tf.constant(1 / n, tf.float64))
     for _ in range(max_iterations):
         before = u
-        m = (-costs + u[:, None] + v[None, :]) / regulariser
-        u = regulariser * (share - tf.math.log(tf.reduce_sum(tf.exp(m), 1) + 1e-6)) + u
-        m = (-costs + u[:, None] + v[None, :]) / regulariser
-        v = regulariser * (share - tf.math.log(tf.reduce_sum(tf.exp(m), 0) + 1e-6)) + v
+        m = (-costs + u[:, None] + v[None, :]) / regularizer
+        u = regularizer * (share - tf.math.log(tf.reduce_sum(tf.exp(m), 1) + 1e-6)) + u
+        m = (-costs + u[:, None] + v[None, :]) / regularizer
+        v = regularizer * (share - tf.math.log(tf.reduce_sum(tf.exp(m), 0) + 1e-6)) + v
         if tf.reduce_sum(tf.abs(u - before)) < tolerance:
             break
-    return tf.reduce_sum(tf.exp((-costs + u[:, None] + v[None, :]) / regulariser) * costs)
+    return tf.reduce_sum(tf.exp((-costs + u[:, None] + v[None, :]) / regularizer) * costs)
 
 
 def scattered(model, steps, step_size, space, seed, x=X):
     """x' of one batch, by running averages."""
-    w, x, at = by_hand.weights(model.network), x.astype("float64"), ("logits", "features")
-    clean = by_hand.forward(w, x, training=False)[at.index(space)]
+    w, x, at = reference_step.weights(model.network), x.astype("float64"), ("logits", "features")
+    clean = reference_step.forward(w, x, training=False)[at.index(space)]
     noise = tf.random.stateless_uniform(x.shape, seed, -1.0, 1.0).numpy().astype("float64")
     moved = x + EPS * noise
     assert moved.min() < 0  # not clipped where the gradient is taken
 
     def distance(point):
-        return transport(clean, by_hand.forward(w, point, training=False)[at.index(space)])
+        return transport(clean, reference_step.forward(w, point, training=False)[at.index(space)])
 
     low, high = np.clip(x - EPS, 0, 1), np.clip(x + EPS, 0, 1)
-    return by_hand.ascend(distance, moved, step_size, steps, low, high)
+    return reference_step.ascend(distance, moved, step_size, steps, low, high)
 
 
 @pytest.mark.parametrize("call", ["graph", "eager"])
@@ -83,9 +83,9 @@ def scattered(model, steps, step_size, space, seed, x=X):
 )
 def test_perturbation(arguments, call):
     model = model_of(methods.ScatteringAttack(EPS, **arguments))
-    seed = by_hand.craft_seed(model)
+    seed = reference_step.craft_seed(model)
     if call == "graph":
-        x_adv = by_hand.crafted(model, X, Y)
+        x_adv = reference_step.generated(model, X, Y)
     else:
         x_adv = model.attack(model.network, X, Y, seed=seed)
     full = {"steps": 1, "step_size": EPS, "space": "logits", **arguments}
@@ -101,16 +101,16 @@ def smoothed(y, smoothing):
 @pytest.mark.parametrize("smoothing", [0.5, 0.0])
 def test_state_after_a_step(smoothing):
     model = model_of(smoothing=smoothing)
-    w = by_hand.weights(model.network)
-    x_adv = scattered(model, 1, EPS, "logits", by_hand.craft_seed(model))
-    loss, expected, gradients = by_hand.after_step(w, x_adv, smoothed(Y, smoothing), RATE)
-    accuracy = np.mean(np.argmax(by_hand.forward(w, x_adv, True)[0], 1) == Y)
+    w = reference_step.weights(model.network)
+    x_adv = scattered(model, 1, EPS, "logits", reference_step.craft_seed(model))
+    loss, expected, gradients = reference_step.after_step(w, x_adv, smoothed(Y, smoothing), RATE)
+    accuracy = np.mean(np.argmax(reference_step.forward(w, x_adv, True)[0], 1) == Y)
     logs = model.train_on_batch(X, Y, return_dict=True)
     assert set(logs) == {"loss", "adversarial", "robust_accuracy"}
     assert float(logs["adversarial"]) == pytest.approx(loss, rel=1e-5)
     assert float(logs["loss"]) == pytest.approx(loss, rel=1e-5)
     assert float(logs["robust_accuracy"]) == pytest.approx(accuracy)
-    for name, value in by_hand.weights(model.network).items():
+    for name, value in reference_step.weights(model.network).items():
         np.testing.assert_allclose(value, expected[name], rtol=0, atol=2e-6, err_msg=name)
     assert all(np.abs(gradient).max() > 1e-4 for gradient in gradients.values())
 
@@ -119,12 +119,12 @@ def test_each_replica_scatters_its_own_share():
     strategy = two_replicas()
     with strategy.scope():
         model = model_of()
-    w, total = by_hand.weights(model.network), 0.0
+    w, total = reference_step.weights(model.network), 0.0
     for replica in (0, 1):
         share = slice(6 * replica, 6 * replica + 6)
-        seed = by_hand.craft_seed(model, replica)
+        seed = reference_step.craft_seed(model, replica)
         x_adv = scattered(model, 1, EPS, "logits", seed, X[share])
-        total += by_hand.after_step(w, x_adv, smoothed(Y[share], 0.5), RATE)[0] / 2
+        total += reference_step.after_step(w, x_adv, smoothed(Y[share], 0.5), RATE)[0] / 2
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(12)
     step = tf.function(lambda batch: strategy.run(model.train_step, (batch,)))
     for batch in strategy.experimental_distribute_dataset(data):
@@ -155,10 +155,10 @@ def test_the_attack_keeps_its_promises():
 
 def test_it_raises_the_distance():
     model = model_of()
-    w = by_hand.weights(model.network)
+    w = reference_step.weights(model.network)
 
     def distance(x):
-        at = [by_hand.forward(w, images, training=False)[0] for images in (X, x)]
+        at = [reference_step.forward(w, images, training=False)[0] for images in (X, x)]
         return float(transport(*at))
 
     noisy = np.clip(X + EPS * np.sign(np.random.default_rng(0).normal(size=X.shape)), 0, 1)
@@ -180,7 +180,7 @@ def test_bfloat16_features(mixed_bfloat16):
         model = model_of(methods.ScatteringAttack(EPS, space=space))
         logs = model.train_on_batch(X, Y, return_dict=True)
         assert all(np.isfinite(value) for value in logs.values())
-        x_adv = by_hand.crafted(model, X, Y)
+        x_adv = reference_step.generated(model, X, Y)
         assert x_adv.dtype == tf.float32 and np.abs(x_adv - X).max() > 0.9 * EPS
 
 
@@ -189,10 +189,10 @@ def test_gin():
         FeatureScattering.attack = @ScatteringAttack()
         FeatureScattering.label_smoothing = 0.25
         ScatteringAttack.eps = 0.2
-        ScatteringAttack.regulariser = 0.02
+        ScatteringAttack.regularizer = 0.02
     """)
     model = methods.FeatureScattering(tiny_network())
-    assert model.attack == methods.ScatteringAttack(0.2, regulariser=0.02)
+    assert model.attack == methods.ScatteringAttack(0.2, regularizer=0.02)
     again = methods.FeatureScattering.from_config(model.get_config())
     assert (again.attack, again.label_smoothing) == (model.attack, 0.25)
 
@@ -218,9 +218,9 @@ def one_class():
         (lambda: methods.ScatteringAttack(0.1, 0.0), ValueError, r"step_size=0.0\): .* > 0"),
         (lambda: methods.ScatteringAttack(0.1, steps=0), ValueError, r"steps=0\): must be an int"),
         (
-            lambda: methods.ScatteringAttack(0.1, regulariser=0.0),
+            lambda: methods.ScatteringAttack(0.1, regularizer=0.0),
             ValueError,
-            r"ScatteringAttack\(regulariser=0.0\)",
+            r"ScatteringAttack\(regularizer=0.0\)",
         ),
         (lambda: methods.ScatteringAttack(0.1, max_iterations=0), ValueError, "max_iterations=0"),
         (lambda: methods.ScatteringAttack(0.1, tolerance=-1.0), ValueError, "tolerance=-1.0"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from robust_tf import attacks, losses, methods
-from tests.methods import by_hand
+from tests.methods import reference_step
 from tests.tiny import CLASSES, labelled, tiny_network
 
 BIM = attacks.BIM(0.1, 0.05, 2)
@@ -24,21 +24,21 @@ def smoothed(smoothing):
 def test_step_is_that_of_smoothed_labels(adversarial, smoothing):
     kwargs = {"label_smoothing": smoothing}
     if adversarial:
-        model = by_hand.built(methods.AdversarialTraining, BIM, **kwargs)
-        x = by_hand.crafted(model, X, Y)
+        model = reference_step.built(methods.AdversarialTraining, BIM, **kwargs)
+        x = reference_step.generated(model, X, Y)
     else:
-        model, x = by_hand.built(methods.Standard, **kwargs), X
-    before = by_hand.weights(model.network)
-    loss, after, _ = by_hand.after_step(before, x, smoothed(smoothing), RATE)
+        model, x = reference_step.built(methods.Standard, **kwargs), X
+    before = reference_step.weights(model.network)
+    loss, after, _ = reference_step.after_step(before, x, smoothed(smoothing), RATE)
     logs = model.train_on_batch(X, Y, return_dict=True)
     assert logs["loss"] == pytest.approx(loss, rel=1e-5)
-    for name, value in by_hand.weights(model.network).items():
+    for name, value in reference_step.weights(model.network).items():
         np.testing.assert_allclose(value, after[name], rtol=1e-4, atol=1e-6, err_msg=name)
     assert type(model).from_config(model.get_config()).label_smoothing == smoothing
 
 
 def test_both_terms_are_smoothed_and_hard_labels_stay_as_they_were(monkeypatch):
-    logs = by_hand.built(methods.AdversarialTraining, BIM, 0.25, 0.3).train_on_batch(
+    logs = reference_step.built(methods.AdversarialTraining, BIM, 0.25, 0.3).train_on_batch(
         X, Y, return_dict=True
     )
     entropy = -0.7 * np.log(0.7) - 0.3 * np.log(0.15)
@@ -50,9 +50,9 @@ def test_both_terms_are_smoothed_and_hard_labels_stay_as_they_were(monkeypatch):
         raise AssertionError("smooth_labels")
 
     monkeypatch.setattr(losses, "smooth_labels", fail)
-    by_hand.built(methods.AdversarialTraining, BIM, 0.25).train_on_batch(X, Y)
+    reference_step.built(methods.AdversarialTraining, BIM, 0.25).train_on_batch(X, Y)
     with pytest.raises(AssertionError, match="smooth_labels"):
-        by_hand.built(methods.Standard, label_smoothing=0.3).train_on_batch(X, Y)
+        reference_step.built(methods.Standard, label_smoothing=0.3).train_on_batch(X, Y)
 
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1 - 1 / CLASSES, 1.0, float("nan")])

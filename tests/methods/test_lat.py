@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from robust_tf import attacks, compat, methods
 from robust_tf.models import SplitClassifier
-from tests.methods import by_hand
-from tests.methods.by_hand import DECAY, EPSILON, elu, log_softmax
+from tests.methods import reference_step
+from tests.methods.reference_step import DECAY, EPSILON, elu, log_softmax
 from tests.tiny import SHAPE, labelled, same_bits, tiny_network
 
 BIM = attacks.BIM(0.1, 0.06, 2)
@@ -84,14 +84,14 @@ class ByHand:
             return -self.log_p(w, self.features(w, images, "running"), "running")
 
         low, high = tf.maximum(x - 0.1, 0.0), tf.minimum(x + 0.1, 1.0)
-        x_adv = by_hand.ascend(running, x, 0.06, 2, low, high)
+        x_adv = reference_step.ascend(running, x, 0.06, 2, low, high)
 
         def loss_of(w):
             loss = -tf.reduce_mean(self.log_p(w, self.features(w, x_adv, "training"), "training"))
             seen = self.seen.items()
             return loss, {name: DECAY * w[name] + (1 - DECAY) * v for name, v in seen}
 
-        loss, self.w, _ = by_hand.descend(w, loss_of, RATE)
+        loss, self.w, _ = reference_step.descend(w, loss_of, RATE)
         return loss
 
     def latent_step(self):
@@ -102,7 +102,7 @@ class ByHand:
         radius, step = 0.2 * (high - low), 0.08 * (high - low)
         near, far = tf.maximum(z - radius, low), tf.minimum(z + radius, high)
         self.z = z
-        self.z_adv = by_hand.ascend(
+        self.z_adv = reference_step.ascend(
             lambda z: -self.log_p(w, z, self.latent_mode), z, step, 3, near, far
         )
         upper = {name: w[name] for name in self.upper}
@@ -193,7 +193,7 @@ def test_momentum_of_the_second_optimiser_is_saved(tmp_path):
     model.save(path)
     again = keras.models.load_model(path)
     kept = [compat.raw(v).numpy() for v in model.latent_optimizer.variables]
-    assert sum(np.abs(v).max() > 0 for v in kept) > len(model.rivals()["latent"][1])
+    assert sum(np.abs(v).max() > 0 for v in kept) > len(model.auxiliary_optimizers()["latent"][1])
     for old, new in zip(kept, again.latent_optimizer.variables, strict=True):
         same_bits(old, compat.raw(new).numpy())
     assert again.latent_attack == model.latent_attack
@@ -207,7 +207,7 @@ def test_bfloat16_network(mixed_bfloat16):
 def test_default_latent_attack_is_the_programs():
     model = methods.LAT(tiny_network(), BIM)
     assert model.latent_attack == attacks.PGD(8 / 255, 1 / 255, 20, batch_norm="batch")
-    optimizer, variables = model.rivals()["latent"]
+    optimizer, variables = model.auxiliary_optimizers()["latent"]
     assert float(compat.raw(optimizer.learning_rate)) == pytest.approx(2.5e-4)
     assert len(variables) == len(model.network.classifier.trainable_variables)
 

@@ -43,14 +43,14 @@ def test_eps_0_trains_on_the_clean_images(method, attack, settings, zero):
     """A ball of one point; ATLD and squeeze training, whose game it ends, refuse it."""
     model = method(tiny_network(), attack, **settings)
     model.compile(keras.optimizers.SGD(0.1))
-    images, craft = tf.Variable(tf.zeros_like(X)), model.craft
+    images, craft = tf.Variable(tf.zeros_like(X)), model.generate_adversarial
 
     def watched(*arguments):
-        crafted = craft(*arguments)
-        images.assign(getattr(crafted, "x_adv", crafted))
-        return crafted
+        adversarial = craft(*arguments)
+        images.assign(getattr(adversarial, "x_adv", adversarial))
+        return adversarial
 
-    model.craft = watched
+    model.generate_adversarial = watched
     before = weights_of(model)
     logs = model.train_on_batch(X, Y, return_dict=True)
     same_bits(images, X)

@@ -211,6 +211,8 @@ def test_each_step_draws_anew():
     assert len({logs_of(model)["loss"] for _ in range(3)}) == 3
 
 
-@pytest.mark.parametrize("name", ["craft", "forward", "play", "train_step", "test_step"])
+@pytest.mark.parametrize(
+    "name", ["generate_adversarial", "forward", "auxiliary_step", "train_step", "test_step"]
+)
 def test_autograph_can_read_it(name):
     tf.autograph.to_graph(getattr(methods.RobustModel, name))

@@ -8,15 +8,15 @@ import tensorflow as tf
 
 from robust_tf import attacks, compat, methods
 from robust_tf.training import WeightPerturbation
-from tests.methods import by_hand
+from tests.methods import reference_step
 from tests.tiny import labelled, tiny_network
 
 EPS, SIZE, STEPS, BETA, RATE = 0.1, 0.03, 3, 3.0, 0.1
 X, Y = labelled()
 SETTINGS = [
     {"outer_order": "st"},
-    {"outer_order": "rst", "regulariser": "js", "start": "uniform"},
-    {"regulariser": "l2"},
+    {"outer_order": "rst", "regularizer": "js", "start": "uniform"},
+    {"regularizer": "l2"},
     {"start": "uniform", "detach_targets": False},
 ]
 
@@ -24,16 +24,16 @@ SETTINGS = [
 def build(batch_norm=True, outer_order="st", beta=BETA, optimizer=None, **of_attack):
     attack = attacks.SqueezeAttack(EPS, SIZE, STEPS, **of_attack)
     settings = {"rate": RATE, "batch_norm": batch_norm, "optimizer": optimizer}
-    return by_hand.built(methods.SqueezeTraining, attack, beta, outer_order, **settings)
+    return reference_step.built(methods.SqueezeTraining, attack, beta, outer_order, **settings)
 
 
 def distance(attack, upper, lower):
     """R of two predictions of one example."""
-    log_p, log_q = (by_hand.log_softmax(z[None])[0] for z in (upper, lower))
+    log_p, log_q = (reference_step.log_softmax(z[None])[0] for z in (upper, lower))
     p, q = tf.exp(log_p), tf.exp(log_q)
-    if attack.regulariser == "l2":
+    if attack.regularizer == "l2":
         return tf.reduce_sum((p - q) ** 2)
-    if attack.regulariser == "js":
+    if attack.regularizer == "js":
         log_m = tf.math.log((p + q) / 2)
         return tf.reduce_sum(p * (log_p - log_m) + q * (log_q - log_m)) / 2
     stop = tf.stop_gradient if attack.detach_targets else tf.identity
@@ -84,7 +84,7 @@ def search(attack, forward, x, y, x_adv, x_col):
 
 def starts(model):
     bounds = attacks.Linf(EPS).bounds(tf.constant(X), tf.constant(1.0))
-    return [s.numpy() for s in model.attack.starts(bounds, by_hand.craft_seed(model))]
+    return [s.numpy() for s in model.attack.starts(bounds, reference_step.craft_seed(model))]
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -94,54 +94,54 @@ def test_perturbations(settings, batch_norm):
     if batch_norm == "running":
         attack = {**model.attack.get_config(), "batch_norm": "running"}
         model.attack = attacks.SqueezeAttack(**attack)
-    w = by_hand.weights(model.network)
+    w = reference_step.weights(model.network)
 
     def forward(x):
-        return by_hand.forward(w, x, training=batch_norm == "batch")[0]
+        return reference_step.forward(w, x, training=batch_norm == "batch")[0]
 
     x_adv, x_col, unusual = search(model.attack, forward, X, Y, *starts(model))
     assert unusual > 3
-    crafted = by_hand.crafted(model, X, Y)
-    for ours, expected in ((crafted.x_adv, x_adv), (crafted.extra, x_col)):
+    adversarial = reference_step.generated(model, X, Y)
+    for ours, expected in ((adversarial.x_adv, x_adv), (adversarial.extra, x_col)):
         # A sign may turn where a gradient is zero but for rounding.
         assert np.mean(np.abs(ours - expected) > 1e-5) < 0.005
 
 
 def mixed(model):
     """What the model crafts, so changed that clean images are extreme too, and roles exchanged."""
-    adv, col = (np.array(part) for part in by_hand.crafted(model, X, Y))
+    adv, col = (np.array(part) for part in reference_step.generated(model, X, Y))
     adv[::3], col[::3] = col[::3], adv[::3].copy()
     adv[1::3] = (X[1::3] + col[1::3]) / 2
-    return methods.Crafted(tf.constant(adv), tf.constant(col))
+    return methods.AdversarialBatch(tf.constant(adv), tf.constant(col))
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_step(settings):
     model = build(**settings)
-    w = by_hand.weights(model.network)
-    crafted = mixed(model)
-    model.craft = lambda *args: crafted
-    images = {"clean": X, "col": crafted.extra, "adv": crafted.x_adv}
-    trained = {name: w[name] for name in by_hand.TRAINED}
+    w = reference_step.weights(model.network)
+    adversarial = mixed(model)
+    model.generate_adversarial = lambda *args: adversarial
+    images = {"clean": X, "col": adversarial.extra, "adv": adversarial.x_adv}
+    trained = {name: w[name] for name in reference_step.TRAINED}
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(trained)
-        outputs = {n: by_hand.forward({**w, **trained}, x, True) for n, x in images.items()}
+        outputs = {n: reference_step.forward({**w, **trained}, x, True) for n, x in images.items()}
         logits = {name: output[0] for name, output in outputs.items()}
-        log_p = by_hand.log_softmax(logits["clean"])
+        log_p = reference_step.log_softmax(logits["clean"])
         clean = -tf.reduce_mean(tf.gather(log_p, Y, batch_dims=1))
         names = extremes(logits, Y)
         squeeze = total_distance(model.attack, logits, names)
     assert len(set(names)) >= 3
     averages = {name: w[name] for name in ("mean", "variance")}
     for name in ("clean", "adv") if model.outer_order == "st" else ("adv", "clean"):
-        averages = by_hand.forward({**w, **averages}, images[name], True)[2]
+        averages = reference_step.forward({**w, **averages}, images[name], True)[2]
     logs = model.train_on_batch(X, Y, return_dict=True)
     assert logs["clean"] == pytest.approx(float(clean), rel=1e-4)
     assert logs["squeeze"] == pytest.approx(float(squeeze), rel=1e-3, abs=1e-6)
     assert logs["loss"] == pytest.approx(float(clean + BETA * squeeze), rel=1e-4)
     of_clean, of_squeeze = (tape.gradient(term, trained) for term in (clean, squeeze))
-    after = by_hand.weights(model.network)
-    for name in by_hand.TRAINED:
+    after = reference_step.weights(model.network)
+    for name in reference_step.TRAINED:
         moved = w[name] - RATE * (of_clean[name] + BETA * of_squeeze[name])
         assert np.abs(of_squeeze[name]).max() > 0
         np.testing.assert_allclose(after[name], moved, rtol=0, atol=2e-5, err_msg=name)
@@ -185,14 +185,14 @@ def test_averages_move_once_under_a_weight_perturbation():
     model = build()
     averages = [v for v in model.network.weights if "moving_mean" in v.name]
     assert len(averages) == 1
-    before = by_hand.weights(model.network)["mean"]
+    before = reference_step.weights(model.network)["mean"]
     model.compile(keras.optimizers.SGD(0.0), seed=3, weight_perturbation=WeightPerturbation(0.005))
-    crafted = by_hand.crafted(model, X, Y)
+    adversarial = reference_step.generated(model, X, Y)
     model.train_on_batch(X, Y)
-    w = by_hand.weights(model.network)
+    w = reference_step.weights(model.network)
     moved = {"mean": before}
-    for images in (X, crafted.x_adv):
-        moved = {"mean": by_hand.forward({**w, **moved}, images, True)[2]["mean"]}
+    for images in (X, adversarial.x_adv):
+        moved = {"mean": reference_step.forward({**w, **moved}, images, True)[2]["mean"]}
     # The weights of that forward were moved by half a percent, the averages not twice as far.
     np.testing.assert_allclose(w["mean"], moved["mean"], rtol=0, atol=2e-3)
     assert np.abs(w["mean"] - before).max() > 2e-2

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from robust_tf import attacks, methods
 from robust_tf.attacks.randomness import fold
-from tests.methods import by_hand
+from tests.methods import reference_step
 from tests.tiny import labelled, tiny_network
 
 BIM = attacks.BIM(0.1, 0.06, 2)
@@ -18,7 +18,7 @@ RATE, TRIPLET, MARGIN, NORMS = 0.1, 2.0, 0.5, 0.3
 
 def built(batch_norm=True, **kwargs):
     arguments = {"triplet": TRIPLET, "margin": MARGIN, "norms": NORMS, **kwargs}
-    return by_hand.built(methods.TLA, BIM, rate=RATE, batch_norm=batch_norm, **arguments)
+    return reference_step.built(methods.TLA, BIM, rate=RATE, batch_norm=batch_norm, **arguments)
 
 
 def cosine(a, b):
@@ -56,16 +56,16 @@ def test_step(positive, anchors, weights):
     left_out = dict.fromkeys({"triplet", "norms"} - set(weights), 0.0)
     model = built(positive=positive, anchors=anchors, **left_out)
     count = round(anchors * len(X))
-    x_adv = by_hand.crafted(model, X, Y)
+    x_adv = reference_step.generated(model, X, Y)
     alone = BIM(model.network, X[:count], Y[:count])
     np.testing.assert_allclose(x_adv, alone, rtol=0, atol=1e-6)
     weights = {"adversarial": 1.0, **weights}
 
     def terms_of(clean, adv):
         (_, pool, _), (logits, z, _) = clean, adv
-        return by_hand_terms(pool, z, by_hand.log_softmax(logits), Y, positive)
+        return by_hand_terms(pool, z, reference_step.log_softmax(logits), Y, positive)
 
-    by_hand.check_step(model, X, Y, x_adv, terms_of, weights, RATE)
+    reference_step.check_step(model, X, Y, x_adv, terms_of, weights, RATE)
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -103,8 +103,8 @@ def test_triplets_that_do_not_exist_count_as_zero(x, y, positive, missing):
 
 def forwarded(model, x=X, y=Y):
     seed = fold(tf.constant([1, 2]), 0)
-    crafted = methods.Crafted(tf.constant(x[: round(model.anchors * len(x))]))
-    return model.forward(tf.constant(x), tf.constant(y), crafted, seed)
+    adversarial = methods.AdversarialBatch(tf.constant(x[: round(model.anchors * len(x))]))
+    return model.forward(tf.constant(x), tf.constant(y), adversarial, seed)
 
 
 def test_noise_is_of_the_anchors_clean_images_alone():

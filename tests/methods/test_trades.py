@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from robust_tf import attacks, methods
 from robust_tf.attacks import randomness
-from tests.methods import by_hand
+from tests.methods import reference_step
 from tests.tiny import labelled
 
 EPS, SIZE, STEPS, RATE = 0.1, 0.06, 2, 0.1
@@ -18,7 +18,7 @@ OTHER = attacks.TRADESAttack(EPS, SIZE, STEPS, "adv_clean", "uniform", batch_nor
 
 def divergence(logits, logits_of_other):
     """KL of the one prediction from the other, (B,)."""
-    log_p, log_q = by_hand.log_softmax(logits), by_hand.log_softmax(logits_of_other)
+    log_p, log_q = reference_step.log_softmax(logits), reference_step.log_softmax(logits_of_other)
     return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), 1)
 
 
@@ -33,23 +33,23 @@ def start(attack, seed):
 
 def perturbed(model, attack):
     """Two signed steps up the divergence, by running averages or by those of the batch."""
-    w, of_batch = by_hand.weights(model.network), attack is OTHER
-    clean = by_hand.forward(w, X, training=of_batch)[0]
+    w, of_batch = reference_step.weights(model.network), attack is OTHER
+    clean = reference_step.forward(w, X, training=of_batch)[0]
 
     def loss_of(x):
-        pair = [clean, by_hand.forward(w, x, training=of_batch)[0]]
+        pair = [clean, reference_step.forward(w, x, training=of_batch)[0]]
         return divergence(*(pair[::-1] if attack is OTHER else pair))
 
     low, high = np.clip(X - EPS, 0, 1), np.clip(X + EPS, 0, 1)
-    first = start(attack, by_hand.craft_seed(model))
+    first = start(attack, reference_step.craft_seed(model))
     bounds = low.astype("float64"), high.astype("float64")
-    return by_hand.ascend(loss_of, first, SIZE, STEPS, *bounds)
+    return reference_step.ascend(loss_of, first, SIZE, STEPS, *bounds)
 
 
 def terms_of(outputs, outputs_adv):
     """Each (B,)."""
     clean, adv = outputs[0], outputs_adv[0]
-    entropy = -tf.gather(by_hand.log_softmax(clean), Y, batch_dims=1)
+    entropy = -tf.gather(reference_step.log_softmax(clean), Y, batch_dims=1)
     return {"clean": entropy, "divergence": divergence(clean, adv)}
 
 
@@ -64,7 +64,7 @@ def terms_of(outputs, outputs_adv):
 )
 def test_step(attack, weights):
     beta = weights.get("divergence", 0.0)
-    model = by_hand.built(methods.TRADES, attack, beta, rate=RATE)
+    model = reference_step.built(methods.TRADES, attack, beta, rate=RATE)
     x_adv = perturbed(model, attack)
-    np.testing.assert_allclose(by_hand.crafted(model, X, Y), x_adv, rtol=0, atol=1e-6)
-    by_hand.check_step(model, X, Y, x_adv, terms_of, weights, RATE)
+    np.testing.assert_allclose(reference_step.generated(model, X, Y), x_adv, rtol=0, atol=1e-6)
+    reference_step.check_step(model, X, Y, x_adv, terms_of, weights, RATE)

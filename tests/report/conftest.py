@@ -11,7 +11,7 @@ import pytest
 
 from robust_tf import data, evaluation, files, inference, models, report
 from robust_tf.attacks import PGD
-from robust_tf.report import probe
+from robust_tf.report import model_analysis
 from robust_tf.training import run_folder
 from tests.tiny import CLASSES, labelled, tiny_network
 
@@ -100,7 +100,7 @@ def behind() -> str:
     model = inference.ManifoldTransformation(NETWORK(), judge, delta=0.1, gate=(0.3, 0.7))
     attacks = evaluation.named([PGD(eps=0.1, step_size=0.025, steps=3)])
     oblivious = evaluation.oblivious_attacks(model, attacks)
-    judged = evaluation.straight_through(model)
+    judged = evaluation.bpda(model)
     return json.dumps(evaluation.evaluate(judged, labelled(24, 2), oblivious).to_json())
 
 
@@ -134,11 +134,11 @@ def folders(tmp_path_factory) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def made(folders) -> tuple[list[report.Run], list[probe.Probe]]:
+def made(folders) -> tuple[list[report.Run], list[model_analysis.ModelAnalysis]]:
     """Those runs, read, and what was computed with their models, which are the same."""
     runs = [report.read_run(folders[0]), report.read_run(folders[1], HOSTILE)]
     runs[0].summary["data"]["name"] = runs[1].summary["data"]["name"] = "thirds"
-    return runs, [probe.probe(runs[0], Thirds(), 20)] * 2
+    return runs, [model_analysis.probe(runs[0], Thirds(), 20)] * 2
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import files, report
-from robust_tf.report import attacked, charts, overview, page, probe, reproduce
+from robust_tf.report import charts, evaluation_sections, model_analysis, overview, page, reproduce
 from robust_tf.report.measured import headline, read_measured, worst_cases
 from tests.report.conftest import Thirds, columns, measure
 
@@ -56,7 +56,7 @@ def test_accuracies_are_those_of_the_network_on_the_first_test_images(copy):
     assert headline(run.measured, run.eps)["natural"].mean() == 0.75
     assert any("75.00" in cell for cell in short(run)) and "100.00" not in "".join(short(run))
     drawn = charts.Charts([run])
-    table = str(attacked.accuracies([run], drawn))
+    table = str(evaluation_sections.accuracies([run], drawn))
     assert "a_shard.json, shard 1/2" in table and "a_train.json, train split" in table
     [trace] = drawn.specs[0]["data"]
     assert set(np.round(trace["y"])) == {75}
@@ -106,7 +106,7 @@ def test_an_image_counts_that_is_right_before_and_after():
         wrong = tf.cast(tf.reduce_all(tf.equal(points, 0.5), axis=1), tf.float32)
         return 9 * tf.stack([1 - wrong, wrong], 1) + 0 * points
 
-    curve = probe._curve(model, x, y, [0.0, 0.1], 0)
+    curve = model_analysis._curve(model, x, y, [0.0, 0.1], 0)
     assert curve.accuracy.tolist() == [0, 0]
 
 
@@ -115,7 +115,7 @@ def test_runs_on_points_have_no_pictures_and_say_so(made):
     seen = dataclasses.replace(seen, grid=None)
     text = report.build(runs[:1], [seen], "bin/report", "today")
     assert text.count(page.NO_PICTURES) == 2 and page.NO_MODEL not in text
-    none = report.build(runs[:1], [probe.Probe(0.1)], "bin/report", "today")
+    none = report.build(runs[:1], [model_analysis.ModelAnalysis(0.1)], "bin/report", "today")
     assert page.NO_MODEL in none and page.NO_PICTURES not in none
 
 
@@ -128,7 +128,7 @@ def test_what_another_version_wrote_costs_no_more_than_its_section(copy):
     imt["columns"]["all"]["oblivious"] = "high"
     files.write_json(copy / "imt.json", imt)
     run = report.read_run(copy)
-    text = report.build([run], [probe.Probe(0.1)], "bin/report", "today")
+    text = report.build([run], [model_analysis.ModelAnalysis(0.1)], "bin/report", "today")
     assert "local None, global much" in text and "some test" in text
     assert text.count(page.FAILED) == 1  # the three columns
 
@@ -148,10 +148,10 @@ def test_a_part_that_fails_loses_no_other(copy, monkeypatch):
     def fails(*args):
         raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
 
-    monkeypatch.setattr(probe, "roughness", fails)
-    monkeypatch.setattr(probe, "measure_latent", fails)
+    monkeypatch.setattr(model_analysis, "roughness", fails)
+    monkeypatch.setattr(model_analysis, "measure_latent", fails)
     run = report.read_run(copy)
-    seen = probe.probe(run, Thirds(), 8)
+    seen = model_analysis.probe(run, Thirds(), 8)
     assert seen.roughness is None and seen.numbers is None
     assert seen.surfaces is not None and seen.places is not None and seen.curve is not None
     assert len([note for note in run.notes if "have no numbers: out of memory" in note]) == 1

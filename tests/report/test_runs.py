@@ -9,7 +9,7 @@ import pytest
 
 from robust_tf import evaluation, files, report
 from robust_tf.attacks import FGSM
-from robust_tf.report import papers, probe, reproduce, saving
+from robust_tf.report import model_analysis, papers, reproduce, saving
 from robust_tf.report.measured import headline, kind_of, read_measured
 from tests.report.conftest import Thirds, columns, measure
 from tests.report.outline import Outline
@@ -22,7 +22,7 @@ def copy(folders, tmp_path):
 
 
 def page_of(run):
-    nothing = probe.Probe(0.1)
+    nothing = model_analysis.ModelAnalysis(0.1)
     return Outline(report.build([run], [nothing], "bin/report", "today"))
 
 
@@ -128,7 +128,7 @@ def test_the_headline_takes_most_attacks_on_their_common_images():
 def test_failures_of_the_model_become_notes(copy):
     (copy / "model.keras").write_bytes(b"not a zip")
     run = report.read_run(copy)
-    seen = probe.probe(run, Thirds(), 8)
+    seen = model_analysis.probe(run, Thirds(), 8)
     assert seen.grid is None and seen.num_classes == 3
     assert any("model.keras cannot be used" in note for note in run.notes)
 
@@ -136,7 +136,7 @@ def test_failures_of_the_model_become_notes(copy):
         raise ValueError("nowhere to be had")
 
     run = report.read_run(copy)
-    probe.probe(run, absent, 8)
+    model_analysis.probe(run, absent, 8)
     assert "The test images cannot be read: nowhere to be had." in run.notes
 
 

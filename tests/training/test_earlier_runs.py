@@ -10,7 +10,7 @@ from robust_tf.files import FileError
 from robust_tf.methods import Standard
 from robust_tf.models import CNN
 from robust_tf.training import PseudoLabels
-from robust_tf.training.initial import trained
+from robust_tf.training.warm_start import trained
 from tests.tiny import weights_of
 from tests.training.runs import digits, moons, recipe, trainer
 

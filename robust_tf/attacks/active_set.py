@@ -11,7 +11,7 @@ import tensorflow as tf
 Rows = dict[str, tf.Tensor]
 
 
-def on_survivors(
+def on_active_set(
     step: Callable[[tf.Tensor, Rows], Rows],
     rows: Rows,
     times: int | tf.Tensor,

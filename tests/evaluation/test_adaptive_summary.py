@@ -12,7 +12,7 @@ from robust_tf.attacks import CleanStart, Linf, ProjectedGradient, Steepest, Tra
 from robust_tf.evaluation import defended_attacks
 from robust_tf.models import Outputs
 from tests import tiny
-from tests.inference import stand_in
+from tests.inference import fakes
 
 
 class Formula(keras.Model):
@@ -41,7 +41,7 @@ def pixels(shape, margin, natural, delta):
         def call(self, x, training=False):
             return self.forward(x).logits
 
-    discriminator = Formula(lambda z: stand_in.Judged(natural(z), z))
+    discriminator = Formula(lambda z: fakes.Judged(natural(z), z))
     return inference.ManifoldTransformation(
         Network(None), discriminator, delta, disc_input="features"
     )
@@ -49,7 +49,7 @@ def pixels(shape, margin, natural, delta):
 
 @pytest.fixture(scope="module")
 def model():
-    return stand_in.defended(batch_norm=True, gate=(0.3, 0.7), delta=0.1)
+    return fakes.defended(batch_norm=True, gate=(0.3, 0.7), delta=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def labelled(model):
 def test_oblivious_is_the_transformation_of_the_finished_images(model, labelled):
     x, y = labelled
     attack = attacks.BIM(0.1, 0.04, 3)
-    path = evaluation.straight_through(model)
+    path = evaluation.bpda(model)
     named = evaluation.oblivious_attacks(model, {"BIM": attack})
     found = evaluation.evaluate(path, labelled, named, checks=False, progress=False)
     x_adv = attack(model.network, x, y)
@@ -73,7 +73,7 @@ def test_oblivious_is_the_transformation_of_the_finished_images(model, labelled)
 
 def test_straight_through_is_the_model_with_the_gradient_at_the_moved_image(model, labelled):
     x = tf.constant(labelled[0])
-    path = evaluation.straight_through(model)
+    path = evaluation.bpda(model)
     np.testing.assert_allclose(path(x), model(x), atol=1e-6)
     found = gradient_of(path, x)
     np.testing.assert_allclose(found, gradient_of(model.network, model.transform(x)), atol=1e-6)
@@ -111,7 +111,7 @@ def test_the_joint_loss_and_its_gradient(model, labelled, weight):
     np.testing.assert_array_equal(np.argmax(path(x), 1), np.argmax(model(x), 1))
 
     def cross_entropy(u):
-        return attacks.CrossEntropy().values(evaluation.straight_through(model)(u), y, None)
+        return attacks.CrossEntropy().values(evaluation.bpda(model)(u), y, None)
 
     parts = gradient_of(cross_entropy, x) + weight * gradient_of(model.natural_logits, x)
     np.testing.assert_allclose(gradient_of(joint, x), parts, atol=1e-5)
@@ -128,10 +128,10 @@ def gradient_of(function, x):
 
 def three(model, x, named):
     y = np.zeros(len(x), np.int32)
-    path = evaluation.straight_through(model)
+    path = evaluation.bpda(model)
     found = evaluation.evaluate(path, (x, y), named, checks=False, progress=False)
     assert found.natural_accuracy == 1
-    return evaluation.three_columns(found)
+    return evaluation.adaptive_summary(found)
 
 
 def test_what_knows_the_defence_breaks_what_the_paper_calls_robust():
@@ -217,18 +217,18 @@ def test_the_columns_by_hand():
         },
         {},
     )
-    assert evaluation.three_columns(found) == {
+    assert evaluation.adaptive_summary(found) == {
         "A": {"oblivious": 0.5, "adaptive": 0.5, "worst case": 0.25},
         "B": {"oblivious": 0.5, "worst case": 0.5},
         "C": {"adaptive": 0.75, "worst case": 0.75},
         "all": {"oblivious": 0.25, "adaptive": 0.5, "worst case": 0.0},
     }
-    table = evaluation.columns_table(found).splitlines()
+    table = evaluation.adaptive_table(found).splitlines()
     assert table[0].split() == ["oblivious", "adaptive", "worst", "case"]
     assert table[1].split() == ["natural"] + ["75.00", "%"] * 3
     assert table[3].split() == ["B", "50.00", "%", "50.00", "%"]
     with pytest.raises(ValueError, match=r"only \['other'\]: run those of oblivious_attacks"):
-        evaluation.three_columns(
+        evaluation.adaptive_summary(
             evaluation.Evaluation(found.natural, {"other": found.outcomes["other"]}, {})
         )
 
@@ -236,7 +236,7 @@ def test_the_columns_by_hand():
 @pytest.mark.slow
 def test_every_adaptive_attack_runs(model, labelled):
     named = evaluation.adaptive_attacks(model, 0.1, steps=3, restarts=2, queries=20)
-    path = evaluation.straight_through(model)
+    path = evaluation.bpda(model)
     found = evaluation.evaluate(path, labelled, named, checks=False, progress=False)
     assert all(verdict.sum() <= len(found) for verdict in found.robust.values())
     assert found.worst_case_accuracy < 1

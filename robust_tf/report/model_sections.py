@@ -14,7 +14,7 @@ from robust_tf.figures.style import CLASSES
 from robust_tf.report.charts import Charts
 from robust_tf.report.markup import Html, join, tag
 from robust_tf.report.measured import headline
-from robust_tf.report.probe import STEPS, SURFACES, Probe
+from robust_tf.report.model_analysis import STEPS, SURFACES, ModelAnalysis
 from robust_tf.report.runs import Run
 from robust_tf.report.tables import Cell, Row, count, interval, number, percent, table
 
@@ -22,7 +22,7 @@ SHOWN = 12  # images of a grid
 AGREE = 0.98  # with the evaluation's natural verdicts, or the images are others
 
 
-def classes(runs: Sequence[Run], probes: Sequence[Probe]) -> Html | None:
+def classes(runs: Sequence[Run], probes: Sequence[ModelAnalysis]) -> Html | None:
     """Accuracy by class: of the evaluation to quote, and under the report's own attack."""
     rows = []
     for k, (run, seen) in enumerate(zip(runs, probes, strict=True)):
@@ -57,7 +57,7 @@ def classes(runs: Sequence[Run], probes: Sequence[Probe]) -> Html | None:
     return join(table("Accuracy by class", columns, rows, "classes"), tag("p", text, class_="hint"))
 
 
-def _verdicts(run: Run, seen: Probe) -> tuple[Any, Any, str]:
+def _verdicts(run: Run, seen: ModelAnalysis) -> tuple[Any, Any, str]:
     """Natural and robust verdicts with known labels, and what they are of."""
     best = headline(run.measured, run.eps)
     if best and len(seen.labels) >= best["examples"]:
@@ -77,7 +77,7 @@ def _verdicts(run: Run, seen: Probe) -> tuple[Any, Any, str]:
     return right, stood, f"PGD-{STEPS} here"
 
 
-def confusion(runs: Sequence[Run], probes: Sequence[Probe], charts: Charts) -> Html | None:
+def confusion(runs: Sequence[Run], probes: Sequence[ModelAnalysis], charts: Charts) -> Html | None:
     """What adversarial images are taken for, as a heat map and a table of the most frequent."""
     parts = []
     for k, (run, seen) in enumerate(zip(runs, probes, strict=True)):
@@ -135,7 +135,7 @@ def _counts_table(k: int, run: Run, errors: np.ndarray) -> Html:
     return table(f"{run.name}: errors on adversarial images", columns, rows, f"confusion-{k}")
 
 
-def images(runs: Sequence[Run], probes: Sequence[Probe]) -> Html | None:
+def images(runs: Sequence[Run], probes: Sequence[ModelAnalysis]) -> Html | None:
     """Clean images, perturbations and adversarial images; those that fool the model first."""
     parts = []
     for k, (run, seen) in enumerate(zip(runs, probes, strict=True)):
@@ -200,7 +200,7 @@ def _png(pixels: np.ndarray) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def surfaces(runs: Sequence[Run], probes: Sequence[Probe], charts: Charts) -> Html | None:
+def surfaces(runs: Sequence[Run], probes: Sequence[ModelAnalysis], charts: Charts) -> Html | None:
     """The loss around the first test image, what is predicted there, and how rough it is."""
     parts, rows = [], []
     # One scale for all runs, so that heights compare.

@@ -1,4 +1,4 @@
-"""ATLD's step written out in float64, for `by_hand`'s network and a discriminator of its own."""
+"""ATLD's step written out in float64, for `reference_step`'s network and its own discriminator."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from robust_tf import compat, methods, models
 from robust_tf.attacks import randomness
-from tests.methods import by_hand
+from tests.methods import reference_step
 from tests.tiny import CLASSES, labelled, tiny_network
 
 X, Y = labelled()
@@ -38,7 +38,7 @@ class Setting:
         )
         if network is None:
             network = tiny_network(batch_norm=True)
-            by_hand.unlike_new(network)
+            reference_step.unlike_new(network)
         training = methods.DiscriminatorTraining(self.updates, 0.03, 0.9, 0.01, self.hard)
         arguments = {"discriminator": discriminator, "disc_training": training, **arguments}
         model = methods.ATLD(
@@ -93,7 +93,7 @@ def judge(d, z, mode):
         unbiased = variance * len(z) / (len(z) - 1)
         after = {"mean": 0.9 * after["mean"] + 0.1 * mean}
         after["variance"] = 0.9 * d["variance"] + 0.1 * unbiased
-    h = by_hand.elu(d["gamma"] * (h - mean) / tf.sqrt(variance + 1e-3) + d["beta"])
+    h = reference_step.elu(d["gamma"] * (h - mean) / tf.sqrt(variance + 1e-3) + d["beta"])
     natural = h @ d["natural"] + d["natural_bias"]
     return natural[:, 0], h @ d["classes"] + d["c_bias"], after
 
@@ -105,7 +105,7 @@ def bce(log_odds, label):
 
 
 def soft_ce(logits, targets):
-    return -tf.reduce_sum(targets * by_hand.log_softmax(logits), 1)
+    return -tf.reduce_sum(targets * reference_step.log_softmax(logits), 1)
 
 
 def targets(smoothing):
@@ -118,24 +118,24 @@ class Game:
 
     def __init__(self, model, setting):
         self.setting = setting
-        self.w, self.d = by_hand.weights(model.network), disc_weights(model)
-        seed = randomness.fold(by_hand.craft_seed(model), 0)
+        self.w, self.d = reference_step.weights(model.network), disc_weights(model)
+        seed = randomness.fold(reference_step.craft_seed(model), 0)
         noise = tf.cast(randomness.uniform(seed, tf.shape(X), -1.0, 1.0), tf.float64)
         self.x = tf.cast(X, tf.float64)
         self.start = self.x + EPS * noise if setting.random_start else self.x
-        self.n, self.z, _ = by_hand.forward(self.w, self.x, training=False)
+        self.n, self.z, _ = reference_step.forward(self.w, self.x, training=False)
 
     def seen(self, logits, features):
         return logits if self.setting.inputs == "logits" else features
 
-    def craft(self):
+    def generate_adversarial(self):
         """x', and the discriminator's averages: clean images first, then perturbed ones."""
         s, x = self.setting, self.start
         for _ in range(s.steps):
             self.d.update(judge(self.d, self.seen(self.n, self.z), s.attack_mode)[2])
             with tf.GradientTape() as tape:
                 tape.watch(x)
-                logits, z, _ = by_hand.forward(self.w, x, training=False)
+                logits, z, _ = reference_step.forward(self.w, x, training=False)
                 natural, classes, after = judge(self.d, self.seen(logits, z), s.attack_mode)
                 value = tf.reduce_sum(bce(natural, 0))
                 value -= s.class_weight * tf.reduce_sum(soft_ce(classes, targets(0.0)))
@@ -148,10 +148,10 @@ class Game:
     def classify(self):
         """Means of the terms, their gradients, s, and the network after plain SGD."""
         s, labels, x = self.setting, targets(self.setting.smoothing), self.x_adv
-        trained = {name: self.w[name] for name in by_hand.TRAINED}
+        trained = {name: self.w[name] for name in reference_step.TRAINED}
         with tf.GradientTape(persistent=True) as tape:
             tape.watch([x, trained])
-            a, z, averages = by_hand.forward({**self.w, **trained}, x, training=True)
+            a, z, averages = reference_step.forward({**self.w, **trained}, x, training=True)
             ce = tf.reduce_mean(soft_ce(a, labels))
             inv = tf.reduce_mean((a - self.n) ** 2)
             if s.invariance == "fool_disc":

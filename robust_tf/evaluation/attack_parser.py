@@ -11,7 +11,7 @@ from typing import Any
 
 from robust_tf import attacks as library
 from robust_tf.attacks import Attack
-from robust_tf.evaluation.describe import named
+from robust_tf.evaluation.attack_names import named
 
 _BINARY: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,

@@ -15,7 +15,7 @@ import tensorflow as tf
 from robust_tf import files
 
 
-class Record:
+class EvaluationState:
     """Finished pieces of an evaluation, each a piece of JSON under a key, in one file.
 
     Args:

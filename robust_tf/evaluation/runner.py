@@ -11,20 +11,20 @@ import tensorflow as tf
 
 from robust_tf.attacks import Attack
 from robust_tf.attacks.randomness import each
-from robust_tf.evaluation.describe import eps_of, norm_of
+from robust_tf.evaluation.attack_names import eps_of, norm_of
 from robust_tf.evaluation.protocol import Examples, Protocol
-from robust_tf.evaluation.record import Record
-from robust_tf.evaluation.subject import Subject
+from robust_tf.evaluation.state import EvaluationState
+from robust_tf.evaluation.target_model import TargetModel
 
 
 @dataclasses.dataclass(frozen=True)
-class Crafting:
+class AttackRunner:
     """Makes adversarial images of an evaluation's examples, named by position, and judges them."""
 
-    subject: Subject
+    subject: TargetModel
     examples: Examples
     protocol: Protocol
-    record: Record
+    record: EvaluationState
 
     def stands(self, x: Any, part: np.ndarray) -> np.ndarray:
         """Whether these images, of the examples at these positions, are classified correctly."""

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from robust_tf import compat
 from robust_tf.attacks.network import logits_of
-from robust_tf.evaluation.defended_attacks import straight_through
-from robust_tf.export import ascent, encoded
+from robust_tf.evaluation.defended_attacks import bpda
+from robust_tf.export import encoded, pgd_signature
 from robust_tf.inference import ManifoldTransformation
 from robust_tf.models import SplitClassifier, forward_mode
 
@@ -33,7 +33,7 @@ MEANING = {
 }
 
 
-class Served(tf.Module):
+class Signatures(tf.Module):
     """The functions of a model that are saved, and plain TensorFlow variables.
 
     The Keras objects stay outside: saved with them, a SavedModel carries their configuration, and
@@ -59,7 +59,7 @@ class Served(tf.Module):
         detector = model if defended else detector
         variables = {id(v): v for part in (model, detector) if part for v in part.variables}
         self.weights = [compat.raw(variable) for variable in variables.values()]
-        target: Callable[..., Any] = straight_through(model) if defended else model
+        target: Callable[..., Any] = bpda(model) if defended else model
         # Behind a function: as an attribute, a Keras model would be saved beside the weights.
         self._target = lambda: target
         shape = tuple(model.image_shape)
@@ -90,13 +90,13 @@ class Served(tf.Module):
                 lambda x: {"images": model.transform(x)}, images
             )
         self.functions["input_gradient"] = _function(
-            lambda x, y: ascent.gradient(target, self.classes, x, y), images, labels
+            lambda x, y: pgd_signature.gradient(target, self.classes, x, y), images, labels
         )
         self.functions["attack"] = _function(
-            lambda *arguments: {"images": ascent.attack(target, self.classes, *arguments)},
+            lambda *arguments: {"images": pgd_signature.attack(target, self.classes, *arguments)},
             images,
             labels,
-            *ascent.SPECS,
+            *pgd_signature.SPECS,
         )
 
     @property

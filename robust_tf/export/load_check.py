@@ -1,6 +1,6 @@
 """Calls exported files in a process that knows TensorFlow and nothing of this library.
 
-    python alone.py FOLDER INPUTS.npz OUTPUTS.npz
+    python load_check.py FOLDER INPUTS.npz OUTPUTS.npz
 
 The inputs are named `SIGNATURE/SIZE/ARGUMENT` or `FILE/SIZE/images`, and so are the outputs. Prints
 a line of JSON: what was loaded, in how many seconds. After all else a `.keras` file is loaded, in

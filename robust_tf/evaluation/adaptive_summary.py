@@ -10,11 +10,11 @@ from robust_tf.evaluation.results import Evaluation
 NAMES = ("oblivious", "adaptive", "worst case")
 
 
-def three_columns(evaluation: Evaluation) -> dict[str, dict[str, float]]:
+def adaptive_summary(evaluation: Evaluation) -> dict[str, dict[str, float]]:
     """Accuracies of a defended model, as the paper measures them and as they should be.
 
     Args:
-      evaluation: of `straight_through(model)`, under `oblivious_attacks`, `adaptive_attacks`, or
+      evaluation: of `bpda(model)`, under `oblivious_attacks`, `adaptive_attacks`, or
         attacks named like theirs.
 
     Returns:
@@ -50,10 +50,10 @@ def three_columns(evaluation: Evaluation) -> dict[str, dict[str, float]]:
     }
 
 
-def columns_table(evaluation: Evaluation) -> str:
-    """`three_columns` as text, in percent, the natural accuracy first."""
+def adaptive_table(evaluation: Evaluation) -> str:
+    """`adaptive_summary` as text, in percent, the natural accuracy first."""
     natural = dict.fromkeys(NAMES, evaluation.natural_accuracy)
-    rows = {"natural": natural, **three_columns(evaluation)}
+    rows = {"natural": natural, **adaptive_summary(evaluation)}
     width = max(map(len, rows))
     lines = ["  ".join([" " * width, *(name.rjust(10) for name in NAMES)])]
     for name, row in rows.items():

@@ -88,10 +88,10 @@ def craft_seed(model, replica=0):
     return fold(fold(step, replica), 0)
 
 
-def crafted(model, x, y):
+def generated(model, x, y):
     """What the next step trains on."""
     seed = craft_seed(model)
-    run = tf.function(lambda x, y: model.craft(x, y, seed, tf.constant(1.0)))
+    run = tf.function(lambda x, y: model.generate_adversarial(x, y, seed, tf.constant(1.0)))
     return run(tf.constant(x), tf.constant(y))
 
 

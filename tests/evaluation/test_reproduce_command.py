@@ -8,9 +8,9 @@ import pytest
 from robust_tf import compat, evaluation
 from robust_tf.attacks import FGSM, MIM, PGD, AutoAttack, MultiTargeted, RayS, Transfer
 from robust_tf.cli import evaluate
-from robust_tf.evaluation import bindings, repeat
-from robust_tf.evaluation.spec import number
-from tests.inference import stand_in
+from robust_tf.evaluation import bindings, reproduce_command
+from robust_tf.evaluation.attack_parser import number
+from tests.inference import fakes
 
 
 def result(attacks, **settings):
@@ -44,7 +44,7 @@ def options_of(line):
     ],
 )  # fmt: skip
 def test_the_text_of_an_attack_is_that_attack(attack, text):
-    said = repeat.text_of(attack)
+    said = reproduce_command.text_of(attack)
     assert text is None or said == text
     assert evaluation.parse_attack(said) == attack
 
@@ -54,7 +54,7 @@ def test_the_protocol_is_in_the_command():
     settings = {"total_examples": 1000, "shard": [2, 3], "seed": 4, "batch_size": 50}
     settings |= {"search_dtype": "bfloat16", "eight_bits": True, "checks": False}
     about = {"name": "digits", "split": "validation"}
-    line = repeat.command(
+    line = reproduce_command.command(
         "runs/a b", result(attacks, **settings), about, dataset="mnist", output="new.json"
     )
     found = options_of(line)
@@ -63,44 +63,48 @@ def test_the_protocol_is_in_the_command():
     assert (found.max_examples, found.shard, found.seed, found.batch_size) == (1000, "2/3", 4, 50)
     assert found.search_dtype == "bfloat16" and found.eight_bits and found.no_checks
     assert found.output == "new.json"
-    short = options_of(repeat.command("r", result(attacks, shard=None), {"name": "mnist"},
-                                      dataset="mnist"))  # fmt: skip
+    own = result(attacks, shard=None)
+    short = options_of(reproduce_command.command("r", own, {"name": "mnist"}, dataset="mnist"))
     assert (short.max_examples, short.shard, short.dataset) == (10, None, None)
     assert not short.eight_bits and not short.no_checks
 
 
 def test_the_defence_is_in_the_command():
     attacks = {"a": PGD(0.3, 0.01, 40)}
-    both = evaluation.oblivious_attacks(stand_in.defended(), attacks)
+    both = evaluation.oblivious_attacks(fakes.defended(), attacks)
     both |= {evaluation.ADAPTIVE + "a": attacks["a"]}
     about = {"kind": "imt+", "delta": 8 / 255, "gate": [0.25, 0.7], "adaptive": "quick"}
-    found = options_of(repeat.command("r", result(both), {}, about))
+    found = options_of(reproduce_command.command("r", result(both), {}, about))
     assert (found.inference, found.adaptive) == ("imt+", "quick")
     assert number(found.delta) == 8 / 255
     assert [number(part) for part in found.gate.split(",")] == [0.25, 0.7]
     assert list(evaluation.parse_attacks(found.attacks).values()) == list(attacks.values())
-    plain = options_of(repeat.command("r", result(both), {}, {"kind": "imt", "delta": 0.1}))
+    plain = options_of(
+        reproduce_command.command("r", result(both), {}, {"kind": "imt", "delta": 0.1})
+    )
     assert plain.gate is None and plain.adaptive == "full"
-    assert repeat.command("r", result(both), {}, {"kind": "imt"}) is None
+    assert reproduce_command.command("r", result(both), {}, {"kind": "imt"}) is None
 
 
 def test_what_text_cannot_say_has_no_command():
-    transfer = Transfer(PGD(0.3, 0.01, 40), stand_in.defended().network)
+    transfer = Transfer(PGD(0.3, 0.01, 40), fakes.defended().network)
     unheard = result({"a": PGD(0.3, 0.01, 40)})
     unheard.settings["attacks"]["a"] = {"module": "x", "class_name": "Unheard", "config": {}}
     for one in (result({"a": transfer}), unheard, result({})):
-        assert repeat.command("r", one, {}) is None
+        assert reproduce_command.command("r", one, {}) is None
     with pytest.raises(ValueError, match="cannot be said|no attack"):
-        repeat.text_of(transfer)
+        reproduce_command.text_of(transfer)
 
 
 def test_results_of_another_model_are_told():
     own, other = {"evaluation": {"model": "a"}}, {"evaluation": {"model": "b"}}
-    assert not repeat.foreign(own, "a") and not repeat.foreign(own, None)
-    assert not repeat.foreign({"evaluation": None}, "a")
-    assert not repeat.foreign({**other, "inference": {"kind": "imt"}}, "a")
-    assert "fingerprint b, the run's a" in repeat.foreign(other, "a")
-    assert "of the model best.keras" in repeat.foreign({**own, "model": "best.keras"}, "a")
+    assert not reproduce_command.foreign(own, "a") and not reproduce_command.foreign(own, None)
+    assert not reproduce_command.foreign({"evaluation": None}, "a")
+    assert not reproduce_command.foreign({**other, "inference": {"kind": "imt"}}, "a")
+    assert "fingerprint b, the run's a" in reproduce_command.foreign(other, "a")
+    assert "of the model best.keras" in reproduce_command.foreign(
+        {**own, "model": "best.keras"}, "a"
+    )
 
 
 def test_bindings_are_read_as_they_stand():

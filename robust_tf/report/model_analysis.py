@@ -29,7 +29,7 @@ DEFAULT_EPS = 8 / 255  # of a run that tells none
 
 
 @dataclasses.dataclass
-class Probe:
+class ModelAnalysis:
     """What was computed; a part that failed is None, and a note says why.
 
     Attributes:
@@ -76,7 +76,7 @@ class Datasets:
         return self._read[name]
 
 
-def probe(run: Run, read: Datasets, examples: int, seed: int = 0) -> Probe:
+def probe(run: Run, read: Datasets, examples: int, seed: int = 0) -> ModelAnalysis:
     """Attacks the run's model on the first test images, and looks at what comes of it.
 
     Whatever fails becomes a note of the run, and its part of the report is missing.
@@ -87,7 +87,7 @@ def probe(run: Run, read: Datasets, examples: int, seed: int = 0) -> Probe:
       examples: test images, >= 1.
       seed: of the attack, the random directions and the map.
     """
-    result = Probe(run.eps or DEFAULT_EPS)
+    result = ModelAnalysis(run.eps or DEFAULT_EPS)
     dataset = _tried(run, "The test images cannot be read", lambda: read(run))
     if dataset is None:
         return result

@@ -11,7 +11,7 @@ from robust_tf.figures.curves import curve_of
 from robust_tf.report.charts import Charts, plain
 from robust_tf.report.markup import Html, join, tag
 from robust_tf.report.measured import Measured, headline, worst_cases
-from robust_tf.report.probe import CURVE_STEPS, Probe
+from robust_tf.report.model_analysis import CURVE_STEPS, ModelAnalysis
 from robust_tf.report.runs import Run
 from robust_tf.report.tables import Cell, Row, count, interval, number, percent, table
 
@@ -158,7 +158,7 @@ def _flag(flag: dict[str, Any], where: Sequence[str]) -> Html:
     )
 
 
-def curves(runs: Sequence[Run], probes: Sequence[Probe], charts: Charts) -> Html:
+def curves(runs: Sequence[Run], probes: Sequence[ModelAnalysis], charts: Charts) -> Html:
     """Accuracy against eps: of evaluations with several eps, and of a quick PGD."""
     traces, rows = [], []
 
@@ -221,7 +221,7 @@ def curves(runs: Sequence[Run], probes: Sequence[Probe], charts: Charts) -> Html
     )
 
 
-def three_columns(runs: Sequence[Run]) -> Html | None:
+def adaptive_summary(runs: Sequence[Run]) -> Html | None:
     """Defences at inference: oblivious, adaptive, worst case; None where no run has one."""
     rows = []
     names = ("oblivious", "adaptive", "worst case")

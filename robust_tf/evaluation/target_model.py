@@ -13,11 +13,11 @@ import tensorflow as tf
 from robust_tf.attacks import Attack, Transfer
 from robust_tf.attacks.arguments import check_logits
 from robust_tf.attacks.network import logits_of
-from robust_tf.evaluation.describe import stages_of
+from robust_tf.evaluation.attack_names import stages_of
 from robust_tf.evaluation.precision import copy_in
 
 
-class Subject:
+class TargetModel:
     """A model under evaluation.
 
     Args:

@@ -2,7 +2,7 @@ import pytest
 
 from robust_tf import attacks
 from robust_tf.attacks import BIM, CW, FGSM, MIM, PGD, MultiTargeted, TRADESAttack
-from robust_tf.evaluation import name_of, named, parse_attack, parse_attacks, spec
+from robust_tf.evaluation import attack_parser, name_of, named, parse_attack, parse_attacks
 
 
 @pytest.mark.parametrize(
@@ -111,4 +111,4 @@ def test_what_names_do_not_tell_apart_gets_a_number():
 def test_the_command_line_help_knows_every_attack():
     from robust_tf.cli import evaluate
 
-    assert all(f"{name}(" in evaluate.EPILOG for name in spec._attack_names())
+    assert all(f"{name}(" in evaluate.EPILOG for name in attack_parser._attack_names())

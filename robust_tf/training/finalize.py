@@ -20,7 +20,8 @@ def save_models(
 
     Args:
       run_dir: of the run.
-      models: 'model', the network, and its companions, as they are at the end; on return as chosen.
+      models: 'model', the network, and its auxiliary models, as they are at the end; on return
+        as chosen.
       checkpoints: which know the best.
       select: 'last' or 'best'.
     """
