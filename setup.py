@@ -25,7 +25,7 @@ setup(
     # editable install and a wheel alike. gin/ must not get an __init__.py: `import gin` is
     # gin-config, which wins over a plain folder of that name only.
     package_data={
-        "robust_tf": ["gin/*.gin", "gin/**/*.gin"],
+        "robust_tf": ["py.typed", "gin/*.gin", "gin/**/*.gin"],
         "robust_tf.report": ["*.css", "*.js", "*.json"],
     },
     # Wide enough for both stacks; the lower bounds are the addons stack's.
