@@ -24,7 +24,7 @@ from benchmarks.pairing import in_turn
 from robust_tf import attacks, data
 from robust_tf.evaluation import Evaluation, evaluate
 from robust_tf.evaluation.loading import load_model
-from robust_tf.evaluation.precision import copy_in
+from robust_tf.evaluation.target_model import copy_in
 
 EPS = 0.3
 

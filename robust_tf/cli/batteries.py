@@ -30,7 +30,7 @@ def chosen(path: str, eps: str | None, summary: dict[str, Any]) -> dict[str, Any
     from robust_tf import evaluation, files
     from robust_tf.cli import configuration
     from robust_tf.evaluation.attack_parser import number
-    from robust_tf.evaluation.battery import NAMES, battery
+    from robust_tf.evaluation.batteries import NAMES, battery
 
     if not path.endswith(".gin"):
         near = difflib.get_close_matches(path, NAMES, 1)

@@ -185,7 +185,7 @@ def _columns(report: dict[str, Any], result: Any) -> None:
 
 def _protocol(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
     """The settings that were given, or belong to the run's own attacks."""
-    from robust_tf.evaluation.shards import parse_shard
+    from robust_tf.evaluation.state import parse_shard
 
     given: dict[str, Any] = {
         "batch_size": options.batch_size or settings.get("batch_size", 500),

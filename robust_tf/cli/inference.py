@@ -79,8 +79,8 @@ def defended(
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """The model to be judged, the attacks in both groups, and what the report says of the model."""
     from robust_tf import evaluation
+    from robust_tf.evaluation.adaptive import EFFORTS
     from robust_tf.evaluation.attack_names import eps_of, norm_of
-    from robust_tf.evaluation.defended_attacks import EFFORTS
 
     own, model = numbers_of(summary), transformation(options, summary)
     groups = evaluation.oblivious_attacks(model, attacks)

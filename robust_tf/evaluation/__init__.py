@@ -1,22 +1,22 @@
 """Evaluation: how many images a classifier still gets right when somebody tries to break it."""
 
-from robust_tf.evaluation.adaptive import Defended, ExpectationOverTransformation
-from robust_tf.evaluation.adaptive_summary import adaptive_summary, adaptive_table
-from robust_tf.evaluation.attack_names import name_of, named
-from robust_tf.evaluation.attack_parser import parse_attack, parse_attacks
-from robust_tf.evaluation.defended_attacks import (
+from robust_tf.evaluation.adaptive import (
     ADAPTIVE,
     OBLIVIOUS,
     adaptive_attacks,
+    adaptive_summary,
+    adaptive_table,
     bpda,
     oblivious_attacks,
 )
+from robust_tf.evaluation.attack_names import name_of, named
+from robust_tf.evaluation.attack_parser import parse_attack, parse_attacks
+from robust_tf.evaluation.defended import Defended, ExpectationOverTransformation
 from robust_tf.evaluation.evaluator import evaluate
 from robust_tf.evaluation.loss_profile import LossProfile, loss_profile
 from robust_tf.evaluation.protocol import Protocol
 from robust_tf.evaluation.results import Evaluation, Outcome, attacks_from_json
-from robust_tf.evaluation.shards import merge
-from robust_tf.evaluation.state import EvaluationState, load_adversarial
+from robust_tf.evaluation.state import EvaluationState, load_adversarial, merge
 
 __all__ = [
     "ADAPTIVE",

@@ -17,10 +17,9 @@ from robust_tf.attacks.randomness import as_seed, fold
 from robust_tf.evaluation import checks
 from robust_tf.evaluation.attack_names import check_aim, eps_of, norm_of, stages_of
 from robust_tf.evaluation.attack_parser import as_attacks
-from robust_tf.evaluation.progress import Progress
 from robust_tf.evaluation.protocol import Examples, Protocol, choose
 from robust_tf.evaluation.results import Evaluation, Outcome
-from robust_tf.evaluation.runner import AttackRunner
+from robust_tf.evaluation.runner import AttackRunner, Progress
 from robust_tf.evaluation.state import EvaluationState
 from robust_tf.evaluation.target_model import TargetModel, sources_of
 from robust_tf.version import __version__

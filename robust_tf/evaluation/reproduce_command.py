@@ -10,8 +10,8 @@ from typing import Any
 from robust_tf import compat
 from robust_tf.attacks import PGD, Attack, ProjectedGradient
 from robust_tf.attacks.threat import Linf
+from robust_tf.evaluation.adaptive import OBLIVIOUS
 from robust_tf.evaluation.attack_parser import parse_attack
-from robust_tf.evaluation.defended_attacks import OBLIVIOUS
 from robust_tf.evaluation.results import Evaluation
 
 UNSAID = "no command says it again; it has an attack or a defence that text cannot name"

@@ -11,8 +11,8 @@ import numpy as np
 
 from robust_tf import compat
 from robust_tf.attacks import Attack
-from robust_tf.evaluation.checks_flag import Flag
-from robust_tf.evaluation.checks_review import Kind, review_balls
+from robust_tf.evaluation.checks.flags import Flag
+from robust_tf.evaluation.checks.review import Kind, review_balls
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Evaluation:
       natural: bool (N,), whether the clean image is classified correctly.
       outcomes: what each attack did, by name.
       settings: JSON-ready: 'attacks' (each as Keras serialises it), their 'balls' (norm and
-        eps), the 'kinds' of their stages (see `checks_review.Kind`), the protocol, the 'model' and
+        eps), the 'kinds' of their stages (see `checks.review.Kind`), the protocol, the 'model' and
         the 'sources' of transfer attacks by their fingerprints, 'num_classes', 'data_hash' and
         'versions'.
       flags: signs that the evaluation may be too weak, each with name, title, explanation and

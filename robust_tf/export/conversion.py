@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from robust_tf import compat, files
-from robust_tf.evaluation.precision import copy_in
+from robust_tf.evaluation.target_model import copy_in
 from robust_tf.models import SplitClassifier, forward_mode
 
 # The file of each in the folder; '' is the folder itself.

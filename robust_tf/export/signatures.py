@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from robust_tf import compat
 from robust_tf.attacks.network import logits_of
-from robust_tf.evaluation.defended_attacks import bpda
+from robust_tf.evaluation.adaptive import bpda
 from robust_tf.export import encoded, pgd_signature
 from robust_tf.inference import ManifoldTransformation
 from robust_tf.models import SplitClassifier, forward_mode

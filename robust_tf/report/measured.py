@@ -11,8 +11,8 @@ import numpy as np
 
 from robust_tf.attacks import Attack
 from robust_tf.evaluation import Evaluation, attacks_from_json
+from robust_tf.evaluation.adaptive import ADAPTIVE, OBLIVIOUS
 from robust_tf.evaluation.attack_names import eps_of, name_of, norm_of
-from robust_tf.evaluation.defended_attacks import ADAPTIVE, OBLIVIOUS
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from robust_tf import attacks, data, methods, models
-from robust_tf.evaluation.precision import copy_in
+from robust_tf.evaluation.target_model import copy_in
 
 EPS = 0.1
 

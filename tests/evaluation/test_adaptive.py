@@ -1,176 +1,242 @@
-"""Models behind transforms and random models, as attacks see them."""
+"""Oblivious and adaptive attacks on a defended model, and the three columns."""
+
+import json
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from robust_tf import attacks
-from robust_tf.evaluation.adaptive import Defended, ExpectationOverTransformation, image_shape_of
-from robust_tf.models import forward_mode
+from robust_tf import attacks, evaluation, inference
+from robust_tf.attacks import CleanStart, Linf, ProjectedGradient, Steepest, Transfer
+from robust_tf.evaluation import adaptive
+from robust_tf.models import Outputs
 from tests import tiny
-from tests.evaluation import masked_models
-
-WEIGHTS = np.array([[1.0, -2.0], [3.0, 0.5]], np.float32)
-X = np.array([[0.2, 0.9], [0.6, 0.4]], np.float32)
+from tests.inference import fakes
 
 
-def linear(x):
-    return tf.square(x) @ WEIGHTS
+class Formula(keras.Model):
+    """A network or a discriminator that is one line of TensorFlow."""
+
+    def __init__(self, line):
+        super().__init__()
+        self.line, self.built = line, True
+
+    def call(self, z, training=False):
+        return self.line(z)
 
 
-def input_gradient(model, x):
-    """Of the sum of the first logit."""
-    with tf.GradientTape() as tape:
-        x = tf.convert_to_tensor(x)
-        tape.watch(x)
-        value = model(x)[:, 0]
-    return tape.gradient(value, x)
+def pixels(shape, margin, natural, delta):
+    """Two classes by the sign of `margin`, D0's logit `natural`, both of pixels (B, n)."""
+    flatten = keras.Sequential([keras.Input(shape), keras.layers.Flatten()])
 
+    class Network(Formula):
+        image_shape = shape
 
-@pytest.mark.parametrize("graph", [False, True])
-def test_the_transform_is_stepped_over(graph):
-    model = Defended(linear, tf.round)
-    call, gradient = (lambda x: model(x)), (lambda x: input_gradient(model, x))
-    if graph:
-        call, gradient = tf.function(call), tf.function(gradient)
-    tiny.same_bits(call(tf.constant(X)), linear(tf.round(X)))
-    # d (r1^2 * 1 + r2^2 * 3) / dr at r = round(x)
-    np.testing.assert_array_equal(gradient(tf.constant(X)), 2 * np.round(X) * [1, 3])
+        def forward(self, x, training=False):
+            z = flatten(x)
+            m = margin(z)
+            return Outputs(tf.stack([m, -m], 1), z)
 
+        def call(self, x, training=False):
+            return self.forward(x).logits
 
-def test_the_transforms_own_gradient_and_a_surrogates():
-    def scaled(x):
-        return 0.5 * tf.round(2 * x)
-
-    own = input_gradient(Defended(linear, lambda x: x**3, gradient="own"), X)
-    np.testing.assert_allclose(own, 2 * X**3 * [1, 3] * 3 * X**2, rtol=1e-5)
-    model = Defended(linear, scaled, surrogate=lambda x: 5 * x)
-    tiny.same_bits(model(tf.constant(X)), linear(scaled(X)))
-    np.testing.assert_allclose(input_gradient(model, X), 5 * 2 * scaled(X) * [1, 3], rtol=1e-6)
-
-
-def test_a_transform_that_follows_gradients_of_a_network_itself():
-    network = tiny.tiny_network()
-    x = tf.constant(tiny.images())
-
-    def towards_class_0(x):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            logit = network(x, training=False)[:, 0]
-        return tf.clip_by_value(x + 0.05 * tf.sign(tape.gradient(logit, x)), 0.0, 1.0)
-
-    model = Defended(network, towards_class_0)
-    moved = towards_class_0(x)
-    gradient = tf.function(lambda x: input_gradient(model, x))(x)
-    expected = input_gradient(lambda x: network(x, training=False), moved)
-    np.testing.assert_allclose(gradient, expected, atol=1e-6)
-    attack = attacks.PGD(0.1, 0.05, 3)
-    assert np.isfinite(attack(model, x, np.zeros(len(x), np.int32))).all()
-
-
-def test_keras_parts_run_as_at_inference_in_the_attacks_mode():
-    network = tiny.tiny_network(batch_norm=True, dropout=0.5)
-    x = tf.constant(tiny.images())
-    for model in (
-        Defended(network, keras.layers.Rescaling(1.0)),
-        ExpectationOverTransformation(network, 1),
-    ):
-        logits = network(x, training=False)
-        expected = (
-            tf.nn.log_softmax(logits)
-            if isinstance(model, ExpectationOverTransformation)
-            else logits
-        )
-        np.testing.assert_allclose(model(x), expected, atol=1e-6)
-        with forward_mode(batch_norm="batch"):
-            assert np.abs(model(x) - expected).max() > 1e-3
-
-
-def test_the_average_is_that_of_the_probabilities():
-    shifts = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
-
-    class Drawn:
-        """Adds the next of four shifts at each call."""
-
-        calls = 0
-
-        def __call__(self, x):
-            self.calls += 1
-            return tf.cast(linear(x) + shifts[self.calls - 1], tf.float64)
-
-    logits = ExpectationOverTransformation(Drawn(), samples=4)(tf.constant(X))
-    draws = [np.asarray(linear(X), np.float64) + shift for shift in shifts]
-    expected = np.log(np.mean([np.exp(d) / np.exp(d).sum(1, keepdims=True) for d in draws], 0))
-    assert logits.dtype == tf.float32
-    np.testing.assert_allclose(logits, expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("compiled", [False, True])
-def test_draws_inside_a_graph_are_independent(compiled):
-    """Of s * x with s = 0 or 2, each with probability 1/2; a global seed is set (conftest)."""
-
-    def random(x):
-        coin = 2.0 * tf.cast(tf.random.uniform([tf.shape(x)[0], 1]) < 0.5, tf.float32)
-        return coin * tf.stack([x[:, 0], -x[:, 0]], 1)
-
-    x = tf.fill([4000, 1], 0.3)
-    model = ExpectationOverTransformation(tf.function(random) if compiled else random, samples=10)
-    logits, gradient = tf.function(lambda x: (model(x), input_gradient(model, x)))(x)
-    assert logits.shape == (4000, 2)
-    sure = 1 / (1 + np.exp(-4 * 0.3))
-    p = np.exp(logits[:, 0])
-    np.testing.assert_allclose(np.mean(p), (0.5 + sure) / 2, atol=0.005)
-    np.testing.assert_allclose(np.std(p), (sure - 0.5) / 2 / np.sqrt(10), rtol=0.1)
-    # d log p / dx = (mean of the draws' dp / dx) / p
-    np.testing.assert_allclose(
-        np.mean(gradient), 2 * sure * (1 - sure) / ((0.5 + sure) / 2), rtol=0.03
+    discriminator = Formula(lambda z: fakes.Judged(natural(z), z))
+    return inference.ManifoldTransformation(
+        Network(None), discriminator, delta, disc_input="features"
     )
 
 
-def test_an_attack_on_the_average_is_traced_once_for_all_draws():
-    calls = []
-
-    def model(x):
-        calls.append(x)
-        return linear(x + tf.random.normal(tf.shape(x), stddev=0.01))
-
-    averaged = ExpectationOverTransformation(model, samples=7)
-    attack = attacks.PGD(0.1, 0.05, 2)
-    for size in (2, 1, 2):
-        attack(averaged, X[:size], np.zeros(size, np.int32))
-    assert len(calls) <= 7 + 3  # the classes are counted eagerly; then there are a few traces
+@pytest.fixture(scope="module")
+def model():
+    return fakes.defended(batch_norm=True, gate=(0.3, 0.7), delta=0.1)
 
 
-def test_rounding_withstands_an_attack_until_it_is_attacked_through():
-    network, (x, y) = masked_models.standard(), masked_models.sample()
-    attack = attacks.PGD(0.3, 0.05, 20)
-
-    def accuracy(model):
-        hidden = masked_models.rounding(network)
-        return np.mean(np.asarray(hidden(attack(model, x, y, seed=1))).argmax(1) == y)
-
-    assert accuracy(masked_models.rounding(network)) > 0.6
-    assert accuracy(Defended(network, masked_models.round_off)) < 0.1
+@pytest.fixture(scope="module")
+def labelled(model):
+    x = tiny.images(12, seed=1)
+    return x, np.argmax(model(x), axis=1).astype("int32")
 
 
-def test_image_shapes_are_passed_on():
-    network = tiny.tiny_network()
-    assert ExpectationOverTransformation(Defended(network, tf.round)).image_shape == tiny.SHAPE
-    keras_model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten()])
-    assert image_shape_of(keras_model) == (4, 4, 1)
-    assert Defended(keras_model, tf.round).image_shape == (4, 4, 1)
-    assert Defended(keras_model, tf.round, gradient="own").image_shape is None  # it may resize
-    assert ExpectationOverTransformation(linear).image_shape is None
+def test_oblivious_is_the_transformation_of_the_finished_images(model, labelled):
+    x, y = labelled
+    attack = attacks.BIM(0.1, 0.04, 3)
+    path = evaluation.bpda(model)
+    named = evaluation.oblivious_attacks(model, {"BIM": attack})
+    found = evaluation.evaluate(path, labelled, named, checks=False, progress=False)
+    x_adv = attack(model.network, x, y)
+    tiny.same_bits(named["oblivious: BIM"](path, x, y), x_adv)
+    verdict = np.argmax(model.network(model.transform(x_adv)), 1) == y
+    tiny.same_bits(found.robust["oblivious: BIM"], verdict)
+    assert found.natural.all() and 0 < verdict.sum() < len(y)
 
 
-def test_what_is_refused():
-    with pytest.raises(ValueError, match="gradient='magic'"):
-        Defended(linear, tf.round, gradient="magic")
-    with pytest.raises(ValueError, match="choose one"):
-        Defended(linear, tf.round, gradient="own", surrogate=tf.identity)
-    with pytest.raises(ValueError, match="give a surrogate of the transform's shape"):
-        Defended(linear, lambda x: x[:, :1])(tf.constant(X))
-    for samples in (0, 2.0, True):
-        with pytest.raises(ValueError, match="samples="):
-            ExpectationOverTransformation(linear, samples)
+def test_straight_through_is_the_model_with_the_gradient_at_the_moved_image(model, labelled):
+    x = tf.constant(labelled[0])
+    path = evaluation.bpda(model)
+    np.testing.assert_allclose(path(x), model(x), atol=1e-6)
+    found = gradient_of(path, x)
+    np.testing.assert_allclose(found, gradient_of(model.network, model.transform(x)), atol=1e-6)
+    own = gradient_of(model, x)
+    kept = own != 0
+    np.testing.assert_allclose(own[kept], found[kept], atol=1e-6)
+    assert 0 < np.mean(kept) < 1
+
+
+def test_the_surrogates_gradient_and_the_real_logits(model, labelled):
+    x = tf.constant(labelled[0])
+    path = adaptive.surrogate(model, 0.1)
+    np.testing.assert_allclose(path(x), model(x), atol=1e-6)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        moved = model.smooth_transform(x, 0.1)
+    at = gradient_of(model.network, model.transform(x))
+    np.testing.assert_allclose(
+        gradient_of(path, x), tape.gradient(moved, x, output_gradients=at), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("weight", [-1.0, 1.0, 0.0])
+def test_the_joint_loss_and_its_gradient(model, labelled, weight):
+    x, y = tf.constant(labelled[0]), tf.constant(labelled[1])
+    path = adaptive.steered(model, weight)
+    objective = adaptive.SteeredCrossEntropy()
+
+    def joint(u):
+        return objective.values(path(u), y, None)
+
+    odds = model.natural_logits(x)
+    expected = tiny.cross_entropies(model, x, labelled[1]) + weight * odds
+    np.testing.assert_allclose(joint(x), expected, atol=1e-5)
+    np.testing.assert_array_equal(np.argmax(path(x), 1), np.argmax(model(x), 1))
+
+    def cross_entropy(u):
+        return attacks.CrossEntropy().values(evaluation.bpda(model)(u), y, None)
+
+    parts = gradient_of(cross_entropy, x) + weight * gradient_of(model.natural_logits, x)
+    np.testing.assert_allclose(gradient_of(joint, x), parts, atol=1e-5)
+
+
+def gradient_of(function, x):
+    """Of the sum over all that `function` gives."""
+    with tf.GradientTape() as tape:
+        x = tf.convert_to_tensor(x)
+        tape.watch(x)
+        value = function(x)
+    return tape.gradient(value, x).numpy()
+
+
+def three(model, x, named):
+    y = np.zeros(len(x), np.int32)
+    path = evaluation.bpda(model)
+    found = evaluation.evaluate(path, (x, y), named, checks=False, progress=False)
+    assert found.natural_accuracy == 1
+    return evaluation.adaptive_summary(found)
+
+
+def test_what_knows_the_defence_breaks_what_the_paper_calls_robust():
+    """f is right on (0.37, 0.73) alone; T adds 0.1. An attack on f leaves below: T mends it."""
+    model = pixels(
+        (1, 1, 1),
+        lambda z: 1 - tf.square((z[:, 0] - 0.55) / 0.18),
+        lambda z: z[:, 0],
+        0.1,
+    )
+    x = np.linspace(0.48, 0.52, 4, dtype=np.float32).reshape(4, 1, 1, 1)
+    attack = attacks.BIM(0.2, 0.05, 10)
+    named = evaluation.oblivious_attacks(model, {"BIM": attack})
+    found = three(model, x, {**named, "adaptive: BIM": attack})
+    assert found["BIM"] == {"oblivious": 1.0, "adaptive": 0.0, "worst case": 0.0}
+    assert found["all"] == found["BIM"]
+
+
+def test_steering_the_discriminator_breaks_what_the_cross_entropy_cannot():
+    """f sees the first pixel only; the second one says whether T raises or lowers the first."""
+    model = pixels(
+        (2, 1, 1),
+        lambda z: 10 * (z[:, 0] - 0.5),
+        lambda z: z[:, 0] * (z[:, 1] - 0.4),
+        0.1,
+    )
+    x = np.array([[0.58, 0.5], [0.56, 0.45]], np.float32).reshape(2, 2, 1, 1)
+
+    def bim(objective):
+        return ProjectedGradient(Linf(0.15), Steepest(0.05), 10, objective, CleanStart())
+
+    joint = bim(adaptive.SteeredCrossEntropy())
+    found = three(
+        model,
+        x,
+        {
+            "adaptive: plain": bim(attacks.CrossEntropy()),
+            "adaptive: steered": Transfer(joint, adaptive.steered(model, -1.0)),
+        },
+    )
+    assert found["plain"]["adaptive"] == 1 and found["steered"]["adaptive"] == 0
+    assert found["all"] == {"adaptive": 0, "worst case": 0}
+
+
+def test_the_adaptive_attacks_are_all_there(model):
+    full = evaluation.adaptive_attacks(model, 0.1)
+    names = [name.removeprefix("adaptive: ").partition(",")[0] for name in full]
+    assert names == [
+        *["straight-through"] * 2,
+        "exact gradient",
+        "surrogate tau=1",
+        "surrogate tau=0.1",
+        "steered -1",
+        "steered +1",
+        *["from the bare network"] * 2,
+        *["whole"] * 3,
+    ]
+    searches = [getattr(a, "attack", a) for a in full.values()]
+    ascents = [a for a in searches if isinstance(a, ProjectedGradient)]
+    assert len(ascents) == 7 and {a.restarts for a in ascents} == {10}
+    assert {a.steps for a in ascents} == {100} and {a.step.step_size for a in ascents} == {0.025}
+    sources = [a.get_config()["source"] for a in full.values() if isinstance(a, Transfer)]
+    assert len(set(sources)) == 6  # the bare network twice
+    json.dumps([a.get_config() for a in full.values()])
+    quick = evaluation.adaptive_attacks(model, 0.5, norm="L2", **adaptive.EFFORTS["quick"])
+    assert not any("RayS" in name or "AutoAttack" in name for name in quick)
+    assert all("L2" in name for name in quick), list(quick)
+
+
+def outcome(*robust):
+    return evaluation.Outcome(np.array(robust, bool))
+
+
+def test_the_columns_by_hand():
+    found = evaluation.Evaluation(
+        np.array([1, 1, 1, 0], bool),
+        {
+            "oblivious: A": outcome(1, 1, 0, 0),
+            "oblivious: B": outcome(1, 0, 1, 0),
+            "adaptive: A": outcome(0, 1, 1, 0),
+            "adaptive: C": outcome(1, 1, 1, 0),
+            "other": outcome(1, 1, 1, 0),
+        },
+        {},
+    )
+    assert evaluation.adaptive_summary(found) == {
+        "A": {"oblivious": 0.5, "adaptive": 0.5, "worst case": 0.25},
+        "B": {"oblivious": 0.5, "worst case": 0.5},
+        "C": {"adaptive": 0.75, "worst case": 0.75},
+        "all": {"oblivious": 0.25, "adaptive": 0.5, "worst case": 0.0},
+    }
+    table = evaluation.adaptive_table(found).splitlines()
+    assert table[0].split() == ["oblivious", "adaptive", "worst", "case"]
+    assert table[1].split() == ["natural"] + ["75.00", "%"] * 3
+    assert table[3].split() == ["B", "50.00", "%", "50.00", "%"]
+    with pytest.raises(ValueError, match=r"only \['other'\]: run those of oblivious_attacks"):
+        evaluation.adaptive_summary(
+            evaluation.Evaluation(found.natural, {"other": found.outcomes["other"]}, {})
+        )
+
+
+@pytest.mark.slow
+def test_every_adaptive_attack_runs(model, labelled):
+    named = evaluation.adaptive_attacks(model, 0.1, steps=3, restarts=2, queries=20)
+    path = evaluation.bpda(model)
+    found = evaluation.evaluate(path, labelled, named, checks=False, progress=False)
+    assert all(verdict.sum() <= len(found) for verdict in found.robust.values())
+    assert found.worst_case_accuracy < 1

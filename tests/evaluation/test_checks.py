@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from robust_tf import attacks
 from robust_tf.evaluation import checks
-from robust_tf.evaluation.adaptive import Defended, ExpectationOverTransformation
 from robust_tf.evaluation.checks import inspect, review, weak_battery
-from robust_tf.evaluation.precision import copy_in
+from robust_tf.evaluation.defended import Defended, ExpectationOverTransformation
+from robust_tf.evaluation.target_model import copy_in
 from tests.evaluation import masked_models as masked
 
 EPS = masked.EPS

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from robust_tf import attacks, data, evaluation
 from robust_tf.evaluation import evaluate
-from robust_tf.evaluation.battery import battery
+from robust_tf.evaluation.batteries import battery
 
 PGD = attacks.PGD(eps=0.1, step_size=0.05, steps=5)
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from robust_tf import data, evaluation, files
 from robust_tf.cli import evaluate
-from robust_tf.evaluation import defended_attacks, loading
+from robust_tf.evaluation import adaptive, loading
 from tests.inference import fakes
 from tests.linear import trained
 
@@ -31,7 +31,7 @@ def run_dir(tmp_path_factory):
 
 def test_the_command_prints_and_writes_three_columns(run_dir, tmp_path, capsys, monkeypatch):
     def some(*args, **kwargs):
-        found = defended_attacks.adaptive_attacks(*args, **kwargs)
+        found = adaptive.adaptive_attacks(*args, **kwargs)
         return {name: a for name, a in found.items() if re.search("surrogate tau=0.1|\\+1", name)}
 
     monkeypatch.setattr(evaluation, "adaptive_attacks", some)

@@ -8,7 +8,7 @@ import pytest
 
 from robust_tf import attacks, evaluation
 from robust_tf.evaluation import EvaluationState, evaluate, target_model
-from robust_tf.evaluation.precision import copy_in
+from robust_tf.evaluation.target_model import copy_in
 from tests.tiny import CLASSES, SHAPE, Smooth, tiny_network
 
 

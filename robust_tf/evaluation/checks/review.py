@@ -13,7 +13,7 @@ import numpy as np
 from robust_tf.attacks import Attack
 from robust_tf.attacks.objectives import Margin
 from robust_tf.evaluation.attack_names import eps_of, norm_of
-from robust_tf.evaluation.checks_flag import Flag, flag
+from robust_tf.evaluation.checks.flags import Flag, flag
 
 # Names of the flags that `review` may find.
 REVIEWED = ("black_box_stronger", "restarts_help")

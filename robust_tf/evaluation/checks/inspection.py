@@ -18,13 +18,10 @@ from robust_tf import compat
 from robust_tf.attacks import presets
 from robust_tf.attacks.arguments import check_batch
 from robust_tf.attacks.network import logits_of
-from robust_tf.evaluation import checks_forward
-from robust_tf.evaluation.adaptive import Defended, ExpectationOverTransformation
-from robust_tf.evaluation.checks_flag import Flag
-from robust_tf.evaluation.checks_review import REVIEWED, kind_of, review, weak_battery
-from robust_tf.evaluation.checks_search import Search, gradients
-
-__all__ = ["REVIEWED", "Flag", "inspect", "kind_of", "review", "weak_battery"]
+from robust_tf.evaluation.checks import forward as forward_checks
+from robust_tf.evaluation.checks.flags import Flag
+from robust_tf.evaluation.checks.search import Search, gradients
+from robust_tf.evaluation.defended import Defended, ExpectationOverTransformation
 
 EXAMPLES = 64  # that are looked at
 DRAWS = 16  # of a random model, for one look at what it gives on average
@@ -78,7 +75,7 @@ def inspect(
         return found + _search_flags(model, forward, (x[right], y[right]), (eps, norm), seed)
 
 
-def _in_numpy(model: Callable[..., Any]) -> checks_forward.Forward:
+def _in_numpy(model: Callable[..., Any]) -> forward_checks.Forward:
     network = logits_of(model, "running")
 
     def forward(x: np.ndarray) -> np.ndarray:
@@ -90,21 +87,21 @@ def _in_numpy(model: Callable[..., Any]) -> checks_forward.Forward:
 
 def _forward_flags(
     model: Any,
-    forward: checks_forward.Forward,
+    forward: forward_checks.Forward,
     x: np.ndarray,
     y: np.ndarray,
     seed: int,
 ) -> list[Flag]:
     logits = forward(x)
-    found = [checks_forward.probabilities(logits), checks_forward.randomness(forward, x, logits)]
+    found = [forward_checks.probabilities(logits), forward_checks.randomness(forward, x, logits)]
     if found[-1] is None:  # else every comparison of outputs would only find that again
-        found.append(checks_forward.company(forward, x))
+        found.append(forward_checks.company(forward, x))
         if not _may_be_flat(model):
             found.append(
-                checks_forward.steps(forward, x, logits, np.random.default_rng(seed))
-                or checks_forward.clipped(forward, x, logits)
+                forward_checks.steps(forward, x, logits, np.random.default_rng(seed))
+                or forward_checks.clipped(forward, x, logits)
             )
-    found.append(checks_forward.rescaled(forward, x, y, logits))
+    found.append(forward_checks.rescaled(forward, x, y, logits))
     return [one for one in found if one]
 
 
@@ -117,7 +114,7 @@ def _may_be_flat(model: Any) -> bool:
 
 def _search_flags(
     model: Any,
-    forward: checks_forward.Forward,
+    forward: forward_checks.Forward,
     examples: tuple[np.ndarray, np.ndarray],
     ball: tuple[float, str],
     seed: int,

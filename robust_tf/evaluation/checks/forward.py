@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from robust_tf.evaluation.checks_flag import Flag, flag
+from robust_tf.evaluation.checks.flags import Flag, flag
 
 # images float32 (B, ...) -> logits float64 (B, C), finite
 Forward = Callable[[np.ndarray], np.ndarray]

@@ -17,8 +17,8 @@ from robust_tf.attacks import presets
 from robust_tf.attacks.network import Network
 from robust_tf.attacks.objectives import margin
 from robust_tf.attacks.threat import flat
-from robust_tf.evaluation.checks_flag import Flag, flag
-from robust_tf.evaluation.checks_forward import Forward, many
+from robust_tf.evaluation.checks.flags import Flag, flag
+from robust_tf.evaluation.checks.forward import Forward, many
 
 # Below this a gradient's norm is lost: in L-inf where float32 runs out of digits, in L2 where
 # attacks divide by the norm and guard against zero.

@@ -1,0 +1,16 @@
+"""Signs that a robust accuracy is too high, looked for before the attacks and in their verdicts."""
+
+from robust_tf.evaluation.checks.collapse import collapsed_class
+from robust_tf.evaluation.checks.flags import Flag
+from robust_tf.evaluation.checks.inspection import inspect
+from robust_tf.evaluation.checks.review import REVIEWED, kind_of, review, weak_battery
+
+__all__ = [
+    "REVIEWED",
+    "Flag",
+    "collapsed_class",
+    "inspect",
+    "kind_of",
+    "review",
+    "weak_battery",
+]
