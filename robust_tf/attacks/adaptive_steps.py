@@ -14,6 +14,7 @@ from robust_tf.attacks.presets import threat
 from robust_tf.attacks.randomness import each, fold
 from robust_tf.attacks.threat import Bounds, Threat
 from robust_tf.models.forward import check_batch_norm_mode
+from robust_tf.validation import check_eps, check_norm, check_number, check_whole
 
 _KEEP = 0.75  # of the new step; the rest is the one before (momentum)
 # All restarts and targets are one loop, so that what is broken late would be carried along for
@@ -38,13 +39,15 @@ class AutoPGD(Attack):
     eot: int
 
     def __post_init__(self) -> None:
-        threat(self.norm, self.eps)
+        owner = type(self).__name__
+        check_norm(owner, self.norm)
+        self._put(
+            eps=check_eps(owner, self.eps, self.norm),
+            rho=check_number(owner, "rho", self.rho, 0.0, "the paper uses 0.75", high=1.0),
+        )
         for name in ("steps", "restarts", "eot", "targets"):
-            value = getattr(self, name, 1)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name}={value!r}: must be an integer >= 1.")
-        if not 0 <= self.rho <= 1:
-            raise ValueError(f"rho={self.rho!r}: must be in [0, 1]; the paper uses 0.75.")
+            if hasattr(self, name):
+                self._put(**{name: check_whole(owner, name, getattr(self, name), 1)})
         check_batch_norm_mode(self.batch_norm)
 
     def _values(self, logits: tf.Tensor, y: tf.Tensor, aim: tf.Tensor) -> tf.Tensor:

@@ -15,10 +15,10 @@ from robust_tf.attacks.base import Attack
 from robust_tf.attacks.fab import FAB
 from robust_tf.attacks.network import Network
 from robust_tf.attacks.objectives import margin
-from robust_tf.attacks.presets import threat
 from robust_tf.attacks.randomness import each
 from robust_tf.attacks.square import Square
 from robust_tf.models.forward import check_batch_norm_mode
+from robust_tf.validation import check_eps, check_norm
 
 VERSIONS = ("standard", "plus", "rand")
 
@@ -54,7 +54,8 @@ class AutoAttack(Attack):
     batch_norm: str = "running"
 
     def __post_init__(self) -> None:
-        threat(self.norm, self.eps)
+        check_norm("AutoAttack", self.norm)
+        self._put(eps=check_eps("AutoAttack", self.eps, self.norm))
         if self.version not in VERSIONS:
             raise ValueError(f"version={self.version!r}: must be one of {VERSIONS}.")
         check_batch_norm_mode(self.batch_norm)

@@ -25,6 +25,11 @@ class Attack:
     # there is no margin that would tell rounding from a boundary.
     hard_labels: ClassVar[bool] = False
 
+    def _put(self, **values: Any) -> None:
+        """Sets fields of this frozen dataclass to what their checks gave back."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
     def run(
         self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
     ) -> tf.Tensor:

@@ -17,8 +17,9 @@ from robust_tf.attacks.base import Attack
 from robust_tf.attacks.compiled import compiled
 from robust_tf.attacks.network import Network, finite, input_gradient, num_classes_of
 from robust_tf.attacks.presets import threat
-from robust_tf.attacks.threat import Threat, check_number, flat
+from robust_tf.attacks.threat import Threat, flat
 from robust_tf.models.forward import check_batch_norm_mode
+from robust_tf.validation import check_eps, check_norm, check_number, check_whole
 
 # (points, labels, targets) -> gradient of z_t - z_y at the points, and its value (B,).
 BoundaryAt = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -77,17 +78,16 @@ class FAB(Attack):
     batch_norm: str = "running"
 
     def __post_init__(self) -> None:
-        self.ball  # says what is wrong with norm and eps  # noqa: B018
+        check_norm("FAB", self.norm)
         for name in ("steps", "targets", "restarts"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"FAB({name}={value!r}): must be an integer >= 1.")
-        check_number("FAB", "alpha_max", self.alpha_max, 0.0, "the paper uses 0.1")
-        check_number("FAB", "eta", self.eta, 1.0, "the paper uses 1.05")
-        check_number("FAB", "beta", self.beta, 0.0, "the paper uses 0.9", strict=True)
-        for name in ("alpha_max", "beta"):
-            if getattr(self, name) > 1:
-                raise ValueError(f"FAB({name}={getattr(self, name)!r}): must be at most 1.")
+            self._put(**{name: check_whole("FAB", name, getattr(self, name), 1)})
+        paper = "the paper uses {:g}".format
+        self._put(
+            eps=check_eps("FAB", self.eps, self.norm),
+            alpha_max=check_number("FAB", "alpha_max", self.alpha_max, 0.0, paper(0.1), high=1.0),
+            eta=check_number("FAB", "eta", self.eta, 1.0, paper(1.05)),
+            beta=check_number("FAB", "beta", self.beta, 0.0, paper(0.9), high=1.0, strict=True),
+        )
         check_batch_norm_mode(self.batch_norm)
 
     @property

@@ -16,7 +16,8 @@ from robust_tf import losses, registration
 from robust_tf.attacks.objectives import Objective
 from robust_tf.attacks.projected_gradient import ProjectedGradient
 from robust_tf.attacks.steps import CleanStart, Steepest
-from robust_tf.attacks.threat import Bounds, Linf, Threat, check_number
+from robust_tf.attacks.threat import Bounds, Linf, Threat
+from robust_tf.validation import check_eps, check_number
 
 
 @registration.serializable
@@ -83,6 +84,7 @@ def ManifoldAttack(
     Source: ATLD paper, x' = argmax of the manifold loss in the ball, and its released program.
     """
     hint = "use 8 / 255 for CIFAR-10, 0.3 for MNIST; without a perturbation train with Standard"
+    check_eps("ManifoldAttack", eps)
     check_number("ManifoldAttack", "eps", eps, 0.0, hint, strict=True)
     check_number("ManifoldAttack", "class_weight", class_weight, 0.0, "0 in the paper")
     return ProjectedGradient(

@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from robust_tf import losses, registration
+from robust_tf.validation import check_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +71,9 @@ class Margin(Objective):
     confidence: float = 50.0
 
     def __post_init__(self) -> None:
-        if not self.confidence >= 0:
-            raise ValueError(
-                f"Margin(confidence={self.confidence}): must be >= 0; the papers use 50."
-            )
+        if self.confidence != float("inf"):
+            value = check_number("Margin", "confidence", self.confidence, 0.0, "the papers use 50")
+            object.__setattr__(self, "confidence", value)
 
     def values(self, logits: tf.Tensor, y: tf.Tensor, reference: tf.Tensor | None) -> tf.Tensor:
         lead = margin(logits, y)

@@ -10,6 +10,7 @@ from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Margin
 from robust_tf.attacks.projected_gradient import ProjectedGradient
 from robust_tf.attacks.steps import CleanStart, GaussianStart, Momentum, Steepest, UniformStart
 from robust_tf.attacks.threat import L2, Linf, Threat
+from robust_tf.validation import check_norm
 
 
 def threat(norm: str, eps: float) -> Threat:
@@ -18,10 +19,8 @@ def threat(norm: str, eps: float) -> Threat:
     Raises:
       ValueError: another norm.
     """
-    norms = {"Linf": Linf, "L2": L2}
-    if norm not in norms:
-        raise ValueError(f"norm={norm!r}: must be one of {tuple(norms)}.")
-    return norms[norm](eps)
+    check_norm("threat", norm)
+    return {"Linf": Linf, "L2": L2}[norm](eps)
 
 
 @registration.configurable

@@ -16,6 +16,7 @@ from robust_tf.attacks.randomness import each, fold
 from robust_tf.attacks.steps import CleanStart, Steepest, UniformStart
 from robust_tf.attacks.threat import Threat
 from robust_tf.models.forward import check_batch_norm_mode
+from robust_tf.validation import check_step_size, check_whole
 
 # With `keep='best'` an example may leave at any step, but not for each one is the state of the
 # others copied.
@@ -64,9 +65,9 @@ class ProjectedGradient(Attack):
 
     def __post_init__(self) -> None:
         for name in ("steps", "restarts"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r}: must be an integer >= 1.")
+            whole = check_whole("ProjectedGradient", name, getattr(self, name), 1)
+            object.__setattr__(self, name, whole)
+        check_step_size("ProjectedGradient", self.step.step_size, type(self.threat).__name__)
         if self.keep not in ("last", "best"):
             raise ValueError(f"keep={self.keep!r}: must be 'last' or 'best'.")
         check_batch_norm_mode(self.batch_norm)

@@ -15,8 +15,9 @@ from robust_tf.attacks.base import Attack
 from robust_tf.attacks.compiled import compiled
 from robust_tf.attacks.network import Network
 from robust_tf.attacks.randomness import as_seed
-from robust_tf.attacks.threat import Linf, check_number
+from robust_tf.attacks.threat import Linf
 from robust_tf.models.forward import check_batch_norm_mode
+from robust_tf.validation import check_eps, check_number, check_whole
 
 Ask = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -83,10 +84,12 @@ class RayS(Attack):
                 f"RayS(norm={self.norm!r}): must be 'Linf', the only norm in which the corners of "
                 "the cube are the farthest points; use Square or FAB for L2."
             )
-        Linf(self.eps)
-        if not isinstance(self.queries, int) or isinstance(self.queries, bool) or self.queries < 1:
-            raise ValueError(f"queries={self.queries!r}: must be an integer >= 1.")
-        check_number("RayS", "tolerance", self.tolerance, 0.0, "the program uses 0.001", True)
+        program = "the program uses 0.001"
+        self._put(
+            eps=check_eps("RayS", self.eps),
+            queries=check_whole("RayS", "queries", self.queries, 1),
+            tolerance=check_number("RayS", "tolerance", self.tolerance, 0.0, program, strict=True),
+        )
         check_batch_norm_mode(self.batch_norm)
 
     def run(

@@ -18,6 +18,7 @@ from robust_tf.attacks.presets import threat
 from robust_tf.attacks.randomness import each, fold, uniform
 from robust_tf.attacks.square_moves import Bumps, Moves, Stripes
 from robust_tf.models.forward import check_batch_norm_mode
+from robust_tf.validation import check_eps, check_norm, check_number, check_whole
 
 _BLOCK = 500  # queries, for which random numbers are drawn together
 _HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # iterations
@@ -74,13 +75,14 @@ class Square(Attack):
     black_box: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        threat(self.norm, self.eps)
+        check_norm("Square", self.norm)
         for name in ("queries", "restarts"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name}={value!r}: must be an integer >= 1.")
-        if not 0 < self.p_init <= 1:
-            raise ValueError(f"p_init={self.p_init!r}: must be in (0, 1]; the paper uses 0.8.")
+            self._put(**{name: check_whole("Square", name, getattr(self, name), 1)})
+        paper = "the paper uses 0.8"
+        self._put(
+            eps=check_eps("Square", self.eps, self.norm),
+            p_init=check_number("Square", "p_init", self.p_init, 0.0, paper, high=1.0, strict=True),
+        )
         check_batch_norm_mode(self.batch_norm)
 
     def run(

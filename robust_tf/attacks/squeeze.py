@@ -13,9 +13,10 @@ from robust_tf.attacks.active_set import choose
 from robust_tf.attacks.base import Attack
 from robust_tf.attacks.network import Network, finite, input_gradient
 from robust_tf.attacks.randomness import fold
-from robust_tf.attacks.steps import GaussianStart, Steepest, UniformStart
+from robust_tf.attacks.steps import GaussianStart, UniformStart
 from robust_tf.attacks.threat import Bounds, Linf
 from robust_tf.models.forward import check_batch_norm_mode
+from robust_tf.validation import check_eps, check_step_size, check_whole
 
 STARTS: dict[str, Any] = {"gaussian": GaussianStart(), "uniform": UniformStart()}
 
@@ -65,9 +66,11 @@ class SqueezeAttack(Attack):
     batch_norm: str = "batch"
 
     def __post_init__(self) -> None:
-        Linf(self.eps), Steepest(self.step_size)
-        if not isinstance(self.steps, int) or isinstance(self.steps, bool) or self.steps < 1:
-            raise ValueError(f"steps={self.steps!r}: must be an integer >= 1.")
+        self._put(
+            eps=check_eps("SqueezeAttack", self.eps),
+            step_size=check_step_size("SqueezeAttack", self.step_size),
+            steps=check_whole("SqueezeAttack", "steps", self.steps, 1),
+        )
         if self.start not in STARTS:
             raise ValueError(f"start={self.start!r}: must be one of {tuple(STARTS)}.")
         losses.squeeze_regularizer(self.regularizer)

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from robust_tf import registration
 from robust_tf.attacks import randomness
-from robust_tf.attacks.threat import Bounds, Threat, check_number
+from robust_tf.attacks.threat import Bounds, Threat
+from robust_tf.validation import check_number, check_step_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,8 @@ class GaussianStart(_Config):
     stddev: float = 0.001
 
     def __post_init__(self) -> None:
-        check_number("GaussianStart", "stddev", self.stddev, 0.0, "TRADES uses 0.001")
+        stddev = check_number("GaussianStart", "stddev", self.stddev, 0.0, "TRADES uses 0.001")
+        object.__setattr__(self, "stddev", stddev)
 
     def __call__(self, threat: Threat, bounds: Bounds, seed: tf.Tensor) -> tf.Tensor:
         center = bounds.center
@@ -71,8 +73,9 @@ class Steepest(_Config):
     step_size: float
 
     def __post_init__(self) -> None:
-        hint = "common are eps / 4, 2 / 255 for CIFAR-10, 0.01 for MNIST"
-        check_number(type(self).__name__, "step_size", self.step_size, 0.0, hint, strict=True)
+        # Of a norm it knows nothing; the attack that does refuses more.
+        size = check_step_size(type(self).__name__, self.step_size, norm="any")
+        object.__setattr__(self, "step_size", size)
 
     def initial(self, x: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """State carried from step to step."""
@@ -99,7 +102,8 @@ class Momentum(Steepest):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("Momentum", "decay", self.decay, 0.0, "the paper uses 1")
+        decay = check_number("Momentum", "decay", self.decay, 0.0, "the paper uses 1")
+        object.__setattr__(self, "decay", decay)
 
     def initial(self, x: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return (tf.zeros_like(x),)

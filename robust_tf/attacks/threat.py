@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from robust_tf import registration
 from robust_tf.attacks import randomness
+from robust_tf.validation import check_eps
 
 
 class Bounds(NamedTuple):
@@ -37,18 +38,17 @@ class Threat:
     """A norm ball of radius `eps`, in pixel units of images in [0, 1], cut to the box [0, 1].
 
     Args:
-      eps: radius, a finite number >= 0. 0 leaves only the clean image.
+      eps: radius, a finite number >= 0, in L-inf at most 1. 0 leaves only the clean image.
 
     Raises:
-      ValueError: eps negative, infinite or not a number.
+      ValueError: eps outside its range, or not a number.
     """
 
     eps: float
 
     def __post_init__(self) -> None:
-        check_number(
-            type(self).__name__, "eps", self.eps, 0.0, "use 8 / 255 for CIFAR-10, 0.3 for MNIST"
-        )
+        name = type(self).__name__
+        object.__setattr__(self, "eps", check_eps(name, self.eps, name))
 
     def bounds(self, x: tf.Tensor, scale: tf.Tensor) -> Bounds:
         """The ball of radius `scale * eps` around images x, scale a scalar in [0, 1]."""
@@ -152,16 +152,3 @@ def flat(x: tf.Tensor) -> tf.Tensor:
 def _norm(x: tf.Tensor) -> tf.Tensor:
     """L2 norm of each example, (B, 1, ..., 1)."""
     return tf.sqrt(tf.reduce_sum(tf.square(x), axis=list(range(1, x.shape.rank)), keepdims=True))
-
-
-def check_number(
-    owner: str, name: str, value: Any, low: float, hint: str, strict: bool = False
-) -> None:
-    """Raises ValueError unless `value` is a finite number >= low (> low if strict)."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    inside = number and low <= value < float("inf") and not (strict and value == low)
-    if not inside:
-        relation = ">" if strict else ">="
-        raise ValueError(
-            f"{owner}({name}={value!r}): must be a finite number {relation} {low:g}; {hint}."
-        )

@@ -5,12 +5,12 @@ z'||_p, so that their size does not depend on m. The paper leaves p open (p >= 1
 uses p = 1, the default here.
 """
 
-import math
 from typing import Literal, get_args
 
 import tensorflow as tf
 
 from robust_tf.losses.labels import as_float32, as_labels
+from robust_tf.validation import check_number
 
 Pairs = Literal["clean_adv", "clean_clean", "adv_adv", "all"]
 PAIRS = get_args(Pairs)
@@ -66,11 +66,8 @@ def pair_weights(y_a: tf.Tensor, y_b: tf.Tensor, alpha: float = 0.99) -> tf.Tens
     Raises:
         ValueError: alpha outside (0, 1), or labels one-hot or not integer.
     """
-    if not 0 < alpha < 1:
-        raise ValueError(
-            f"alpha={alpha} is outside (0, 1), where pairs of different classes repel; "
-            "use 0.99 as ADR's code does."
-        )
+    hint = "where pairs of different classes repel; use 0.99 as ADR's code does"
+    check_number("pair_weights", "alpha", alpha, 0.0, hint, high=1.0, strict=True, strict_high=True)
     same = as_labels(y_a, name="y_a")[:, None] == as_labels(y_b, name="y_b")[None, :]
     return tf.where(same, tf.constant(1.0), tf.constant(1 - 1 / alpha, tf.float32))
 
@@ -220,8 +217,7 @@ def _flatten(z: tf.Tensor, name: str) -> tf.Tensor:
 
 
 def _check_norm(norm: float) -> None:
-    if not (norm >= 1 and math.isfinite(norm)):
-        raise ValueError(f"norm={norm} is not a finite p >= 1; use 1 (ADR's code) or 2.")
+    check_number("compactness", "norm", norm, 1.0, "use 1 (ADR's code) or 2")
 
 
 def _power(magnitude: tf.Tensor, norm: float) -> tf.Tensor:

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from robust_tf.validation import check_number
+
 
 def as_float32(values: tf.Tensor, name: str) -> tf.Tensor:
     """Casts floating values of any width to float32, in which every loss is computed.
@@ -112,11 +114,15 @@ def smooth_labels(y: tf.Tensor, num_classes: int, smoothing: float) -> tf.Tensor
 
 def check_smoothing(smoothing: float, owner: str, num_classes: int) -> None:
     """Raises ValueError unless the true class keeps more than each other: d < 1 - 1 / C."""
-    if not 0 <= smoothing < 1 - 1 / num_classes:
-        raise ValueError(
-            f"{owner}(label_smoothing={smoothing!r}): must be in [0, {1 - 1 / num_classes:.4g}), "
-            f"so that of {num_classes} classes the true one keeps most; 0 keeps the labels hard."
-        )
+    check_number(
+        owner,
+        "label_smoothing",
+        smoothing,
+        0.0,
+        f"so that of {num_classes} classes the true one keeps most; 0 keeps the labels hard",
+        high=1 - 1 / num_classes,
+        strict_high=True,
+    )
 
 
 def soft_cross_entropy(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:

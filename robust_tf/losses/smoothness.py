@@ -1,11 +1,11 @@
 """Divergences between predictions on an image and on a perturbed image."""
 
-import math
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from robust_tf.losses.labels import as_float32, as_logits
+from robust_tf.validation import check_number, check_whole
 
 
 def kl_divergence(logits_p: tf.Tensor, logits_q: tf.Tensor) -> tf.Tensor:
@@ -94,12 +94,9 @@ def virtual_adversarial(
             C).
     """
     for name, value in (("eps", eps), ("xi", xi)):
-        if not (value > 0 and math.isfinite(value)):
-            raise ValueError(
-                f"{name}={value} is not a finite L2 length > 0; use {name}=2.0 or less."
-            )
-    if int(power_iterations) != power_iterations or power_iterations < 0:
-        raise ValueError(f"power_iterations={power_iterations} is not an integer >= 0; use 1.")
+        hint = f"a length in L2; use {name}=2.0 or less"
+        check_number("virtual_adversarial", name, value, 0.0, hint, strict=True)
+    check_whole("virtual_adversarial", "power_iterations", power_iterations, 0, "use 1")
     x = tf.stop_gradient(as_float32(x, "x"))
     if x.shape.rank is None or x.shape.rank < 2:
         raise ValueError(

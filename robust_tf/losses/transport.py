@@ -5,6 +5,7 @@ import math
 import tensorflow as tf
 
 from robust_tf.losses.labels import as_float32
+from robust_tf.validation import check_number, check_whole
 
 # In the logarithm of the released program, against log 0.
 FLOOR = 1e-6
@@ -113,22 +114,12 @@ def transport_plan(
 
 
 def check_sinkhorn(
-    regularizer: float, max_iterations: int, tolerance: float, owner: str = ""
+    regularizer: float, max_iterations: int, tolerance: float, owner: str = "sinkhorn_distance"
 ) -> None:
     """Raises ValueError unless these are settings of `sinkhorn_distance`."""
-    if not (regularizer > 0 and math.isfinite(regularizer)):
-        raise ValueError(
-            f"{owner}(regularizer={regularizer!r}): must be a finite number > 0; use 0.01."
-        )
-    if not (isinstance(max_iterations, int) and max_iterations >= 1):
-        raise ValueError(
-            f"{owner}(max_iterations={max_iterations!r}): must be an integer >= 1; use 100."
-        )
-    if not (tolerance >= 0 and math.isfinite(tolerance)):
-        raise ValueError(
-            f"{owner}(tolerance={tolerance!r}): must be a finite number >= 0; use 0.1, or 0 for "
-            "all iterations."
-        )
+    check_number(owner, "regularizer", regularizer, 0.0, "use 0.01", strict=True)
+    check_whole(owner, "max_iterations", max_iterations, 1, "use 100")
+    check_number(owner, "tolerance", tolerance, 0.0, "use 0.1, or 0 for all iterations")
 
 
 def _flat(z: tf.Tensor) -> tf.Tensor:

@@ -13,7 +13,6 @@ from robust_tf import compat, losses, registration
 from robust_tf.attacks import ProjectedGradient
 from robust_tf.attacks.manifold import ManifoldLoss
 from robust_tf.attacks.randomness import fold
-from robust_tf.attacks.threat import check_number
 from robust_tf.losses.labels import check_smoothing
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import AdversarialBatch, Batch, Terms
@@ -25,6 +24,7 @@ from robust_tf.models import (
     WideDiscriminator,
     forward_mode,
 )
+from robust_tf.validation import check_number
 
 MAX_SCALE = 1e3
 

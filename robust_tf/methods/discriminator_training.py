@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from robust_tf import registration
-from robust_tf.attacks.threat import check_number
+from robust_tf.validation import check_number
 
 
 @registration.configurable

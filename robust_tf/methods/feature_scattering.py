@@ -12,13 +12,14 @@ from robust_tf.attacks import Attack, Linf
 from robust_tf.attacks.arguments import check_batch
 from robust_tf.attacks.network import Network, input_gradient, logits_of
 from robust_tf.attacks.randomness import as_seed
-from robust_tf.attacks.threat import check_number, flat
+from robust_tf.attacks.threat import flat
 from robust_tf.losses.labels import check_smoothing
 from robust_tf.losses.transport import check_sinkhorn
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
 from robust_tf.models import SplitClassifier
 from robust_tf.models.forward import check_batch_norm_mode
+from robust_tf.validation import check_number
 
 
 @registration.configurable

@@ -11,10 +11,10 @@ from robust_tf import compat, losses, registration
 from robust_tf.attacks import PGD, Attack, ProjectedGradient
 from robust_tf.attacks.network import logits_of
 from robust_tf.attacks.randomness import fold
-from robust_tf.attacks.threat import check_number
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import AdversarialBatch, Batch, Terms
 from robust_tf.models import SplitClassifier, forward_mode
+from robust_tf.validation import check_number
 
 
 @registration.configurable

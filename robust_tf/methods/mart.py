@@ -8,10 +8,10 @@ import tensorflow as tf
 
 from robust_tf import losses, registration
 from robust_tf.attacks import Attack
-from robust_tf.attacks.threat import check_number
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
 from robust_tf.models import SplitClassifier
+from robust_tf.validation import check_number
 
 
 @registration.configurable

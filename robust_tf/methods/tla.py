@@ -9,10 +9,10 @@ import tensorflow as tf
 from robust_tf import losses, registration
 from robust_tf.attacks import Attack
 from robust_tf.attacks.randomness import fold, uniform
-from robust_tf.attacks.threat import check_number
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import AdversarialBatch, Batch, Terms
 from robust_tf.models import Outputs, SplitClassifier, forward_mode
+from robust_tf.validation import check_number
 
 POSITIVES = {"other": ("other",), "own": ("own",), "both": ("own", "other")}
 

@@ -246,9 +246,9 @@ def test_no_tensor_of_batch_by_batch_by_features():
     [
         (dict(pairs="clean"), "'clean_adv', 'clean_clean', 'adv_adv', 'all'"),
         (dict(pairs="clean_clean", detach_clean=True), "no gradient"),
-        (dict(norm=0.5), "p >= 1"),
-        (dict(norm=float("inf")), "p >= 1"),
-        (dict(norm=float("nan")), "p >= 1"),
+        (dict(norm=0.5), "must be a finite number >= 1"),
+        (dict(norm=float("inf")), "must be a finite number >= 1"),
+        (dict(norm=float("nan")), "must be a finite number >= 1"),
         (dict(alpha=0.0), r"\(0, 1\)"),
         (dict(alpha=1.0), r"\(0, 1\)"),
         (dict(y=np.eye(3)[Y]), "argmax"),

@@ -1,0 +1,107 @@
+"""Checks of the numbers that a user gives; each returns the value as a Python number.
+
+All take Python and NumPy scalars and refuse bool, which Python counts as an integer. An error is
+one sentence: `OWNER(NAME=VALUE): must be ...; WAY OUT.`
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+_EPS_HINT = "use 8 / 255 for CIFAR-10, 0.3 for MNIST"
+_STEP_HINT = "common are eps / 4, 2 / 255 for CIFAR-10, 0.01 for MNIST"
+
+
+def check_number(
+    owner: str,
+    name: str,
+    value: Any,
+    low: float = 0.0,
+    hint: str = "",
+    *,
+    high: float = math.inf,
+    strict: bool = False,
+    strict_high: bool = False,
+) -> float:
+    """A finite number between `low` and `high`.
+
+    Args:
+      owner: class or function whose argument it is.
+      name: of the argument.
+      value: what was given.
+      low: least value.
+      hint: the way out, without a full stop: "the paper uses 0.75".
+      high: greatest value.
+      strict: whether `low` itself is refused.
+      strict_high: whether `high` itself is refused.
+
+    Raises:
+      ValueError: anything else, tensors and text too.
+    """
+    if _is_number(value):
+        above = low < value if strict else low <= value
+        below = value < high if strict_high else value <= high
+        if above and below and math.isfinite(value):
+            return value.item() if isinstance(value, np.generic) else value
+    if math.isinf(high):
+        allowed = f"a finite number {'>' if strict else '>='} {low:g}"
+        allowed = "a finite number" if math.isinf(low) else allowed
+    else:
+        allowed = f"in {'(' if strict else '['}{low:g}, {high:g}{')' if strict_high else ']'}"
+    raise ValueError(_sentence(owner, name, value, allowed, hint))
+
+
+def check_whole(owner: str, name: str, value: Any, least: int, hint: str = "") -> int:
+    """An integer >= `least`; arguments and errors as for `check_number`."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least:
+        return int(value)
+    raise ValueError(_sentence(owner, name, value, f"an integer >= {least}", hint))
+
+
+NORMS = ("Linf", "L2")
+
+
+def check_norm(owner: str, norm: Any) -> str:
+    """A norm's name.
+
+    Raises:
+      ValueError: another one.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"{owner}(norm={norm!r}): must be one of {NORMS}.")
+    return norm
+
+
+def check_eps(owner: str, eps: Any, norm: str = "Linf", hint: str = _EPS_HINT) -> float:
+    """A radius around images in [0, 1]: >= 0, and in L-inf at most 1.
+
+    Raises:
+      ValueError: anything else; for a radius above 1 the error asks whether 255ths were meant.
+    """
+    return _in_pixels(owner, "eps", eps, norm, hint, strict=False)
+
+
+def check_step_size(
+    owner: str, step_size: Any, norm: str = "Linf", name: str = "step_size", hint: str = _STEP_HINT
+) -> float:
+    """A step of images in [0, 1]: > 0, and in L-inf at most 1; errors as for `check_eps`."""
+    return _in_pixels(owner, name, step_size, norm, hint, strict=True)
+
+
+def _in_pixels(owner: str, name: str, value: Any, norm: str, hint: str, strict: bool) -> float:
+    high = 1.0 if norm == "Linf" else math.inf
+    if _is_number(value) and high < value < math.inf:
+        hint = f"images are in [0, 1], so {name} is a part of that: {value:g}/255?"
+    return check_number(owner, name, value, 0.0, hint, high=high, strict=strict)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _sentence(owner: str, name: str, value: Any, allowed: str, hint: str) -> str:
+    end = "" if hint.endswith("?") else "."
+    return f"{owner}({name}={value!r}): must be {allowed}{'; ' if hint else ''}{hint}{end}"
