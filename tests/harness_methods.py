@@ -84,7 +84,7 @@ def check_seed(case: MethodCase) -> None:
 
 
 def saved(model: Any, folder: Any) -> dict[str, np.ndarray]:
-    """Makes a checkpoint of the trainer's there; what it holds: all players and their metrics."""
+    """Makes a checkpoint of the trainer's there; what it holds."""
     Checkpoints(str(folder / "checkpoints"), model).save_last()
     return checkpoint(folder, "last")
 
@@ -158,20 +158,18 @@ def check_composed(case: MethodCase) -> None:
         return forward(*arguments)
 
     model.forward = watched  # the last one of a step is at the weights that the adversary moved
-    players = [
-        model.optimizer,
-        *(optimizer for optimizer, _ in model.auxiliary_optimizers().values()),
-    ]
-    rates = [float(tf.convert_to_tensor(player.learning_rate)) for player in players]
-    for player in players:
-        player.learning_rate = 0.0
+    auxiliary = [optimizer for optimizer, _ in model.auxiliary_optimizers().values()]
+    optimizers = [model.optimizer, *auxiliary]
+    rates = [float(tf.convert_to_tensor(optimizer.learning_rate)) for optimizer in optimizers]
+    for optimizer in optimizers:
+        optimizer.learning_rate = 0.0
     history = fit(model, 1)
     for seen, variable, w in zip(moved, variables, first, strict=True):
         same_bits(variable, w)
         length = 0.05 * np.linalg.norm(w) if w.ndim > 1 else 0.0
         np.testing.assert_allclose(np.linalg.norm(seen - w), length, rtol=1e-4)
-    for player, rate in zip(players, rates, strict=True):
-        player.learning_rate = rate
+    for optimizer, rate in zip(optimizers, rates, strict=True):
+        optimizer.learning_rate = rate
     for name, values in fit(model, 2).items():
         assert np.isfinite([*history[name], *values]).all(), name
     averaged = model.averaged.trainable_variables
@@ -215,10 +213,10 @@ def check_saved_midway(case: MethodCase, folder: Any) -> None:
     first.save(path)
     second = keras.models.load_model(path)
     assert type(second) is case.method
-    assert (second.attack, second.evaluation_attack) == (first.attack, evaluation)
+    assert (second.attack, second.settings.evaluation_attack) == (first.attack, evaluation)
     assert int(second.optimizer.iterations) == 2
-    settings = ("seed", "weight_decay", "eps_warmup_steps", "term_weights", "name")
-    assert all(getattr(second, name) == getattr(first, name) for name in settings)
+    for name in ("settings", "term_weights", "name"):
+        assert getattr(second, name) == getattr(first, name)
     was, now = first.get_config(), second.get_config()
     models = (
         "network",

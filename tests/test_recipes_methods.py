@@ -35,9 +35,9 @@ def test_atld(place):
     assert model.kappa == (10 if place == "cifar100" else 2)
     assert model.label_smoothing == 0.5 and model.disc_input == "logits"
     assert model.invariance == "mse_logits" and model.clean_bn_every == 0
-    play = model.disc_training
-    assert (play.updates, play.learning_rate, play.momentum) == (2, 1e-3, 0.9)
-    assert play.weight_decay == 2e-4 and not play.hard_labels
+    learning = model.disc_training
+    assert (learning.updates, learning.learning_rate, learning.momentum) == (2, 1e-3, 0.9)
+    assert learning.weight_decay == 2e-4 and not learning.hard_labels
     attack = model.attack
     assert attack.threat.eps == attack.step.step_size == pytest.approx(8 / 255)
     assert attack.steps == 1 and recipe.select == "last"
@@ -125,12 +125,12 @@ def test_squeeze_with_more():
     assert model.optimizer.nesterov and recipe.extra.fraction == 0.5
     _, recipe, _, model = built("squeeze_awp_cifar10.gin")
     steps = 45000 // 128
-    assert model.weight_perturbation == training.WeightPerturbation(0.005, 9 * steps)
+    assert model.settings.weight_perturbation == training.WeightPerturbation(0.005, 9 * steps)
     assert optimisation("squeeze_awp_cifar10") == (0.1, 0.9, 200, 128, 5e-4, True, (99, 149))
 
 
 def test_what_a_recipe_composes():
-    assert built("awp_mnist.gin")[3].weight_perturbation.gamma == 0.005
+    assert built("awp_mnist.gin")[3].settings.weight_perturbation.gamma == 0.005
     assert built("early_stopping_cifar10.gin")[1].select == "best"
     assert built("label_smoothing_mnist.gin")[3].label_smoothing == 0.1
     extra = built("rst_mnist.gin")[1].extra

@@ -13,7 +13,6 @@ from robust_tf.attacks import PGD
 from robust_tf.attacks.manifold import ManifoldAttack
 from robust_tf.figures import plane
 from robust_tf.figures.forward import adversarial_at, batched, logits_at
-from robust_tf.methods.batch import AdversarialBatch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -115,7 +114,7 @@ def _crafted(model: methods.RobustModel, x: np.ndarray, y: np.ndarray, seed: int
     made = model.generate_adversarial(
         tf.constant(x), tf.constant(y), tf.constant([seed, 0]), tf.constant(1.0)
     )
-    return np.asarray(made.x_adv if isinstance(made, AdversarialBatch) else made)
+    return np.asarray(getattr(made, "x_adv", made))
 
 
 def draw_moons(moons: Moons, points: int = 160, title: str = "") -> Figure:

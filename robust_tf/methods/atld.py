@@ -1,10 +1,10 @@
-"""ATLD: adversarial training with the latent distribution, a game of three players."""
+"""ATLD: adversarial training with the latent distribution: perturbation, network, discriminator."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -15,7 +15,7 @@ from robust_tf.attacks.manifold import ManifoldLoss
 from robust_tf.attacks.randomness import fold
 from robust_tf.losses.labels import check_smoothing
 from robust_tf.methods.base import RobustModel
-from robust_tf.methods.batch import AdversarialBatch, Batch, Terms
+from robust_tf.methods.batch import Terms
 from robust_tf.methods.discriminator_training import DiscriminatorTraining
 from robust_tf.models import (
     Discriminator,
@@ -27,6 +27,29 @@ from robust_tf.models import (
 from robust_tf.validation import check_number
 
 MAX_SCALE = 1e3
+
+
+class ManifoldImages(NamedTuple):
+    """Adversarial images (B, H, W, C), and the outputs of the clean ones by running averages."""
+
+    x_adv: tf.Tensor
+    clean: Outputs
+
+
+class ManifoldBatch(NamedTuple):
+    """What network and discriminator learn from.
+
+    x: clean images (B, H, W, C); y: labels (B,); clean: outputs by running averages, constant; adv:
+    outputs in training mode; scale: s, a scalar, None where the invariance has none; seed: int32
+    (2,), of this step and replica.
+    """
+
+    x: tf.Tensor
+    y: tf.Tensor
+    clean: Outputs
+    adv: Outputs
+    scale: tf.Tensor | None
+    seed: tf.Tensor
 
 
 @registration.configurable
@@ -41,16 +64,17 @@ class ATLD(RobustModel):
         discriminator  lowers -log D0(f(x)) - log(1 - D0(f(x'))) + CE(Dc(f(x)), y~) + CE(Dc(f(x')),
                        y~), `updates` times on the outputs that the network's loss had
 
-    The discriminator moves after the network, in the program before it, which 'fool_disc' alone
-    would notice. s is the largest entry of the gradient of the mean CE with respect to x', over
-    that of the mean square: signed maxima over the batch of all replicas, constant, kept in
-    [0, 1000] (the guard is ours). Batch statistics see x' only, unless `clean_bn_every` is given.
+    The discriminator is updated after the network, in the program before it, which makes a
+    difference for 'fool_disc' alone. s is the largest entry of the gradient of the mean CE with
+    respect to x', over that of the mean square: signed maxima over the batch of all replicas,
+    constant, kept in [0, 1000] (the guard is ours). Batch statistics see x' only, unless
+    `clean_bn_every` is given.
 
     A step with one step of the attack costs three forwards and four backwards of the network, two
-    of which reach for s; and of the discriminator, with two updates, six forwards and five
+    of which are for s; and of the discriminator, with two updates, six forwards and five
     backwards. `manifold` in the logs is the discriminator's -log D0(f(x)) - log(1 - D0(f(x')))
-    before it moves, 2 log 2 = 1.386 where it cannot tell; natural accuracies are by running
-    averages.
+    before its update, 2 log 2 = 1.386 where it cannot tell them apart; natural accuracies are by
+    running averages.
 
     Args:
       network: to be trained.
@@ -117,24 +141,23 @@ class ATLD(RobustModel):
 
     def generate_adversarial(
         self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
-    ) -> AdversarialBatch:
+    ) -> ManifoldImages:
         clean = Outputs(*map(tf.stop_gradient, self._running(x)))
 
-        def judged(images: tf.Tensor) -> tf.Tensor:
+        def discriminate(images: tf.Tensor) -> tf.Tensor:
             # The clean half of the manifold loss has no gradient; moving averages see it.
             self.discriminator(self._seen(clean))
             natural, classes = self.discriminator(self._seen(self._running(images)))
             return tf.concat([natural[:, None], classes], axis=1)
 
         assert self.attack is not None
-        return AdversarialBatch(self.attack(judged, x, y, seed=seed, scale=scale), clean)
+        return ManifoldImages(self.attack(discriminate, x, y, seed=seed, scale=scale), clean)
 
     # ---- the network ---------------------------------------------------------------------------
 
     def forward(
-        self, x: tf.Tensor, y: tf.Tensor, adversarial: AdversarialBatch, seed: tf.Tensor
-    ) -> Batch:
-        """Adversarial outputs in training mode, and the scale s as `extra`."""
+        self, x: tf.Tensor, y: tf.Tensor, adversarial: ManifoldImages, seed: tf.Tensor
+    ) -> ManifoldBatch:
         x_adv, clean = adversarial
         scaled = self.invariance == "mse_logits"
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
@@ -150,15 +173,15 @@ class ATLD(RobustModel):
                 _largest(tape.gradient(value, x_adv)) for value in (cross_entropy, distance)
             )
             scale = tf.stop_gradient(tf.clip_by_value(above / (below + 1e-12), 0.0, MAX_SCALE))
-        return Batch(x, y, x_adv, clean, adv, seed, scale)
+        return ManifoldBatch(x, y, clean, adv, scale, seed)
 
-    def terms(self, batch: Batch) -> Terms:
+    def terms(self, batch: ManifoldBatch) -> Terms:
         def invariance() -> tf.Tensor:
-            if self.invariance == "mse_logits":
-                return batch.extra * _mean_square(batch.adv.logits, batch.clean.logits)
+            if batch.scale is not None:
+                return batch.scale * _mean_square(batch.adv.logits, batch.clean.logits)
             with forward_mode(batch_norm="batch", seed=fold(batch.seed, 2)):
-                judgement = self.discriminator(self._seen(batch.adv), training=True)
-            return tf.nn.softplus(-judgement.natural)
+                natural = self.discriminator(self._seen(batch.adv), training=True).natural
+            return tf.nn.softplus(-natural)
 
         return {
             "adversarial": lambda: losses.soft_cross_entropy(batch.adv.logits, self._soft(batch.y)),
@@ -173,7 +196,7 @@ class ATLD(RobustModel):
     def auxiliary_models(self) -> dict[str, keras.Model]:
         return {"discriminator": self.discriminator}
 
-    def auxiliary_step(self, batch: Batch) -> None:
+    def auxiliary_step(self, batch: ManifoldBatch) -> None:
         """The discriminator's updates; and, now and then, clean images for the moving averages."""
         clean, adv = (tf.stop_gradient(self._seen(part)) for part in (batch.clean, batch.adv))
         manifold = None
@@ -211,7 +234,7 @@ class ATLD(RobustModel):
         )
         return manifold
 
-    # ---- their common ground -------------------------------------------------------------------
+    # ---- what both need -----------------------------------------------------------------------
 
     def _running(self, x: tf.Tensor) -> Outputs:
         with forward_mode(batch_norm="running"):
@@ -241,9 +264,9 @@ class ATLD(RobustModel):
             )
         if (built.input_size, built.num_classes) != (inputs, classes):
             raise ValueError(
-                f"ATLD: the discriminator takes {built.input_size} values and tells "
+                f"ATLD: the discriminator takes {built.input_size} values and has "
                 f"{built.num_classes} classes, but the network has {inputs} {self.disc_input} and "
-                f"{classes} classes; give a builder, which is told, or change disc_input."
+                f"{classes} classes; give a builder, which gets both numbers, or change disc_input."
             )
         return built
 

@@ -10,29 +10,30 @@ import tensorflow as tf
 from robust_tf import compat, losses
 from robust_tf.attacks import Attack
 from robust_tf.attacks.randomness import fold
-from robust_tf.methods.batch import AdversarialBatch, Batch, Terms, correct, unpack
-from robust_tf.methods.compiled import Compiled
-from robust_tf.models import Outputs, SplitClassifier, forward_mode
+from robust_tf.methods.arguments import check_attack, check_network, check_weights, unpack
+from robust_tf.methods.batch import AdversarialBatch, Batch, Terms, correct, forward_together
+from robust_tf.methods.settings import CompileSettings
+from robust_tf.models import SplitClassifier, forward_mode
 
 
 class Scored(NamedTuple):
     """A batch with its loss on this replica, the values of its terms, and the gradients."""
 
-    batch: Batch
+    batch: Any
     loss: tf.Tensor
     values: dict[str, tf.Tensor]
     gradients: list[tf.Tensor]
 
 
-class RobustModel(Compiled):
+class RobustModel(keras.Model):
     """A network together with the way to train it: plain Keras to compile, fit, evaluate and save.
 
     A step makes adversarial images, forwards, sums the terms, applies the gradient, and takes the
     auxiliary step. A subclass says how it makes its images (`attack`, or `generate_adversarial`)
     and which terms it has (`terms`, each a function of no arguments that gives one value per
-    example, with its weight in `weights`);
-    where it needs them, how it forwards (`forward`) and what else learns (`auxiliary_optimizers`,
-    `auxiliary_models`, `auxiliary_step`).
+    example, with its weight in `weights`); where it needs them, how it forwards (`forward`) and
+    what else learns (`auxiliary_optimizers`, `auxiliary_models`, `auxiliary_step`). What these
+    methods hand on is a named tuple: `AdversarialBatch` and `Batch`, or one of the method's own.
     Terms of weight 0 are never built. Everything random is drawn from (seed, step, replica).
 
     Args:
@@ -44,8 +45,11 @@ class RobustModel(Compiled):
 
     # Which forwards the terms need.
     needs_clean, needs_adv = True, True
-    # Terms beside the cross-entropies, which `term_warmup_steps` lets in slowly.
+    # Terms beside the cross-entropies, whose weights rise over `term_warmup_steps`.
     warmup_terms: tuple[str, ...] = ()
+    settings = CompileSettings()
+    # The network of averaged weights, where `compile` was given a `weight_average`.
+    averaged: SplitClassifier | None = None
 
     def __init__(
         self,
@@ -55,30 +59,12 @@ class RobustModel(Compiled):
         name: str | None = None,
     ):
         super().__init__(name=name)
-        if not isinstance(network, SplitClassifier):
-            raise TypeError(
-                f"{type(self).__name__}: network is {type(network).__name__}; expected a "
-                "SplitClassifier, e.g. models.CNN(...), or SplitClassifier(generator, classifier)."
-            )
-        if (
-            self.needs_adv
-            and attack is None
-            and type(self).generate_adversarial is RobustModel.generate_adversarial
-        ):
-            raise ValueError(
-                f"{type(self).__name__}(attack=None): give the training adversary, e.g. "
-                "attacks.PGD(eps=0.3, step_size=0.01, steps=40), or train with Standard."
-            )
-        if getattr(getattr(attack, "objective", None), "targeted", False):
-            raise ValueError(
-                f"{type(self).__name__}(attack={attack!r}): it is targeted, and training gives no "
-                "classes to aim at; give it with targeted=False."
-            )
-        for term, weight in weights.items():
-            if not 0 <= weight < float("inf"):
-                raise ValueError(
-                    f"{type(self).__name__}({term}={weight!r}): weights must be finite and >= 0."
-                )
+        owner = type(self).__name__
+        check_network(owner, network)
+        own_images = type(self).generate_adversarial is not RobustModel.generate_adversarial
+        if attack is not None or (self.needs_adv and not own_images):
+            check_attack(owner, attack)
+        check_weights(owner, weights)
         self.network = network
         self.attack = attack
         self.term_weights = {name: float(value) for name, value in weights.items() if value}
@@ -98,36 +84,117 @@ class RobustModel(Compiled):
 
     def generate_adversarial(
         self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
-    ) -> tf.Tensor | AdversarialBatch:
-        """Adversarial images to train on; by default `attack` on the network."""
+    ) -> Any:
+        """Adversarial images to train on; by default those of `attack` on the network.
+
+        Returns:
+          Images, or a named tuple with `x_adv` and whatever else `forward` and the terms need.
+        """
         assert self.attack is not None  # the constructor saw to it
         return self.attack(self.network, x, y, seed=seed, scale=scale)
 
-    def forward(
-        self, x: tf.Tensor, y: tf.Tensor, adversarial: AdversarialBatch, seed: tf.Tensor
-    ) -> Batch:
-        """Clean and adversarial outputs: one forward pass, two where batches have statistics."""
-        x_adv, extra = adversarial
-        with forward_mode(seed=fold(seed, 0)):
-            if self.needs_clean and self.needs_adv and not self.network.has_batch_norm:
-                both = self.network.forward(tf.concat([x, x_adv], 0), training=True)
-                halves = [tf.split(part, 2) for part in both]
-                first, second = (Outputs(*[half[k] for half in halves]) for k in (0, 1))
-                return Batch(x, y, x_adv, first, second, seed, extra)
-            clean = self.network.forward(x, training=True) if self.needs_clean else None
-        with forward_mode(seed=fold(seed, 1)):
-            adv = self.network.forward(x_adv, training=True) if self.needs_adv else None
-        return Batch(x, y, x_adv, clean, adv, seed, extra)
+    def forward(self, x: tf.Tensor, y: tf.Tensor, adversarial: Any, seed: tf.Tensor) -> Any:
+        """Clean and adversarial outputs: one forward pass, two where batches have statistics.
 
-    def terms(self, batch: Batch) -> Terms:
-        """Each term by name, as a function that gives (B,) values."""
+        Returns:
+          `Batch`, or a named tuple of the method's own with `y`, `clean` and `adv`.
+        """
+        network, x_adv = self.network, adversarial.x_adv
+        with forward_mode(seed=fold(seed, 0)):
+            if self.needs_clean and self.needs_adv and not network.has_batch_norm:
+                both = forward_together(network, x, x_adv)
+                return Batch(x, y, adversarial, both[0], both[1], seed)
+            clean = network.forward(x, training=True) if self.needs_clean else None
+        with forward_mode(seed=fold(seed, 1)):
+            adv = network.forward(x_adv, training=True) if self.needs_adv else None
+        return Batch(x, y, adversarial, clean, adv, seed)
+
+    def terms(self, batch: Any) -> Terms:
+        """Each term by name, as a function that gives (B,) values, of what `forward` gave."""
         raise NotImplementedError
 
-    def auxiliary_step(self, batch: Batch) -> None:
-        """The moves of the other players, after the network's; by default there are none."""
+    def auxiliary_optimizers(self) -> dict[str, tuple[keras.optimizers.Optimizer, list[Any]]]:
+        """Further optimisers by name, each with the variables that it updates.
+
+        Their updates are made by `auxiliary_step`. They are saved with the model.
+        """
+        return {}
+
+    def auxiliary_models(self) -> dict[str, keras.Model]:
+        """Models beside the network that its use or evaluation needs, by the name of their file."""
+        return {}
+
+    def auxiliary_step(self, batch: Any) -> None:
+        """Updates of the auxiliary optimisers, after the network's; by default there are none."""
         return  # AutoGraph warns of a function that is a docstring alone
 
     # ---- Keras ---------------------------------------------------------------------------------
+
+    def compile(
+        self,
+        optimizer: Any = "sgd",
+        evaluation_attack: Attack | None = None,
+        weight_decay: float = 0.0,
+        decay_all: bool = False,
+        eps_warmup_steps: int = 0,
+        term_warmup_steps: int = 0,
+        weight_perturbation: Any = None,
+        weight_average: Any = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        """Sets how the model is trained and evaluated.
+
+        Args:
+          optimizer: Keras optimiser, or its name.
+          evaluation_attack: makes `evaluate` and validation report `robust_accuracy`; or None.
+          weight_decay: w of the penalty w/2 ||W||^2 over kernels (no biases, no batch-norm
+            parameters), >= 0.
+          decay_all: the penalty is over all parameters of the network, as in PyTorch's SGD.
+          eps_warmup_steps: number of steps over which eps and step size of the training attack rise
+            linearly to their values, >= 0.
+          term_warmup_steps: number of steps over which the weights of the terms beside the
+            cross-entropies rise linearly to their values, >= 0.
+          weight_perturbation: `training.WeightPerturbation`, or None.
+          weight_average: `training.WeightAverage`, whose network is then evaluated and saved.
+          seed: of everything random in the step.
+          **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile` of Keras.
+
+        Raises:
+          ValueError: a negative number; `loss` or `metrics` given (they are the method's).
+        """
+        for name in ("loss", "metrics", "loss_weights", "weighted_metrics"):
+            if kwargs.pop(name, None):
+                owner = type(self).__name__
+                raise ValueError(f"compile({name}=...): {owner} has its own loss and metrics.")
+        decay, warmups = (weight_decay, decay_all), (eps_warmup_steps, term_warmup_steps)
+        composed = (weight_perturbation, weight_average)
+        settings = CompileSettings(evaluation_attack, *decay, *warmups, *composed, int(seed))
+        kwargs.setdefault("jit_compile", False)  # XLA's convolutions are slow on a CPU
+        super().compile(optimizer=optimizer, **kwargs)
+        self.settings, self.averaged = settings, None
+        if weight_average is not None:
+            self.averaged = compat.deserialize(compat.serialize(self.network))
+            weight_average.begin(self.averaged, self.network)
+        compat.build_optimizer(self.optimizer, self.network.trainable_variables)
+        for auxiliary, variables in self.auxiliary_optimizers().values():
+            compat.build_optimizer(auxiliary, variables)
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """The arguments of `compile`, for `.keras` files."""
+        if getattr(self, "optimizer", None) is None:
+            return {}
+        return {"optimizer": compat.serialize(self.optimizer), **self.settings.get_config()}
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Inverse of `get_compile_config`."""
+        if config:
+            self.compile(**{name: compat.deserialize(value) for name, value in config.items()})
+
+    @property
+    def final_network(self) -> SplitClassifier:
+        """What is evaluated and saved: the network, or that of its averaged weights."""
+        return self.network if self.averaged is None else self.averaged
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -153,50 +220,46 @@ class RobustModel(Compiled):
     # ---- the step ------------------------------------------------------------------------------
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Crafts, scores, reduces, applies, reports; for one replica's share of the batch."""
-        x, y = unpack(data, self.network.num_classes)
+        """One step on a replica's share of the batch; running means of the epoch so far."""
+        x, y = unpack(data, self.network)
         seed = self._step_seed()
-        adversarial = AdversarialBatch(x)
+        made: Any = AdversarialBatch(x)
         if self.needs_adv:
-            scale = tf.convert_to_tensor(self.warmup_factor(self.eps_warmup_steps))
+            scale = tf.convert_to_tensor(self.settings.eps_factor(self.optimizer.iterations))
             made = self.generate_adversarial(x, y, fold(seed, 0), scale)
-            adversarial = made if isinstance(made, AdversarialBatch) else AdversarialBatch(made)
+        adversarial = made if hasattr(made, "x_adv") else AdversarialBatch(made)
 
         def score(decay: bool = True) -> Scored:
             return self._score(x, y, adversarial, fold(seed, 1), decay)
 
-        perturbation = self.weight_perturbation
+        perturbation, average = self.settings.weight_perturbation, self.settings.weight_average
         scored = score() if perturbation is None else perturbation(self, score)
         self.optimizer.apply_gradients(
             zip(scored.gradients, self.network.trainable_variables, strict=True)
         )
         self.auxiliary_step(scored.batch)
-        if self.weight_average is not None:
-            self.weight_average.update(self.averaged, self.network, self.optimizer.iterations)
+        if average is not None:
+            average.update(self.averaged, self.network, self.optimizer.iterations)
         return self._report(scored)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Natural cross-entropy and accuracy; robust accuracy where an evaluation attack is set."""
         network = self.final_network
-        x, y = unpack(data, network.num_classes)
+        x, y = unpack(data, network)
         logits = network(x, training=False)
         self.step_metrics["loss"].update_state(losses.cross_entropy(logits, y))
         natural = correct(logits, y)
         self.step_metrics["natural_accuracy"].update_state(natural)
-        if self.evaluation_attack is not None:
-            x_adv = self.evaluation_attack(network, x, y, seed=self.seed)
+        attack = self.settings.evaluation_attack
+        if attack is not None:
+            x_adv = attack(network, x, y, seed=self.settings.seed)
             robust = natural * correct(network(x_adv, training=False), y)
             self.step_metrics["robust_accuracy"].update_state(robust)
-        names = ["loss", "natural_accuracy"] + ["robust_accuracy"] * bool(self.evaluation_attack)
+        names = ["loss", "natural_accuracy"] + ["robust_accuracy"] * bool(attack)
         return {name: self.step_metrics[name].result() for name in names}
 
     def _score(
-        self,
-        x: tf.Tensor,
-        y: tf.Tensor,
-        adversarial: AdversarialBatch,
-        seed: tf.Tensor,
-        decay: bool,
+        self, x: tf.Tensor, y: tf.Tensor, adversarial: Any, seed: tf.Tensor, decay: bool
     ) -> Scored:
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         variables = [compat.raw(v) for v in self.network.trainable_variables]
@@ -207,10 +270,14 @@ class RobustModel(Compiled):
             terms = self.terms(batch)
             values = {name: terms[name]() for name in self.term_weights}
             # The mean over the global batch: replicas hold equal shares, gradients are summed.
-            weights = self._weights_now()
+            factor = self.settings.term_factor(self.optimizer.iterations)
+            weights = {
+                name: weight * factor if name in self.warmup_terms else weight
+                for name, weight in self.term_weights.items()
+            }
             loss = sum(weights[name] * tf.reduce_mean(values[name]) for name in values)
             if decay:
-                loss += self.penalty()
+                loss += self.settings.penalty(self.network)
             replica_loss = loss / replicas
         return Scored(batch, loss, values, tape.gradient(replica_loss, variables))
 
@@ -227,15 +294,7 @@ class RobustModel(Compiled):
     def _step_seed(self) -> tf.Tensor:
         """int32 (2,) of (seed, step), folded with the replica."""
         seed = tf.stack(
-            [tf.constant(self.seed % 2**31), tf.cast(self.optimizer.iterations, tf.int32)]
+            [tf.constant(self.settings.seed % 2**31), tf.cast(self.optimizer.iterations, tf.int32)]
         )
         context = tf.distribute.get_replica_context()
         return fold(seed, context.replica_id_in_sync_group if context else 0)
-
-    def _weights_now(self) -> dict[str, Any]:
-        """Weight of each term at this step."""
-        warmup_factor = self.warmup_factor(self.term_warmup_steps)
-        return {
-            name: weight * warmup_factor if name in self.warmup_terms else weight
-            for name, weight in self.term_weights.items()
-        }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -11,9 +11,16 @@ from robust_tf import losses, registration
 from robust_tf.attacks import ProjectedGradient
 from robust_tf.attacks.network import logits_of
 from robust_tf.methods.base import RobustModel
-from robust_tf.methods.batch import AdversarialBatch, Batch, Terms
+from robust_tf.methods.batch import Batch, Terms
 from robust_tf.models import SplitClassifier
 from robust_tf.validation import check_number
+
+
+class Perturbed(NamedTuple):
+    """Both of an example, perturbed: images x_adv (B, H, W, C), label distributions (B, C)."""
+
+    x_adv: tf.Tensor
+    labels: tf.Tensor
 
 
 @registration.configurable
@@ -69,14 +76,15 @@ class Bilateral(RobustModel):
 
     def generate_adversarial(
         self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
-    ) -> AdversarialBatch:
+    ) -> Perturbed:
         logits = tf.stop_gradient(logits_of(self.network, "running")(x))
         aims = most_confusing(logits, y)
         x_adv = self.aimed(self.network, x, aims, seed=seed, scale=scale)
-        return AdversarialBatch(x_adv, perturbed_labels(logits, y, self.multiplier, self.gap))
+        return Perturbed(x_adv, perturbed_labels(logits, y, self.multiplier, self.gap))
 
     def terms(self, batch: Batch) -> Terms:
-        return {"adversarial": lambda: losses.soft_cross_entropy(batch.adv.logits, batch.extra)}
+        labels = batch.adversarial.labels
+        return {"adversarial": lambda: losses.soft_cross_entropy(batch.adv.logits, labels)}
 
     def get_config(self) -> dict[str, Any]:
         config = {"multiplier": self.multiplier, "gap": self.gap}

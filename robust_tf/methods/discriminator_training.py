@@ -1,4 +1,4 @@
-"""The second player of ATLD: what its optimiser does."""
+"""How ATLD's discriminator is trained."""
 
 from __future__ import annotations
 

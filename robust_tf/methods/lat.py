@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -11,10 +11,18 @@ from robust_tf import compat, losses, registration
 from robust_tf.attacks import PGD, Attack, ProjectedGradient
 from robust_tf.attacks.network import logits_of
 from robust_tf.attacks.randomness import fold
+from robust_tf.methods.arguments import check_attack
 from robust_tf.methods.base import RobustModel
-from robust_tf.methods.batch import AdversarialBatch, Batch, Terms
+from robust_tf.methods.batch import Batch, Terms
 from robust_tf.models import SplitClassifier, forward_mode
 from robust_tf.validation import check_number
+
+
+class Scaled(NamedTuple):
+    """Adversarial images (B, H, W, C), and the factor of eps at this step, in (0, 1]."""
+
+    x_adv: tf.Tensor
+    scale: tf.Tensor
 
 
 @registration.configurable
@@ -25,12 +33,12 @@ class LAT(RobustModel):
     z' is what `latent_attack` makes of clean features, each channel of which is scaled to [0, 1] by
     its smallest and largest value over the batch of a replica and all positions: eps and step size
     are fractions of that range, and z' does not leave it. A dense feature is a channel; one that
-    is the same in the whole batch is not moved. The second move has an optimiser of its own, SGD at
-    a constant rate without weight decay.
+    is the same in the whole batch is not moved. The second update has an optimiser of its own, SGD
+    at a constant rate without weight decay.
 
-    Features z and the second move go by batch statistics without touching moving averages, which
-    so move once a step; the latent attack goes by its own `batch_norm`, batch statistics as in the
-    program unless it says otherwise. `latent` in the logs is CE(h(z'), y) before h moves. A
+    Features z and the second update use batch statistics and leave moving averages as they are, so
+    that these change once a step; the latent attack has a `batch_norm` of its own, by default batch
+    statistics as in the program. `latent` in the logs is CE(h(z'), y) before the update of h. A
     warm-up of eps holds for both attacks.
 
     Beside the attack on images and its forward and backward, a step costs a forward of g, and of h
@@ -42,7 +50,7 @@ class LAT(RobustModel):
       attack: training adversary on images, e.g. `PGD(eps=8 / 255, step_size=2 / 255, steps=10)`.
       latent_attack: `ProjectedGradient` on features scaled to [0, 1], with eps > 0; by default the
         program's `PGD(8 / 255, 1 / 255, 20, batch_norm='batch')`.
-      latent_rate: learning rate of the second move, > 0.
+      latent_rate: learning rate of the second update, > 0.
       latent_momentum: in [0, 1).
 
     Raises:
@@ -64,11 +72,7 @@ class LAT(RobustModel):
         latent_momentum: float = 0.9,
         name: str | None = None,
     ):
-        if attack is None:
-            raise ValueError(
-                "LAT(attack=None): give the training adversary on images, e.g. "
-                "attacks.PGD(eps=8 / 255, step_size=2 / 255, steps=10)."
-            )
+        check_attack("LAT", attack)
         hint = "a fraction of each channel's range, such as 8 / 255"
         if latent_attack is None:
             latent_attack = PGD(8 / 255, 1 / 255, 20, batch_norm="batch")
@@ -93,9 +97,9 @@ class LAT(RobustModel):
 
     def generate_adversarial(
         self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
-    ) -> AdversarialBatch:
+    ) -> Scaled:
         assert self.attack is not None
-        return AdversarialBatch(self.attack(self.network, x, y, seed=seed, scale=scale), scale)
+        return Scaled(self.attack(self.network, x, y, seed=seed, scale=scale), scale)
 
     def terms(self, batch: Batch) -> Terms:
         return {"adversarial": lambda: losses.cross_entropy(batch.adv.logits, batch.y)}
@@ -104,11 +108,12 @@ class LAT(RobustModel):
         return {"latent": (self.latent_optimizer, self.network.classifier.trainable_variables)}
 
     def auxiliary_step(self, batch: Batch) -> None:
-        """The move of the classifier on features that were attacked."""
+        """The update of the classifier on attacked features."""
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         trained = self.network.classifier.trainable_variables
         variables = [compat.raw(v) for v in trained]
-        z_adv = self.attack_features(batch.x, batch.y, fold(batch.seed, 2), batch.extra)
+        scale = batch.adversarial.scale
+        z_adv = self.attack_features(batch.x, batch.y, fold(batch.seed, 2), scale)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             with forward_mode(batch_norm="batch", seed=fold(batch.seed, 3)):

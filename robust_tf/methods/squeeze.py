@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -11,11 +11,27 @@ from robust_tf import losses, registration
 from robust_tf.attacks import SqueezeAttack
 from robust_tf.attacks.randomness import fold
 from robust_tf.methods.base import RobustModel
-from robust_tf.methods.batch import AdversarialBatch, Batch, Terms
+from robust_tf.methods.batch import Terms, forward_together
 from robust_tf.models import Outputs, SplitClassifier, forward_mode
 
 # Which forwards move the averages of batch normalisation, one after the other.
 ORDERS = {"st": ("clean", "adv"), "rst": ("adv", "clean")}
+
+
+class SqueezeImages(NamedTuple):
+    """Adversarial and collaborative images, (B, H, W, C) each."""
+
+    x_adv: tf.Tensor
+    x_col: tf.Tensor
+
+
+class SqueezeBatch(NamedTuple):
+    """Labels (B,), and the outputs of clean, adversarial and collaborative images."""
+
+    y: tf.Tensor
+    clean: Outputs
+    adv: Outputs
+    col: Outputs
 
 
 @registration.configurable
@@ -80,35 +96,31 @@ class SqueezeTraining(RobustModel):
 
     def generate_adversarial(
         self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
-    ) -> AdversarialBatch:
+    ) -> SqueezeImages:
         attack = self.attack
         if not self.network.has_batch_norm:
             attack = dataclasses.replace(attack, batch_norm="running")
         x_adv, x_col = attack.members(self.network, x, y, seed=seed, scale=scale)
-        return AdversarialBatch(x_adv, x_col)
+        return SqueezeImages(x_adv, x_col)
 
     def forward(
-        self, x: tf.Tensor, y: tf.Tensor, adversarial: AdversarialBatch, seed: tf.Tensor
-    ) -> Batch:
-        """Clean and adversarial outputs, and in `extra` those of the collaborative images."""
+        self, x: tf.Tensor, y: tf.Tensor, adversarial: SqueezeImages, seed: tf.Tensor
+    ) -> SqueezeBatch:
         x_adv, x_col = adversarial
         network = self.network
         if not network.has_batch_norm:
             with forward_mode(seed=fold(seed, 0)):
-                outputs = network.forward(tf.concat([x, x_adv, x_col], 0), training=True)
-            thirds = zip(*[tf.split(part, 3) for part in outputs], strict=True)
-            clean, adv, col = (Outputs(*third) for third in thirds)
-            return Batch(x, y, x_adv, clean, adv, seed, col)
+                return SqueezeBatch(y, *forward_together(network, x, x_adv, x_col))
         with forward_mode(batch_norm="batch", seed=fold(seed, 2)):
             col = network.forward(x_col, training=True)
         images, made = {"clean": x, "adv": x_adv}, {}
         for position, name in enumerate(ORDERS[self.outer_order]):
             with forward_mode(seed=fold(seed, position)):
                 made[name] = network.forward(images[name], training=True)
-        return Batch(x, y, x_adv, made["clean"], made["adv"], seed, col)
+        return SqueezeBatch(y, **made, col=col)
 
-    def terms(self, batch: Batch) -> Terms:
-        candidates = [part.logits for part in (batch.clean, batch.extra, batch.adv)]
+    def terms(self, batch: SqueezeBatch) -> Terms:
+        candidates = [part.logits for part in (batch.clean, batch.col, batch.adv)]
         return {
             "clean": lambda: losses.cross_entropy(batch.clean.logits, batch.y),
             "squeeze": lambda: self.attack.apart(candidates, batch.y),

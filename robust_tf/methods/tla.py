@@ -9,8 +9,9 @@ import tensorflow as tf
 from robust_tf import losses, registration
 from robust_tf.attacks import Attack
 from robust_tf.attacks.randomness import fold, uniform
+from robust_tf.methods.arguments import check_attack
 from robust_tf.methods.base import RobustModel
-from robust_tf.methods.batch import AdversarialBatch, Batch, Terms
+from robust_tf.methods.batch import AdversarialBatch, Terms, forward_together
 from robust_tf.models import Outputs, SplitClassifier, forward_mode
 from robust_tf.validation import check_number
 
@@ -22,6 +23,21 @@ class Pool(NamedTuple):
 
     features: tf.Tensor
     y: tf.Tensor
+
+
+class TripletBatch(NamedTuple):
+    """Labels (A,) of the anchors, their clean and adversarial outputs, and the pool of a replica.
+
+    x: clean images (A, H, W, C), moved by noise if there is any; clean and pool are None where no
+    term needs them; seed: int32 (2,), of this step and replica.
+    """
+
+    x: tf.Tensor
+    y: tf.Tensor
+    clean: Outputs | None
+    adv: Outputs
+    pool: Pool | None
+    seed: tf.Tensor
 
 
 @registration.configurable
@@ -36,7 +52,7 @@ class TLA(RobustModel):
 
     Anchors are the first of the batch, so batches should be shuffled; accuracies are theirs. Beside
     the attack on them a step costs a forward and backward of the batch and one of the anchors. The
-    program looks for negatives by running averages, in a batch drawn apart; here the features are
+    program looks for negatives by running averages, in a batch of their own; here the features are
     those of the training forward, at no more cost.
 
     Args:
@@ -74,11 +90,7 @@ class TLA(RobustModel):
         noise: float = 0.0,
         name: str | None = None,
     ):
-        if attack is None:
-            raise ValueError(
-                "TLA(attack=None): give the training adversary, e.g. "
-                "attacks.PGD(eps=8 / 255, step_size=2 / 255, steps=7)."
-            )
+        check_attack("TLA", attack)
         check_number("TLA", "triplet", triplet, 0.0, "2 for CIFAR-10, 0.5 for MNIST")
         check_number("TLA", "margin", margin, 0.0, "0.03 for CIFAR-10, 0.05 for MNIST")
         check_number("TLA", "norms", norms, 0.0, "2e-3 for CIFAR-10, 5e-5 for MNIST")
@@ -109,11 +121,11 @@ class TLA(RobustModel):
 
     def forward(
         self, x: tf.Tensor, y: tf.Tensor, adversarial: AdversarialBatch, seed: tf.Tensor
-    ) -> Batch:
-        """Outputs of the anchors, clean and adversarial; as `extra` the `Pool`."""
+    ) -> TripletBatch:
         x_adv, count = adversarial.x_adv, self._count(x)
         if not self.needs_clean:
-            return super().forward(x[:count], y[:count], adversarial, seed)
+            batch = super().forward(x[:count], y[:count], adversarial, seed)
+            return TripletBatch(batch.x, batch.y, None, batch.adv, None, seed)
         if self.noise:
             moved = x[:count] + uniform(fold(seed, 2), tf.shape(x_adv), -self.noise, self.noise)
             x = tf.concat([tf.clip_by_value(moved, 0.0, 1.0), x[count:]], 0)
@@ -121,18 +133,15 @@ class TLA(RobustModel):
             if self.network.has_batch_norm:
                 pool = self.network.forward(x, training=True)
             else:
-                together = self.network.forward(tf.concat([x, x_adv], 0), training=True)
-                sizes = [tf.shape(x)[0], tf.shape(x_adv)[0]]
-                parts = zip(*[tf.split(part, sizes) for part in together], strict=True)
-                pool, adv = (Outputs(*part) for part in parts)
+                pool, adv = forward_together(self.network, x, x_adv)
         if self.network.has_batch_norm:
             with forward_mode(seed=fold(seed, 1)):
                 adv = self.network.forward(x_adv, training=True)
         clean = Outputs(pool.logits[:count], pool.features[:count])
-        return Batch(x[:count], y[:count], x_adv, clean, adv, seed, Pool(pool.features, y))
+        return TripletBatch(x[:count], y[:count], clean, adv, Pool(pool.features, y), seed)
 
-    def terms(self, batch: Batch) -> Terms:
-        triplets = self._triplets(batch) if self.needs_clean else []
+    def terms(self, batch: TripletBatch) -> Terms:
+        triplets = self._triplets(batch)
 
         def over_triplets(loss: Any) -> tf.Tensor:
             return tf.add_n([tf.where(exists, loss(*z), 0.0) for *z, exists in triplets])
@@ -145,9 +154,11 @@ class TLA(RobustModel):
             "norms": lambda: over_triplets(losses.triplet_norms),
         }
 
-    def _triplets(self, batch: Batch) -> list[tuple[tf.Tensor, ...]]:
+    def _triplets(self, batch: TripletBatch) -> list[tuple[tf.Tensor, ...]]:
         """Anchors, positives, negatives, and which of the triplets exist; for each positive."""
-        pool, y, anchors = batch.extra, batch.y, batch.adv.features
+        if batch.clean is None or batch.pool is None:
+            return []
+        pool, y, anchors = batch.pool, batch.y, batch.adv.features
         row, has_negative = losses.hardest_negative(anchors, y, pool.features, pool.y)
         negatives = tf.gather(pool.features, row)
         made = []

@@ -55,7 +55,7 @@ class Loop:
     @tf.function(reduce_retracing=True)
     def _refresh(self, batch: Any, number: tf.Tensor) -> None:
         def run(batch: Any) -> None:
-            seed = tf.stack([tf.constant(self.model.seed % 2**31), number])
+            seed = tf.stack([tf.constant(self.model.settings.seed % 2**31), number])
             refresh_statistics(self.model.final_network, batch[0], seed)
 
         self.strategy.run(run, args=(batch,))
@@ -76,7 +76,8 @@ class Loop:
         self.reset()
         for batch in batches:
             self._test(batch)
-        names = ["natural_accuracy"] + ["robust_accuracy"] * bool(self.model.evaluation_attack)
+        attacked = self.model.settings.evaluation_attack is not None
+        names = ["natural_accuracy"] + ["robust_accuracy"] * attacked
         values = {name: _value(self.model.step_metrics[name]) for name in names}
         self.reset()
         return values

@@ -71,13 +71,13 @@ def discriminator(inputs, num_classes):
     return models.Discriminator(trunk, num_classes)
 
 
-PLAYED = ("first", "first_bias", "gamma", "beta", "natural", "natural_bias", "classes", "c_bias")
+LEARNED = ("first", "first_bias", "gamma", "beta", "natural", "natural_bias", "classes", "c_bias")
 
 
 def disc_weights(model):
     first, bn = (model.discriminator.trunk.get_layer(name) for name in ("first", "bn"))
     variables = [first.kernel, first.bias, bn.gamma, bn.beta, *model.discriminator.heads.weights]
-    named = dict(zip(PLAYED, variables, strict=True))
+    named = dict(zip(LEARNED, variables, strict=True))
     named.update(mean=bn.moving_mean, variance=bn.moving_variance)
     return {name: tf.constant(compat.raw(v).numpy(), tf.float64) for name, v in named.items()}
 
@@ -113,13 +113,13 @@ def targets(smoothing):
     return tf.constant(np.where(np.eye(CLASSES)[Y] == 1, 1 - smoothing, rest))
 
 
-class Game:
-    """One step of all players."""
+class ReferenceStep:
+    """One step of perturbation, network and discriminator."""
 
     def __init__(self, model, setting):
         self.setting = setting
         self.w, self.d = reference_step.weights(model.network), disc_weights(model)
-        seed = randomness.fold(reference_step.craft_seed(model), 0)
+        seed = randomness.fold(reference_step.adversary_seed(model), 0)
         noise = tf.cast(randomness.uniform(seed, tf.shape(X), -1.0, 1.0), tf.float64)
         self.x = tf.cast(X, tf.float64)
         self.start = self.x + EPS * noise if setting.random_start else self.x
@@ -179,19 +179,19 @@ class Game:
         """The discriminator after its updates, SGD with momentum on loss and penalty."""
         s, labels = self.setting, targets(0.0 if self.setting.hard else self.setting.smoothing)
         clean, adv = self.seen(self.n, self.z), self.seen(self.a, self.a_features)
-        velocity = dict.fromkeys(PLAYED, 0.0)
+        velocity = dict.fromkeys(LEARNED, 0.0)
         for update in range(s.updates):
-            played = {name: self.d[name] for name in PLAYED}
+            learned = {name: self.d[name] for name in LEARNED}
             with tf.GradientTape() as tape:
-                tape.watch(played)
-                natural, k, after = judge({**self.d, **played}, clean, "training")
-                moved, k_adv, after = judge({**self.d, **played, **after}, adv, "training")
+                tape.watch(learned)
+                natural, k, after = judge({**self.d, **learned}, clean, "training")
+                moved, k_adv, after = judge({**self.d, **learned, **after}, adv, "training")
                 manifold = tf.reduce_mean(bce(natural, 1)) + tf.reduce_mean(bce(moved, 0))
                 loss = manifold + tf.reduce_mean(soft_ce(k, labels) + soft_ce(k_adv, labels))
-                loss += 0.01 / 2 * sum(tf.reduce_sum(v**2) for v in played.values())
-            for name, gradient in tape.gradient(loss, played).items():
+                loss += 0.01 / 2 * sum(tf.reduce_sum(v**2) for v in learned.values())
+            for name, gradient in tape.gradient(loss, learned).items():
                 velocity[name] = 0.9 * velocity[name] - 0.03 * gradient
-                self.d[name] = played[name] + velocity[name]
+                self.d[name] = learned[name] + velocity[name]
             self.d.update(after)
             if update == 0:
                 self.values["manifold"] = float(manifold)

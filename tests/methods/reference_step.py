@@ -80,17 +80,17 @@ def log_softmax(logits):
     return logits - tf.math.log(tf.reduce_sum(tf.exp(logits), 1, keepdims=True))
 
 
-def craft_seed(model, replica=0):
+def adversary_seed(model, replica=0):
     """Of the adversary in the next step."""
     step = tf.constant(
-        [model.seed, int(tf.convert_to_tensor(model.optimizer.iterations))], tf.int32
+        [model.settings.seed, int(tf.convert_to_tensor(model.optimizer.iterations))], tf.int32
     )
     return fold(fold(step, replica), 0)
 
 
 def generated(model, x, y):
     """What the next step trains on."""
-    seed = craft_seed(model)
+    seed = adversary_seed(model)
     run = tf.function(lambda x, y: model.generate_adversarial(x, y, seed, tf.constant(1.0)))
     return run(tf.constant(x), tf.constant(y))
 

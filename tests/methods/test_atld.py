@@ -1,4 +1,4 @@
-"""ATLD's three players against a step written out in float64, and what is refused."""
+"""ATLD's step against one written out in float64, and what is refused."""
 
 import keras
 import numpy as np
@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import attacks, compat, methods, models
+from robust_tf.methods.atld import ManifoldImages
 from tests.methods import reference_step
-from tests.methods.atld_reference import EPS, Game, Setting, X, Y, disc_weights
+from tests.methods.atld_reference import EPS, ReferenceStep, Setting, X, Y, disc_weights
 from tests.tiny import CLASSES, tiny_network, two_replicas, weights_of
 
 ATTACK = methods.ManifoldAttack(EPS)
@@ -34,29 +35,29 @@ def same(got, want, atol=2e-5):
 @every_setting
 def test_step_against_one_by_hand(setting):
     model = setting.build()
-    game = Game(model, setting)
+    reference = ReferenceStep(model, setting)
     x_adv = reference_step.generated(setting.build(), X, Y).x_adv
-    np.testing.assert_allclose(x_adv, game.generate_adversarial(), atol=1e-6)
-    network = game.classify()
-    judges = game.learn()
+    np.testing.assert_allclose(x_adv, reference.generate_adversarial(), atol=1e-6)
+    network = reference.classify()
+    discriminator = reference.learn()
     logs = model.train_on_batch(X, Y, return_dict=True)
     same(reference_step.weights(model.network), network)
-    same(disc_weights(model), judges)
-    assert set(logs) == {*game.values, "loss", "natural_accuracy", "robust_accuracy"}
-    for name, value in game.values.items():
+    same(disc_weights(model), discriminator)
+    assert set(logs) == {*reference.values, "loss", "natural_accuracy", "robust_accuracy"}
+    for name, value in reference.values.items():
         assert logs[name] == pytest.approx(value, rel=1e-4), name
-    total = game.values["adversarial"] + game.values["invariance"] / setting.kappa
+    total = reference.values["adversarial"] + reference.values["invariance"] / setting.kappa
     assert logs["loss"] == pytest.approx(total, rel=1e-4)
-    assert logs["natural_accuracy"] == pytest.approx(np.mean(np.argmax(game.n, 1) == Y))
-    assert logs["robust_accuracy"] == pytest.approx(np.mean(np.argmax(game.a, 1) == Y))
+    assert logs["natural_accuracy"] == pytest.approx(np.mean(np.argmax(reference.n, 1) == Y))
+    assert logs["robust_accuracy"] == pytest.approx(np.mean(np.argmax(reference.a, 1) == Y))
 
 
 @every_setting
-def test_gradient_of_each_term_for_each_player(setting):
+def test_gradient_of_each_term_for_each_variable(setting):
     model = setting.build()
-    game = Game(model, setting)
-    game.generate_adversarial()
-    game.classify()
+    reference = ReferenceStep(model, setting)
+    reference.generate_adversarial()
+    reference.classify()
     adversarial = reference_step.generated(model, X, Y)
     seed = tf.constant([0, 0])
     ours = [compat.raw(v) for v in model.network.trainable_variables]
@@ -66,7 +67,7 @@ def test_gradient_of_each_term_for_each_player(setting):
             batch = model.forward(tf.constant(X), tf.constant(Y), adversarial, seed)
             value = tf.reduce_mean(model.terms(batch)[name]())
         gradients = tape.gradient(value, [*ours, *theirs], unconnected_gradients="zero")
-        expected = [game.gradients[name][key] for key in reference_step.TRAINED]
+        expected = [reference.gradients[name][key] for key in reference_step.TRAINED]
         for got, want in zip(gradients, expected, strict=False):
             np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-5)
         if setting.invariance == "mse_logits":
@@ -90,9 +91,9 @@ def test_labels_play_no_part_in_the_perturbation():
 def test_scale_is_kept_in_its_range():
     """Without batch statistics and at the clean image the distance has no gradient."""
     model = Setting(random_start=False).build(tiny_network())
-    adversarial = methods.AdversarialBatch(tf.constant(X), model._running(tf.constant(X)))
+    adversarial = ManifoldImages(tf.constant(X), model._running(tf.constant(X)))
     batch = model.forward(tf.constant(X), tf.constant(Y), adversarial, tf.constant([0, 0]))
-    assert float(batch.extra) in (0.0, 1000.0)
+    assert float(batch.scale) in (0.0, 1000.0)
     np.testing.assert_array_equal(model.terms(batch)["invariance"](), np.zeros(len(X)))
 
 
@@ -185,12 +186,12 @@ def atld(**arguments):
         (
             lambda: atld(discriminator=models.MLPDiscriminator(7, CLASSES)),
             ValueError,
-            "takes 7 values and tells 3 classes, but the network has 3 logits and 3 classes",
+            "takes 7 values and has 3 classes, but the network has 3 logits and 3 classes",
         ),
         (
             lambda: atld(discriminator=models.MLPDiscriminator(CLASSES, 4)),
             ValueError,
-            "tells 4 classes",
+            "has 4 classes",
         ),
         (
             lambda: atld(

@@ -76,7 +76,7 @@ def test_image_and_label(case):
     model = model_of(attack, **arguments)
     x_adv, labels = reference_step.generated(model, X, Y)
     expected_x, expected_labels = perturbed(
-        model, reference_step.craft_seed(model), steps, step_size
+        model, reference_step.adversary_seed(model), steps, step_size
     )
     np.testing.assert_allclose(x_adv, expected_x, rtol=0, atol=1e-6)
     np.testing.assert_allclose(labels, expected_labels, rtol=1e-4, atol=1e-6)
@@ -87,7 +87,7 @@ def test_state_after_a_step(case):
     attack, steps, step_size, arguments = CASES[case]
     model = model_of(attack, **arguments)
     w = reference_step.weights(model.network)
-    x_adv, labels = perturbed(model, reference_step.craft_seed(model), steps, step_size)
+    x_adv, labels = perturbed(model, reference_step.adversary_seed(model), steps, step_size)
     loss, expected, gradients = reference_step.after_step(w, x_adv, labels, RATE)
     accuracy = np.mean(np.argmax(reference_step.forward(w, x_adv, True)[0], 1) == Y)
     logs = model.train_on_batch(X, Y, return_dict=True)

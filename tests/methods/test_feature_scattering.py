@@ -83,7 +83,7 @@ def scattered(model, steps, step_size, space, seed, x=X):
 )
 def test_perturbation(arguments, call):
     model = model_of(methods.ScatteringAttack(EPS, **arguments))
-    seed = reference_step.craft_seed(model)
+    seed = reference_step.adversary_seed(model)
     if call == "graph":
         x_adv = reference_step.generated(model, X, Y)
     else:
@@ -102,7 +102,7 @@ def smoothed(y, smoothing):
 def test_state_after_a_step(smoothing):
     model = model_of(smoothing=smoothing)
     w = reference_step.weights(model.network)
-    x_adv = scattered(model, 1, EPS, "logits", reference_step.craft_seed(model))
+    x_adv = scattered(model, 1, EPS, "logits", reference_step.adversary_seed(model))
     loss, expected, gradients = reference_step.after_step(w, x_adv, smoothed(Y, smoothing), RATE)
     accuracy = np.mean(np.argmax(reference_step.forward(w, x_adv, True)[0], 1) == Y)
     logs = model.train_on_batch(X, Y, return_dict=True)
@@ -122,7 +122,7 @@ def test_each_replica_scatters_its_own_share():
     w, total = reference_step.weights(model.network), 0.0
     for replica in (0, 1):
         share = slice(6 * replica, 6 * replica + 6)
-        seed = reference_step.craft_seed(model, replica)
+        seed = reference_step.adversary_seed(model, replica)
         x_adv = scattered(model, 1, EPS, "logits", seed, X[share])
         total += reference_step.after_step(w, x_adv, smoothed(Y[share], 0.5), RATE)[0] / 2
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(12)

@@ -40,13 +40,13 @@ KL_ONE_POINT = attacks.TRADESAttack(0.0, 0.05, 2)
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
 def test_eps_0_trains_on_the_clean_images(method, attack, settings, zero):
-    """A ball of one point; ATLD and squeeze training, whose game it ends, refuse it."""
+    """A ball of one point; ATLD and squeeze training refuse it."""
     model = method(tiny_network(), attack, **settings)
     model.compile(keras.optimizers.SGD(0.1))
-    images, craft = tf.Variable(tf.zeros_like(X)), model.generate_adversarial
+    images, generate = tf.Variable(tf.zeros_like(X)), model.generate_adversarial
 
     def watched(*arguments):
-        adversarial = craft(*arguments)
+        adversarial = generate(*arguments)
         images.assign(getattr(adversarial, "x_adv", adversarial))
         return adversarial
 
@@ -148,8 +148,8 @@ def test_constructors_refuse(make, error, message):
     [
         ({"loss": "mse"}, r"compile\(loss=...\): Standard has its own loss and metrics"),
         ({"metrics": ["accuracy"]}, r"compile\(metrics=...\)"),
-        ({"weight_decay": -0.1}, "weight_decay=-0.1: must be >= 0"),
-        ({"eps_warmup_steps": -1}, "eps_warmup_steps=-1: must be >= 0"),
+        ({"weight_decay": -0.1}, r"compile\(weight_decay=-0.1\): must be >= 0"),
+        ({"eps_warmup_steps": -1}, r"compile\(eps_warmup_steps=-1\): must be >= 0"),
     ],
 )
 def test_compile_refuses(arguments, message):
@@ -176,8 +176,8 @@ def test_fit_refuses(data, error, message):
 @pytest.mark.parametrize(
     "data, message",
     [
-        ((X * 255, Y), r"images must be in \[0, 1\], divided by 255"),
-        ((np.full_like(X, np.nan), Y), r"images must be in \[0, 1\]"),
+        ((X * 255, Y), r"images must be finite and in \[0, 1\], divided by 255"),
+        ((np.full_like(X, np.nan), Y), r"images must be finite and in \[0, 1\]"),
         ((X, Y + CLASSES), f"labels must be class ids in 0..{CLASSES - 1}"),
         ((X, Y - 1), f"labels must be class ids in 0..{CLASSES - 1}"),
     ],

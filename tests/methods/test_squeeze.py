@@ -7,6 +7,8 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import attacks, compat, methods
+from robust_tf.methods.squeeze import SqueezeBatch, SqueezeImages
+from robust_tf.models import Outputs
 from robust_tf.training import WeightPerturbation
 from tests.methods import reference_step
 from tests.tiny import labelled, tiny_network
@@ -84,7 +86,7 @@ def search(attack, forward, x, y, x_adv, x_col):
 
 def starts(model):
     bounds = attacks.Linf(EPS).bounds(tf.constant(X), tf.constant(1.0))
-    return [s.numpy() for s in model.attack.starts(bounds, reference_step.craft_seed(model))]
+    return [s.numpy() for s in model.attack.starts(bounds, reference_step.adversary_seed(model))]
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -102,17 +104,17 @@ def test_perturbations(settings, batch_norm):
     x_adv, x_col, unusual = search(model.attack, forward, X, Y, *starts(model))
     assert unusual > 3
     adversarial = reference_step.generated(model, X, Y)
-    for ours, expected in ((adversarial.x_adv, x_adv), (adversarial.extra, x_col)):
+    for ours, expected in ((adversarial.x_adv, x_adv), (adversarial.x_col, x_col)):
         # A sign may turn where a gradient is zero but for rounding.
         assert np.mean(np.abs(ours - expected) > 1e-5) < 0.005
 
 
 def mixed(model):
-    """What the model crafts, so changed that clean images are extreme too, and roles exchanged."""
+    """What the model generates, changed: clean images are extreme too, and roles exchanged."""
     adv, col = (np.array(part) for part in reference_step.generated(model, X, Y))
     adv[::3], col[::3] = col[::3], adv[::3].copy()
     adv[1::3] = (X[1::3] + col[1::3]) / 2
-    return methods.AdversarialBatch(tf.constant(adv), tf.constant(col))
+    return SqueezeImages(tf.constant(adv), tf.constant(col))
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -121,7 +123,7 @@ def test_step(settings):
     w = reference_step.weights(model.network)
     adversarial = mixed(model)
     model.generate_adversarial = lambda *args: adversarial
-    images = {"clean": X, "col": adversarial.extra, "adv": adversarial.x_adv}
+    images = {"clean": X, "col": adversarial.x_col, "adv": adversarial.x_adv}
     trained = {name: w[name] for name in reference_step.TRAINED}
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(trained)
@@ -157,8 +159,8 @@ def test_gradient_reaches_all_that_are_chosen_and_no_others():
     }
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        outputs = {name: methods.base.Outputs(z, z) for name, z in logits.items()}
-        batch = methods.Batch(X, Y, X, outputs["clean"], outputs["adv"], 0, outputs["col"])
+        outputs = {name: Outputs(z, z) for name, z in logits.items()}
+        batch = SqueezeBatch(Y, **outputs)
         values = model.terms(batch)["squeeze"]()
     gradients = tape.gradient(values, logits)
     for i, roles in enumerate(extremes(logits, Y)):

@@ -116,7 +116,7 @@ def test_noise_is_of_the_anchors_clean_images_alone():
     assert float(tf.reduce_min(batch.x)) >= 0 and float(tf.reduce_max(batch.x)) <= 1
     np.testing.assert_array_equal(quiet.x, x[:3])
     without = built(False, positive="both", anchors=0.5, noise=0.1)
-    pool = forwarded(without, x).extra.features
+    pool = forwarded(without, x).pool.features
     np.testing.assert_allclose(pool[3:], without.network.features(x[3:]), rtol=0, atol=1e-6)
     assert np.abs(pool[:3] - without.network.features(x[:3])).max() > 1e-2
 
@@ -126,8 +126,8 @@ def test_one_forward_without_batch_statistics_gives_what_two_give():
     batch = forwarded(model)
     np.testing.assert_allclose(batch.clean.logits, model.network(X[:3]), rtol=0, atol=1e-6)
     np.testing.assert_allclose(batch.adv.logits, model.network(X[:3]), rtol=0, atol=1e-6)
-    np.testing.assert_allclose(batch.extra.features, model.network.features(X), atol=1e-6)
-    np.testing.assert_array_equal(batch.extra.y, Y)
+    np.testing.assert_allclose(batch.pool.features, model.network.features(X), atol=1e-6)
+    np.testing.assert_array_equal(batch.pool.y, Y)
 
 
 def test_bfloat16_network(mixed_bfloat16):

@@ -41,7 +41,7 @@ def perturbed(model, attack):
         return divergence(*(pair[::-1] if attack is OTHER else pair))
 
     low, high = np.clip(X - EPS, 0, 1), np.clip(X + EPS, 0, 1)
-    first = start(attack, reference_step.craft_seed(model))
+    first = start(attack, reference_step.adversary_seed(model))
     bounds = low.astype("float64"), high.astype("float64")
     return reference_step.ascend(loss_of, first, SIZE, STEPS, *bounds)
 

@@ -109,7 +109,7 @@ def test_saved_with_its_average(tmp_path):
     path = str(tmp_path / "model.keras")
     first.save(path)
     second = keras.models.load_model(path)
-    assert second.weight_average == first.weight_average and second.weight_perturbation == AWP
+    assert second.settings == first.settings and second.settings.weight_perturbation == AWP
     for model in (first, second):
         step(model)
     for one, other in zip(weights_of(first), weights_of(second), strict=True):

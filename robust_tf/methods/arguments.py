@@ -1,0 +1,90 @@
+"""What a training method is given, checked: its network, attack, weights and batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from robust_tf.attacks import Attack
+from robust_tf.attacks.arguments import check_labels
+from robust_tf.models import SplitClassifier
+
+
+def check_network(owner: str, network: Any) -> None:
+    """Raises TypeError unless `network` is a `SplitClassifier`."""
+    if not isinstance(network, SplitClassifier):
+        raise TypeError(
+            f"{owner}: network is {type(network).__name__}; expected a SplitClassifier, e.g. "
+            "models.CNN(...), or SplitClassifier(generator, classifier)."
+        )
+
+
+def check_attack(owner: str, attack: Any) -> None:
+    """Raises unless `attack` is an untargeted `Attack`.
+
+    Raises:
+      ValueError: there is none, or it is targeted.
+      TypeError: it is something else, such as a name or a class.
+    """
+    if attack is None:
+        raise ValueError(
+            f"{owner}(attack=None): give the training adversary, e.g. "
+            "attacks.PGD(eps=0.3, step_size=0.01, steps=40), or train with Standard."
+        )
+    if not isinstance(attack, Attack):
+        raise TypeError(
+            f"{owner}(attack={attack!r}): must be an attack, an object such as "
+            "attacks.PGD(eps=0.3, step_size=0.01, steps=40)."
+        )
+    if getattr(getattr(attack, "objective", None), "targeted", False):
+        raise ValueError(
+            f"{owner}(attack={attack!r}): it is targeted, and training gives no classes to aim at; "
+            "give it with targeted=False."
+        )
+
+
+def check_weights(owner: str, weights: dict[str, float]) -> None:
+    """Raises ValueError unless the weight of each term is finite and >= 0."""
+    for term, weight in weights.items():
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"{owner}({term}={weight!r}): weights must be finite and >= 0.")
+
+
+def unpack(data: Any, network: SplitClassifier) -> tuple[tf.Tensor, tf.Tensor]:
+    """Images float32 and labels int32 of a batch, checked; the values when the step runs.
+
+    Raises:
+      ValueError: more or less than images and labels; labels that are not class ids; images of
+        another shape than the network takes.
+      TypeError: images that are not of a floating type.
+    """
+    if len(data) == 3 and data[2] is None:  # sample weights, as Keras 3's train_on_batch does
+        data = data[:2]
+    if len(data) != 2:
+        raise ValueError(f"a batch has {len(data)} parts; expected (images, labels).")
+    x, y = map(tf.convert_to_tensor, data)
+    if not x.dtype.is_floating:
+        raise TypeError(
+            f"images are {x.dtype.name}; methods take float32 in [0, 1]: "
+            "tf.cast(x, tf.float32), divided by 255 if the pixels are 0..255."
+        )
+    check_labels(y)
+    if not x.shape[1:].is_compatible_with(network.image_shape):
+        raise ValueError(
+            f"images have shape {tuple(x.shape[1:])}, the network takes "
+            f"{tuple(network.image_shape)}: resize the images, or build the network with "
+            f"input_shape={tuple(x.shape[1:])}."
+        )
+    num_classes = network.num_classes
+    x, y = tf.cast(x, tf.float32), tf.cast(y, tf.int32)
+    low, high = tf.reduce_min(x), tf.reduce_max(x)
+    wanted = "images must be finite and in [0, 1], divided by 255 if the pixels are 0..255; range:"
+    images_fit = tf.debugging.Assert(tf.logical_and(low >= 0.0, high <= 1.0), [wanted, low, high])
+    low, high = tf.reduce_min(y), tf.reduce_max(y)
+    wanted = f"labels must be class ids in 0..{num_classes - 1}; range:"
+    labels_fit = tf.debugging.Assert(
+        tf.logical_and(low >= 0, high < num_classes), [wanted, low, high]
+    )
+    with tf.control_dependencies([images_fit, labels_fit]):  # before a kernel meets them
+        return tf.identity(x), tf.identity(y)
