@@ -95,9 +95,14 @@ def weights_of(model: Any) -> list[np.ndarray]:
 
 def cross_entropies(model: Callable[..., Any], x: Any, y: np.ndarray) -> np.ndarray:
     """Per example, in NumPy."""
+    return -log_probabilities(model, x)[np.arange(len(y)), y]
+
+
+def log_probabilities(model: Callable[..., Any], x: Any) -> np.ndarray:
+    """Of all classes, in NumPy."""
     logits = np.asarray(tf.cast(model(x), tf.float32), "float64")
     logits -= logits.max(1, keepdims=True)
-    return np.log(np.exp(logits).sum(1)) - logits[np.arange(len(y)), y]
+    return logits - np.log(np.exp(logits).sum(1, keepdims=True))
 
 
 def same_bits(a: Any, b: Any) -> None:

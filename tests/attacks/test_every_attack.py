@@ -46,11 +46,11 @@ CASES = {
     "PGD targeted": lambda: AttackCase(make(attacks.PGD, targeted=True), targeted=True),
     "PGD L2": lambda: AttackCase(make(attacks.PGD, norm="L2"), "L2"),
     "MIM": lambda: AttackCase(make(attacks.MIM), random=False),
-    "CW": lambda: AttackCase(make(attacks.CW)),
-    "TRADES": lambda: AttackCase(make(attacks.TRADESAttack), follows_labels=False),
+    "CW": lambda: AttackCase(make(attacks.CW), objective="margin"),
+    "TRADES": lambda: AttackCase(make(attacks.TRADESAttack), objective="kl_clean_adv"),
     "TRADES uniform": lambda: AttackCase(
         make(attacks.TRADESAttack, direction="adv_clean", random_start="uniform"),
-        follows_labels=False,
+        objective="kl_adv_clean",
     ),
     # Labels are what it nears; that they are another class makes it a targeted attack.
     "Collaborative": lambda: AttackCase(make(attacks.Collaborative), random=False, targeted=True),
@@ -61,34 +61,53 @@ CASES = {
     "Squeeze uniform": lambda: AttackCase(make(apart, start="uniform")),
     "Squeeze js": lambda: AttackCase(make(apart, regularizer="js")),
     "MultiTargeted": lambda: AttackCase(multi_targeted(attacks.PGD)),
-    "MultiTargeted margin": lambda: AttackCase(multi_targeted(attacks.CW)),
+    "MultiTargeted margin": lambda: AttackCase(multi_targeted(attacks.CW), objective="margin"),
     "MultiTargeted logits": lambda: AttackCase(multi_targeted(attacks.PGD, logits=True)),
     "APGD": lambda: AttackCase(functools.partial(attacks.APGD, steps=10), exact=False),
     "APGD L2": lambda: AttackCase(
         functools.partial(attacks.APGD, steps=10, norm="L2"), "L2", exact=False
     ),
     "APGD DLR": lambda: AttackCase(
-        functools.partial(attacks.APGD, steps=8, loss="dlr", restarts=2, eot=2), exact=False
+        functools.partial(attacks.APGD, steps=8, loss="dlr", restarts=2, eot=2),
+        objective="margin",
+        exact=False,
     ),
     "APGD targeted": lambda: AttackCase(
-        functools.partial(attacks.APGDTargeted, steps=8), exact=False
+        functools.partial(attacks.APGDTargeted, steps=8), objective="margin", exact=False
     ),
     "APGD targeted L2": lambda: AttackCase(
-        functools.partial(attacks.APGDTargeted, steps=8, norm="L2"), "L2", exact=False
+        functools.partial(attacks.APGDTargeted, steps=8, norm="L2"),
+        "L2",
+        objective="margin",
+        exact=False,
     ),
-    "Square": lambda: AttackCase(functools.partial(attacks.Square, queries=100), exact=False),
+    "Square": lambda: AttackCase(
+        functools.partial(attacks.Square, queries=100), objective="margin", exact=False
+    ),
     "Square L2": lambda: AttackCase(
-        functools.partial(attacks.Square, queries=60, restarts=2, norm="L2"), "L2", exact=False
+        functools.partial(attacks.Square, queries=60, restarts=2, norm="L2"),
+        "L2",
+        objective="margin",
+        exact=False,
     ),
     "RayS": lambda: AttackCase(
-        functools.partial(attacks.RayS, queries=200), random=False, exact=False
+        functools.partial(attacks.RayS, queries=200), random=False, objective="margin", exact=False
     ),
-    "FAB": lambda: AttackCase(functools.partial(attacks.FAB, steps=4), random=False, exact=False),
+    "FAB": lambda: AttackCase(
+        functools.partial(attacks.FAB, steps=4), random=False, objective="margin", exact=False
+    ),
     "FAB L2": lambda: AttackCase(
-        functools.partial(attacks.FAB, steps=4, norm="L2"), "L2", random=False, exact=False
+        functools.partial(attacks.FAB, steps=4, norm="L2"),
+        "L2",
+        random=False,
+        objective="margin",
+        exact=False,
     ),
     "FAB untargeted": lambda: AttackCase(
-        functools.partial(attacks.FAB, steps=4, targeted=False), random=False, exact=False
+        functools.partial(attacks.FAB, steps=4, targeted=False),
+        random=False,
+        objective="margin",
+        exact=False,
     ),
 }
 
