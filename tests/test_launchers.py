@@ -1,309 +1,204 @@
-"""The launchers in bin/ and the packaging, without installing anything."""
+"""The launchers in bin/, in a clone of their own, with a Python that only writes down its calls."""
 
 from __future__ import annotations
 
-import importlib.resources
-import importlib.util
 import os
-import re
-import runpy
 import shutil
+import signal
 import subprocess
-import sys
-import types
+import time
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
-
-import robust_tf.version
 
 CLONE = Path(__file__).resolve().parent.parent
 COMMANDS = ("train", "evaluate", "export", "figures", "report", "test")
-PIN = re.compile(r"^([\w.-]+)==(\S+)$", re.M)
+# Tells its version, makes environments with itself as interpreter, fails at pip while there is a
+# file `broken`, and ends with status 7 as a command.
+PYTHON = """#!/bin/sh
+echo "$*" >>{clone}/calls
+case "$*" in
+    *version_info*) echo {version} ;;
+    *importlib.metadata*) {active} ;;
+    *venv*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && sleep 0.2 ;;
+    *pip*) ! [ -e {clone}/broken ] ;;
+    *sleep*) trap 'exit 3' TERM; sleep 60 & wait ;;
+    *) echo "$ROBUST_TF_PROG"; exit 7 ;;
+esac
+"""
 
 
-def canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+# All else on the PATH: no Python of this machine is to be found.
+TOOLS = "sh dirname readlink cat cksum grep sed flock rm mkdir cp sleep".split()
 
 
-def load(monkeypatch, name: str) -> types.ModuleType:
-    """bin/NAME.py as a module of its own."""
-    spec = importlib.util.spec_from_file_location(name, CLONE / f"bin/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, module)  # dataclass looks its module up
-    spec.loader.exec_module(module)
-    return module
+class Clone:
+    """A clone with the launchers, and a PATH with one Python."""
+
+    def __init__(self, folder: Path, version: str = "3.11", active: str = "false"):
+        self.root, self.programs = folder / "clone", folder / "programs"
+        self.root.mkdir()
+        for name in ("bin", "constraints"):
+            shutil.copytree(CLONE / name, self.root / name)
+        shutil.copy(CLONE / "pyproject.toml", self.root)
+        (self.root / "tests").mkdir()
+        shutil.copy(CLONE / "tests/addons.txt", self.root / "tests")
+        self.programs.mkdir()
+        for name in TOOLS:
+            (self.programs / name).symlink_to(shutil.which(name))
+        self.python = self.programs / "python3"
+        self.python.write_text(PYTHON.format(clone=self.root, version=version, active=active))
+        self.python.chmod(0o755)
+        for name in ("python", "python3.11", "python3.12"):
+            (self.programs / name).symlink_to(self.python)
+
+    def start(self, *command: str, **environment: str) -> subprocess.Popen:
+        environment = {"PATH": str(self.programs), **environment}
+        return subprocess.Popen(
+            [self.root / "bin" / command[0], *command[1:]],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *command: str, **environment: str) -> tuple[int, str, str]:
+        process = self.start(*command, **environment)
+        output, errors = process.communicate(timeout=60)
+        return process.returncode, output, errors
+
+    def calls(self) -> list[str]:
+        """Since the last time; without the questions for a version."""
+        lines = (self.root / "calls").read_text().splitlines()
+        (self.root / "calls").unlink()
+        return [line for line in lines if not line.startswith("-Ic")]
 
 
 @pytest.fixture
-def environments(tmp_path, monkeypatch) -> types.ModuleType:
-    """At work in an empty clone; what would be called is written down in `.calls`."""
-    module = load(monkeypatch, "environments")
-    clone = tmp_path / "clone"
-    (clone / "constraints").mkdir(parents=True)
-    for file in ("setup.py", "constraints/default.txt", "constraints/addons.txt"):
-        shutil.copy(CLONE / file, clone / file)
-    module.calls = []
-
-    def call(command):
-        module.calls.append(list(command))
-        if "venv" in command:
-            python = Path(command[-1]) / "bin/python"
-            python.parent.mkdir(parents=True)
-            python.touch()
-
-    monkeypatch.setattr(module, "CLONE", clone)
-    monkeypatch.setattr(module, "call", call)
-    monkeypatch.setattr(module, "find_python", lambda stack: "python3.11")
-    return module
+def clone(tmp_path) -> Clone:
+    return Clone(tmp_path)
 
 
-@pytest.fixture
-def launcher(environments, monkeypatch) -> types.ModuleType:
-    """The launcher, with those environments."""
-    monkeypatch.setattr(sys, "path", [*sys.path])  # it adds its folder
-    return load(monkeypatch, "launcher")
+def test_every_command_has_its_launcher():
+    for command in COMMANDS:
+        file = CLONE / "bin" / command
+        assert os.access(file, os.X_OK)
+        subprocess.run(["sh", "-n", file], check=True)
+        assert command == "test" or file.read_text().endswith(f'/launch" {command} "$@"\n')
 
 
-def stub_commands(folder: Path, **scripts: str) -> dict[str, str]:
-    """An environment whose PATH holds `scripts` and no Python but them."""
-    for name in ("dirname", "readlink"):
-        (folder / name).symlink_to(shutil.which(name))
-    for name, script in scripts.items():
-        file = folder / name.replace("_", ".")
-        file.write_text(f"#!/bin/sh\n{script}\n")
-        file.chmod(0o755)
-    return {"PATH": str(folder)}
+def test_the_environment_is_made_once_and_the_status_is_the_commands(clone):
+    status, output, errors = clone("train", "--x", "a b")
+    assert status == 7 and output == "bin/train\n" and len(errors.splitlines()) == 1
+    make, install, run = clone.calls()
+    assert make == f"-Im venv {clone.root}/.venv"
+    assert install.endswith("-c constraints/default.txt -e .[report]")
+    assert run == "-P -m robust_tf.cli.train --x a b"
+    assert clone("report") == (7, "bin/report\n", "")
+    assert clone.calls() == ["-P -m robust_tf.cli.report"]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_launchers_are_executable_shell(command):
-    file = CLONE / "bin" / command
-    assert os.access(file, os.X_OK)
-    for script in (file, CLONE / "bin/launch"):
-        subprocess.run(["sh", "-n", str(script)], check=True)
-    # The command that it hands on is its own name.
-    assert f" {command} " in file.read_text()
+def test_the_tests_add_what_they_need_and_the_commands_use_it(clone):
+    clone("train")
+    clone.calls()
+    assert clone("test", "-k", "adr", "tests/x")[0] == 7
+    install, run = clone.calls()
+    assert install.endswith("-e .[test]") and run == "-P -m pytest -k adr tests/x"
+    clone("train")
+    assert clone.calls() == ["-P -m robust_tf.cli.train"]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_launchers_take_the_first_python_that_fits(tmp_path, command):
-    env = stub_commands(
-        tmp_path,
-        python3="echo 3.9",
-        python3_11='case "$*" in *version*) echo 3.11 ;; *) echo "ran: $*" ;; esac',
-    )
-    link = tmp_path / "linked"  # also from elsewhere, through a link
-    link.symlink_to(CLONE / "bin" / command)
-    done = subprocess.run([str(link), "--x", "a b"], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"ran: {CLONE}/bin/launcher.py {command} --x a b\n"
+def test_bin_test_has_two_stacks_and_the_linters(clone):
+    assert clone("test", "--stack=addons")[0] == 7
+    install, run = clone.calls()[1:]
+    assert install.endswith("-c constraints/addons.txt -e .[addons,test]")
+    assert " -n auto " in run and run.endswith(" ".join(addons_files()))
+    clone("test", "--all", "--stack=addons")
+    assert clone.calls()[-1].endswith("--dist=worksteal")
+    clone("test", "-m", "slow", "--stack=addons")
+    assert clone.calls() == ["-P -m pytest -m slow"]
+    clone("test", "tests/x")
+    clone.calls()
+    assert clone("test", "--lint")[0] == 1
+    assert [call[6:] for call in clone.calls()] == [
+        "ruff check",
+        "ruff format --check",
+        "mypy",
+    ]
+
+
+def addons_files() -> list[str]:
+    lines = (CLONE / "tests/addons.txt").read_text().splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+def test_what_the_addons_stack_runs_exists():
+    assert addons_files() and all((CLONE / file).exists() for file in addons_files())
+
+
+def test_help_and_misuse_of_bin_test_set_nothing_up(clone):
+    for arguments, status in ((["-h"], 0), (["--stack=tf1"], 2), (["--lint", "-k", "x"], 2)):
+        found, output, errors = clone("test", *arguments)
+        assert found == status and ("--lint" in output) == (status == 0) == (not errors)
+    assert not (clone.root / "calls").exists()
+
+
+@pytest.mark.parametrize("file", ["pyproject.toml", "constraints/default.txt"])
+def test_other_requirements_make_the_environment_anew(clone, file):
+    clone("train")
+    (clone.root / file).write_text("# other\n")
+    (clone.root / ".venv/leftover").touch()
+    clone("train")
+    assert not (clone.root / ".venv/leftover").exists()
+
+
+@pytest.mark.parametrize("before", [(), ("train",)])
+def test_a_set_up_that_did_not_end_does_not_count(clone, before):
+    for command in before:
+        clone(command)
+    (clone.root / "broken").touch()
+    status, _, errors = clone("test", "tests/x")
+    assert status == 1 and "Run this again" in errors
+    (clone.root / "broken").unlink()
+    clone.calls()
+    assert clone("test", "tests/x")[0] == 7
+    assert len(clone.calls()) == 3  # from nothing
+
+
+def test_two_launchers_at_once_make_one_environment(clone):
+    both = [clone.start("train"), clone.start("evaluate")]
+    assert [process.wait(60) for process in both] == [7, 7]
+    assert sum("venv" in call for call in clone.calls()) == 1
 
 
 @pytest.mark.parametrize(
-    "scripts, found",
-    [
-        ({"python3": "echo 3.9", "python": "echo 2.7"}, "found: python3 is 3.9, python is 2.7."),
-        ({"python3": "echo 3.13", "python3_11": "exit 127"}, "found: python3 is 3.13."),
-        ({}, "found: no Python at all."),
-    ],
+    "command, version, needed",
+    [("train", "3.10", "3.11 3.12 3.13"), ("train", "3.14", "3.13"), ("test", "3.12", "3.11")],
 )
-def test_other_pythons_are_refused_by_name(tmp_path, scripts, found):
-    done = subprocess.run(
-        [str(CLONE / "bin/train")],
-        env=stub_commands(tmp_path, **scripts),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert f"robust_tf needs Python 3.11 or 3.12; {found}\n" in done.stderr
-    assert "Install Python 3.11" in done.stderr
+def test_other_pythons_are_refused_by_name(tmp_path, command, version, needed):
+    arguments = [command, "--stack=addons"] if command == "test" else [command]
+    status, _, errors = Clone(tmp_path, version)(*arguments)
+    assert status == 1 and f"python3 is {version}" in errors and needed in errors
 
 
-def test_set_up_installs_once(environments, capsys):
-    stack = environments.STACKS["default"]
-    python = environments.set_up(stack, frozenset())
-    assert python == str(environments.CLONE / ".venv/bin/python")
-    make, install = environments.calls
-    assert make[0] == "python3.11" and make[-1] == str(environments.CLONE / ".venv")
-    assert install[0] == python and install[-4:] == ["-c", "constraints/default.txt", "-e", "."]
-    assert len(capsys.readouterr().err.splitlines()) == 1
-
-    assert environments.set_up(stack, frozenset()) == python
-    assert len(environments.calls) == 2
-    assert capsys.readouterr().err == ""
+def test_an_active_environment_with_robust_tf_is_used(tmp_path):
+    active = Clone(tmp_path, active="true")
+    status, output, errors = active("train", VIRTUAL_ENV="/somewhere")
+    assert (status, output, errors) == (7, "bin/train\n", "")
+    assert active.calls() == ["-P -m robust_tf.cli.train"]
 
 
-def test_set_up_adds_missing_extras_to_what_is_there(environments):
-    stack = environments.STACKS["addons"]
-    environments.set_up(stack, frozenset())
-    environments.set_up(stack, frozenset({"test"}))
-    assert [call[-1] for call in environments.calls[1:]] == [".[addons]", ".[addons,test]"]
-    environments.set_up(stack, frozenset())
-    assert len(environments.calls) == 3
+def test_signals_reach_the_command(clone):
+    clone("train")
+    clone.calls()
+    process = clone.start("train", "sleep")
+    while not (clone.root / "calls").exists():  # until the command runs
+        time.sleep(0.01)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 3
 
 
-@pytest.mark.parametrize("file", ["setup.py", "constraints/default.txt"])
-def test_changed_requirements_make_the_environment_anew(environments, file):
-    stack = environments.STACKS["default"]
-    environments.set_up(stack, frozenset({"test"}))
-    (environments.CLONE / file).write_text("# other\n")
-    assert environments.installed_extras(stack) is None
-    leftover = environments.CLONE / ".venv/leftover"
-    leftover.touch()
-    environments.set_up(stack, frozenset())
-    assert len(environments.calls) == 4
-    assert not leftover.exists()
-
-
-@pytest.mark.parametrize("already", [None, frozenset()])
-def test_interrupted_set_up_does_not_count(environments, monkeypatch, already):
-    stack = environments.STACKS["default"]
-    if already is not None:
-        environments.set_up(stack, already)
-    make = environments.call
-
-    def interrupted(command):
-        make(command)
-        if "pip" in command:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(environments, "call", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        environments.set_up(stack, frozenset({"test"}))
-    assert environments.installed_extras(stack) is None
-
-
-def test_a_failing_step_shows_its_error(monkeypatch):
-    fresh = load(monkeypatch, "environments")
-    with pytest.raises(fresh.SetupError, match="no such wheel(.|\n)*Run this again"):
-        fresh.call(["sh", "-c", "echo fine; echo no such wheel >&2; exit 2"])
-
-
-def test_a_clone_that_cannot_be_written_is_named(environments):
-    (environments.CLONE / ".venv.lock").mkdir()  # cannot be opened for writing, not even by root
-    with pytest.raises(environments.SetupError, match="cannot be written to(.|\n)*activate it"):
-        environments.set_up(environments.STACKS["default"], frozenset())
-
-
-def test_addons_refuses_a_python_without_its_wheels(monkeypatch):
-    fresh = load(monkeypatch, "environments")
-    done = subprocess.CompletedProcess([], 0, stdout="3.12\n")
-    monkeypatch.setattr(fresh.subprocess, "run", lambda *a, **k: done)
-    assert fresh.find_python(fresh.STACKS["default"]) == "python3.11"
-    with pytest.raises(fresh.SetupError, match="needs Python 3.11; found: python3.11 is 3.12"):
-        fresh.find_python(fresh.STACKS["addons"])
-
-
-def test_a_folder_of_that_name_is_not_an_import(environments, tmp_path, monkeypatch):
-    (tmp_path / "some_recipes").mkdir()
-    (tmp_path / "some_package").mkdir()
-    (tmp_path / "some_package/__init__.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
-    assert environments.importable(["some_package"])
-    assert not environments.importable(["some_package", "some_recipes"])
-    assert not environments.importable(["some_package", "absent_package"])
-
-
-def test_the_clones_code_comes_first(launcher, environments, monkeypatch):
-    def execv(python, command):
-        raise SystemExit([python, *command, os.environ["PYTHONPATH"]])
-
-    monkeypatch.setenv("PYTHONPATH", "elsewhere")
-    monkeypatch.setattr(launcher.os, "execv", execv)
-    monkeypatch.setattr(environments, "importable", lambda modules: True)
-    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
-    with pytest.raises(SystemExit) as ended:
-        launcher.main(["train", "--run_dir", "x"])
-    path = f"{environments.CLONE}{os.pathsep}elsewhere"
-    me = sys.executable
-    train = "robust_tf.cli.train"
-    assert ended.value.code == [me, me, "-P", "-m", train, "--run_dir", "x", path]
-    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "2"
-
-
-def test_a_command_brings_the_extra_that_it_needs(launcher, environments, monkeypatch):
-    def execv(python, command):
-        raise SystemExit
-
-    monkeypatch.setattr(launcher.os, "execv", execv)
-    monkeypatch.setattr(environments, "importable", lambda modules: "plotly" not in modules)
-    with pytest.raises(SystemExit):
-        launcher.main(["train"])
-    assert environments.calls == []
-    with pytest.raises(SystemExit):
-        launcher.main(["report"])
-    assert environments.calls[-1][-1] == ".[report]"
-
-
-def test_help_and_misuse_of_bin_test_set_nothing_up(launcher, environments, capsys):
-    for arguments, status in ([["--help"], 0], [["--stack=tf1"], 2], [["--lint", "-k", "x"], 2]):
-        with pytest.raises(SystemExit) as ended:
-            launcher.main(["test", *arguments])
-        assert ended.value.code == status
-    output = capsys.readouterr()
-    assert "--stack" in output.out and "tf1" in output.err and "-k x" in output.err
-    assert environments.calls == []
-
-
-@pytest.fixture
-def packaging(monkeypatch) -> dict:
-    """What setup.py hands to setuptools."""
-    handed: dict = {}
-    monkeypatch.setattr("setuptools.setup", lambda **arguments: handed.update(arguments))
-    runpy.run_path(str(CLONE / "setup.py"))
-    return handed
-
-
-@pytest.mark.parametrize("stack", ["default", "addons"])
-def test_constraints_pin_every_requirement_within_its_range(stack, packaging):
-    extras = packaging["extras_require"]
-    wanted = packaging["install_requires"] + extras["test"] + extras["bench"] + extras["report"]
-    wanted += extras["figures"]
-    wanted += extras["addons"] if stack == "addons" else []
-    text = (CLONE / f"constraints/{stack}.txt").read_text()
-    pins = {canonical(name): version for name, version in PIN.findall(text)}
-    assert len(pins) == sum(not line.startswith("#") for line in text.splitlines())
-    for requirement in map(Requirement, wanted):
-        version = pins.get(canonical(requirement.name))
-        assert version, f"{requirement.name} is not pinned in constraints/{stack}.txt"
-        assert requirement.specifier.contains(version), f"{requirement} excludes {version}"
-
-
-def test_only_the_pinned_versions_are_the_stack(environments, monkeypatch):
-    text = (CLONE / "constraints/default.txt").read_text()
-    versions = dict(PIN.findall(text))
-    monkeypatch.setattr(environments.importlib.metadata, "version", lambda name: versions[name])
-    assert environments.has_pinned_identity(environments.STACKS["default"])
-    assert not environments.has_pinned_identity(environments.STACKS["addons"])
-    versions["keras"] += "0"
-    assert not environments.has_pinned_identity(environments.STACKS["default"])
-
-    def absent(name):
-        raise environments.importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(environments.importlib.metadata, "version", absent)
-    assert not environments.has_pinned_identity(environments.STACKS["default"])
-
-
-def test_version_has_one_place(packaging):
-    assert packaging["version"] == robust_tf.version.__version__
-
-
-def test_recipes_come_with_the_package():
-    recipes = importlib.resources.files("robust_tf") / "gin"
-    assert Path(str(recipes)).resolve() == CLONE / "gin"
-    assert any(entry.name.endswith(".gin") for entry in recipes.iterdir())
-    # `import gin` is gin-config only as long as the folder of recipes is no package.
-    assert not (CLONE / "gin/__init__.py").exists()
-
-
-def test_console_scripts_exist(packaging):
-    scripts = packaging["entry_points"]["console_scripts"]
-    assert len(scripts) == 5
-    for script in scripts:
-        name, target = script.split(" = ")
-        module, function = target.split(":")
-        assert name == f"robust-tf-{module.rpartition('.')[2]}"
-        assert callable(getattr(importlib.import_module(module), function))
+def test_the_clones_code_comes_first(clone):
+    clone.python.write_text(clone.python.read_text().replace('"$ROBUST_TF_PROG"', '"$PYTHONPATH"'))
+    assert clone("train", PYTHONPATH="other")[1] == f"{clone.root}:other\n"
