@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from robust_tf import data, methods
+from robust_tf import data, methods, recipes
 from robust_tf.attacks import MultiTargeted
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence
 from robust_tf.attacks.steps import GaussianStart, UniformStart
-from robust_tf.cli import configuration
-from robust_tf.training import Recipe
 
-FOLDER = configuration.recipes_folder()
+FOLDER = recipes.recipes_folder()
 RECIPES = sorted(os.path.basename(path) for path in glob.glob(os.path.join(FOLDER, "*.gin")))
 COLOUR = (32, 32, 3)
 SHAPES = {"mnist": (28, 28, 1), "digits": (28, 28, 1), "cifar10": COLOUR, "cifar100": COLOUR}
@@ -64,11 +62,15 @@ class Counted:
 @functools.cache
 def built(name):
     """The recipe, its augmentation and its model on a dataset of the right shape."""
-    bound = configuration.load([f"gin/{name}"], [])
+    bound = recipes.parse([f"gin/{name}"]).text()
     small = [line for owner, lines in SMALL.items() if owner in bound for line in lines]
-    configuration.load([f"gin/{name}"], small)
-    recipe = dataclasses.replace(Recipe(), initial=None)  # there is no earlier run here
-    dataset = gin.query_parameter("data.name")
+    loaded = recipes.load(f"gin/{name}", small)
+    recipe = dataclasses.replace(loaded.settings, initial=None)  # there is no earlier run here
+    with loaded.bindings.in_force():
+        return _built(recipe, gin.query_parameter("data.name"))
+
+
+def _built(recipe, dataset):
     shape, some = SHAPES[dataset], np.arange(10, dtype="int32")
     split = data.Split(np.zeros((10, *shape), "uint8"), some)
     classes = 100 if dataset == "cifar100" else 10
@@ -191,11 +193,12 @@ def test_features_and_statistics():
 
 
 def test_short_schedule_keeps_the_threat():
-    configuration.load(["gin/adr_mnist.gin", "gin/parts/mnist_short.gin"], [])
-    recipe = Recipe()
+    loaded = recipes.load(["gin/adr_mnist.gin", "gin/parts/mnist_short.gin"])
+    recipe = loaded.settings
     assert recipe.epochs >= 10 and recipe.dtype_policy == "mixed_bfloat16"
     assert attack_numbers(recipe.evaluation_attacks[0]) == (0.3, 0.01, 40)
-    assert gin.query_parameter("steps/gin.macro.value") >= 10
+    with loaded.bindings.in_force():
+        assert gin.query_parameter("steps/gin.macro.value") >= 10
 
 
 @pytest.mark.parametrize(
@@ -208,21 +211,19 @@ def test_a_place_takes_any_method(part, names):
     dtype = "float32" if part == "moons" else "uint8"
     split = data.Split(np.zeros((200, *shape), dtype), np.arange(200, dtype="int32") % 2)
     for name in names.split():
-        configuration.load([f"gin/parts/{part}.gin", f"gin/parts/methods/{name}.gin"], [])
-        recipe = Recipe()
-        toy = data.Data(part, split, split, split, 2, data.Augmentation())
-        model = recipe.build(toy, tf.distribute.get_strategy())
+        loaded = recipes.load([f"gin/parts/{part}.gin", f"gin/parts/methods/{name}.gin"])
+        model = loaded.model(data.Data(part, split, split, split, 2, data.Augmentation()))
         assert isinstance(model, METHODS[name.removesuffix("_small")])
         assert model.network.generator.input_shape[1:] == shape
 
 
 def test_recipes_are_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("gin/adr_digits.gin", "adr_digits.gin"):
-        assert "train.method = @ADR" in configuration.load([name], [])
+    for name in ("gin/adr_digits.gin", "adr_digits.gin", "adr_digits"):
+        assert "train.method = @ADR" in recipes.load(name).text
     mine = tmp_path / "mine.gin"
     mine.write_text("include 'adr_digits.gin'\neps = 0.1\n")
-    assert "eps = 0.1" in configuration.load(["mine.gin"], [])
+    assert "eps = 0.1" in recipes.load("mine.gin").text
 
 
 def test_nothing_is_repeated():

@@ -27,8 +27,7 @@ def chosen(path: str, eps: str | None, summary: dict[str, Any]) -> dict[str, Any
     Raises:
       UserError: no such battery, no eps, or one that is not > 0.
     """
-    from robust_tf import evaluation, files
-    from robust_tf.cli import configuration
+    from robust_tf import evaluation, files, recipes
     from robust_tf.evaluation.attack_parser import number
     from robust_tf.evaluation.batteries import NAMES, battery
 
@@ -38,7 +37,7 @@ def chosen(path: str, eps: str | None, summary: dict[str, Any]) -> dict[str, Any
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(NAMES)}."
             raise UserError(f"there is no battery {path!r}; {hint}")
         path = f"gin/parts/batteries/{path}.gin"
-    path = configuration.find(path)
+    path = recipes.find(path)
     own = numbers_of(summary)
     radii = [number(text) for text in (eps or str(own.get("eps", ""))).split(",") if text]
     if not radii:
@@ -55,7 +54,7 @@ def chosen(path: str, eps: str | None, summary: dict[str, Any]) -> dict[str, Any
             "steps": int(own.get("evaluation_steps", 20)),
         }
         bindings = [f"{name} = {value!r}" for name, value in macros.items() if name in used]
-        configuration.load([path], bindings)
-        with configuration.readable():
+        loaded = recipes.parse([path], bindings)
+        with loaded.in_force(), recipes.readable():
             attacks += battery().values()
     return evaluation.named(attacks)

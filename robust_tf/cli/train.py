@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robust_tf.cli import Parser, command, quiet_start
+
+if TYPE_CHECKING:
+    from robust_tf.recipes import LoadedRecipe
 
 DEFAULT_RECIPE = "gin/adr_digits.gin"
 EPILOG = """\
@@ -77,23 +79,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         # Collective operations must be set up before anything else touches TensorFlow.
         strategy = make_strategy(options.strategy)
-    bindings = _runs(options)
+        from robust_tf import recipes
+
+    recipe = recipes.load(options.gin_file or [DEFAULT_RECIPE], options.gin_param)
+    compared = recipe.comparisons()
+    for one in (recipe, *compared.values()):
+        one.data(options.data_dir)
     if options.dry_run:
-        for params in bindings:
-            print(_describe(options, params, strategy))
+        for one in (recipe, *compared.values()):
+            print(_describe(one, strategy))
+        _note_idle(recipe)
         print("dry run: nothing was trained or written.")
         return 0
     import tensorflow as tf
 
-    name = os.path.splitext(os.path.basename((options.gin_file or [DEFAULT_RECIPE])[0]))[0]
-    run_dir = options.run_dir or os.path.join("runs", name)
-    folders = [run_dir, os.path.join(run_dir, "comparison")]
+    run_dir = options.run_dir or os.path.join("runs", recipe.name)
+    folders = {name: os.path.join(run_dir, "comparison", name) for name in compared}
     try:
-        # Both are made ready before one is trained: what is wrong with the second is told at once.
-        trainers = [
-            _prepare(options, params, folder, strategy)
-            for params, folder in zip(bindings, folders, strict=False)
+        # All are made ready before one is trained: what is wrong with the last is told at once.
+        trainers = [recipe.trainer(run_dir, strategy=strategy, restart=options.restart)]
+        trainers += [
+            one.trainer(folders[name], strategy=strategy, restart=options.restart)
+            for name, one in compared.items()
         ]
+        _note_idle(recipe)
         return _train(trainers, run_dir)
     except (tf.errors.UnavailableError, tf.errors.AbortedError):
         print(
@@ -104,74 +113,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 3
 
 
-def _load(options: argparse.Namespace, params: Sequence[str]) -> tuple[Any, str]:
-    """The recipe, and all bindings as text."""
-    from robust_tf.cli import configuration
-    from robust_tf.training import Recipe
-
-    text = configuration.load(options.gin_file or [DEFAULT_RECIPE], params)
-    with configuration.readable():
-        return Recipe(), text
-
-
-def _runs(options: argparse.Namespace) -> list[list[str]]:
-    """The parameters of each run: the recipe's own, and the one that it is to be compared with."""
-    import gin
-
-    recipe, _ = _load(options, options.gin_param)
-    if recipe.compare_with is None:
-        return [options.gin_param]
-    alone = [*options.gin_param, "train.compare_with = None"]
-    method = gin.query_parameter("train.compare_with")
-    return [alone, [*alone, f"train.method = {method!r}"]]
-
-
-def _dataset(options: argparse.Namespace, recipe: Any) -> Any:
-    from robust_tf import data
-    from robust_tf.cli import configuration
-
-    arguments = {"data_dir": options.data_dir} if options.data_dir else {}
-    with configuration.readable():
-        dataset = data.load(**arguments)
-        return dataset if recipe.extra is None else recipe.extra(dataset, **arguments)
-
-
-def _prepare(options: argparse.Namespace, params: Sequence[str], folder: str, strategy: Any) -> Any:
-    """A trainer in its folder, ready to train."""
-    from robust_tf.cli import configuration
-    from robust_tf.training import Trainer
-
-    recipe, text = _load(options, params)
-    dataset = _dataset(options, recipe)
-    with configuration.readable():
-        trainer = Trainer(recipe, dataset, folder, strategy, text, options.restart)
-    _note_idle(options)
-    return trainer
-
-
-def _note_idle(options: argparse.Namespace) -> None:
-    from robust_tf.cli import configuration
-
-    for binding in configuration.without_effect(options.gin_param):
+def _note_idle(recipe: LoadedRecipe) -> None:
+    for binding in recipe.without_effect():
         owner = binding.split("=")[0].rpartition(".")[0].strip()
         print(f"note: {binding} has no effect, this run has no {owner}.", file=sys.stderr)
 
 
 def _train(trainers: Sequence[Any], run_dir: str) -> int:
-    """Trains one after the other and prints a table of all."""
+    """Trains one after the other and prints a table of all, the recipe's own method last."""
     import tensorflow as tf
 
     from robust_tf.training import NonFiniteLossError
 
-    rows = {}
+    rows: dict[str, Any] = {}
     chief = trainers[0].chief
     for trainer in trainers:
         title = type(trainer.model).__name__
         if chief:
             print(f"{title}: {_state(trainer)}", flush=True)
-        row = title if title not in rows else f"{title} (comparison)"
+        title = title if title not in rows else f"{title}, {os.path.basename(trainer.run_dir)}"
         try:
-            rows[row] = trainer.train()
+            rows[title] = trainer.train()
         except (NonFiniteLossError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 3
@@ -179,7 +141,8 @@ def _train(trainers: Sequence[Any], run_dir: str) -> int:
             print(f"error: out of memory or disk: {_line(error)}", file=sys.stderr)
             return 3
     if chief:
-        print(comparison(rows))
+        own, *others = rows.items()
+        print(comparison(dict([*others, own])))
         print(f"results: {os.path.join(run_dir, 'summary.json')}")
     return 0
 
@@ -197,34 +160,22 @@ def _state(trainer: Any) -> str:
     return f"{images}, {epochs} epochs, run folder {trainer.run_dir}"
 
 
-def _describe(options: argparse.Namespace, params: Sequence[str], strategy: Any) -> str:
+def _describe(recipe: LoadedRecipe, strategy: Any) -> str:
     """What a run would do."""
-    from robust_tf import data
-    from robust_tf.cli import configuration
-    from robust_tf.training.distribution import distribute
-    from robust_tf.training.recipe import check_dataset
+    from robust_tf.data import steps_per_epoch
 
-    recipe, text = _load(options, params)
-    dataset = _dataset(options, recipe)
-    with configuration.readable():
-        check_dataset(dataset)
-        steps, size = data.steps_per_epoch(dataset.train, recipe.batch_size), recipe.batch_size
-        distribute(
-            strategy,
-            lambda shard: data.batches(dataset.train, size, training=True, shard=shard),
-            size,
-        )
-        model = recipe.build(dataset, strategy)
-    _note_idle(options)
+    model, settings, dataset = recipe.model(strategy=strategy), recipe.settings, recipe.data()
+    steps = steps_per_epoch(dataset.train, settings.batch_size)
     weights = ", ".join(f"{name} {weight:g}" for name, weight in model.term_weights.items())
     return "\n".join(
         [
-            text,
+            recipe.text,
             f"method      {type(model).__name__}: {weights}",
             f"network     {model.network.name}, {model.network.count_params():,} parameters",
             f"data        {dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} "
             f"validation, {len(dataset.test)} test",
-            f"schedule    {recipe.epochs} epochs of {steps} steps of {recipe.batch_size} images",
+            f"schedule    {settings.epochs} epochs of {steps} steps of "
+            f"{settings.batch_size} images",
             f"strategy    {type(strategy).__name__}, {strategy.num_replicas_in_sync} replica(s)",
             "",
         ]

@@ -28,7 +28,8 @@ class Recipe:
     Args:
       network: builder, (input_shape, num_classes) -> SplitClassifier.
       method: builder, (network) -> RobustModel.
-      compare_with: another method to train on the same recipe after this one, for a table of both.
+      compare_with: another method to train on the same recipe after this one, or a list of them,
+        for a table of all.
       optimizer: builder, (learning_rate schedule) -> Keras optimiser.
       schedule: builder, (learning_rate, steps_per_epoch, epochs) -> schedule.
       learning_rate: at the start, > 0.
@@ -62,7 +63,7 @@ class Recipe:
 
     network: Callable[..., Any] = CNN
     method: Callable[..., RobustModel] = Standard
-    compare_with: Callable[..., RobustModel] | None = None
+    compare_with: Callable[..., RobustModel] | Sequence[Callable[..., RobustModel]] | None = None
     optimizer: Callable[..., Any] = SGD
     schedule: Callable[..., Any] = piecewise
     learning_rate: float = 0.01
@@ -108,7 +109,6 @@ class Recipe:
                 f"train.dtype_policy={self.dtype_policy!r}: must be 'float32' or 'mixed_bfloat16'."
             )
         optional = {
-            "compare_with": Standard,
             "weight_perturbation": AWP,
             "weight_average": EMA,
         }
@@ -119,6 +119,13 @@ class Recipe:
                 raise ValueError(
                     f"train.{name}={value!r}: must be a builder, such as @{example.__name__} (no "
                     "quotes, no brackets)."
+                )
+        others = self.compare_with if isinstance(self.compare_with, (list, tuple)) else ()
+        for value in others or [self.compare_with]:
+            if value is not None and not callable(value):
+                raise ValueError(
+                    f"train.compare_with={value!r}: must be a builder or a list of them, such as "
+                    "[@Standard, @AdversarialTraining] (no quotes, no brackets after the names)."
                 )
         if self.extra is not None and not callable(self.extra):
             raise ValueError(f"train.extra={self.extra!r}: must be @PseudoLabels(), with brackets.")

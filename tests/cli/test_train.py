@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from robust_tf.cli import configuration, train
+from robust_tf.cli import train
 from robust_tf.training.loop import Loop
 from tests.training.runs import rows
 
@@ -126,11 +126,6 @@ def test_wrong_arguments(error, tmp_path, monkeypatch):
         assert say in error()
 
 
-def test_nearest_names_need_no_private_state_of_one_run():
-    configuration.load(["gin/adr_digits.gin"], [])
-    configuration.load(["gin/standard_digits.gin"], ["eps=0.1"])
-
-
 def test_trains_compares_and_reports(tmp_path, capfd, monkeypatch):
     folder = tmp_path / "run"
     assert run(f"--run_dir={folder}", params=[*SMALL, "FGSM.eps=0.1"]) == 0
@@ -139,18 +134,23 @@ def test_trains_compares_and_reports(tmp_path, capfd, monkeypatch):
     assert "note: FGSM.eps=0.1 has no effect, this run has no FGSM." in err
     table = out[out.index("accuracy on 20 test images") :].splitlines()
     assert re.search(r"natural +PGD-1 \S+ +PGD-1 multi-targeted \S+ +worst case", table[1])
-    assert table[2].startswith("ADR ") and table[3].startswith("AdversarialTraining ")
-    assert table[4] == f"results: {folder}/summary.json"
+    rows = [line.split()[0] for line in table[2:]]
+    assert rows == ["Standard", "AdversarialTraining", "ADR", "results:"]
+    assert table[-1] == f"results: {folder}/summary.json"
 
     outputs = ["checkpoints", "config.gin", "identity.json", "metrics.jsonl", "model.keras"]
     outputs = ["best.keras", *outputs, "summary.json", "tensorboard"]
     assert sorted(os.listdir(folder)) == sorted([*outputs, "comparison"])
-    assert sorted(os.listdir(folder / "comparison")) == outputs
+    others = ["AdversarialTraining", "Standard"]
+    assert sorted(os.listdir(folder / "comparison")) == others
+    for other in others:
+        assert sorted(os.listdir(folder / "comparison" / other)) == outputs
     operative = (folder / "config.gin").read_text()
     assert "train.method = @ADR\n" in operative and "train.epochs = 1\n" in operative
     assert "train.compare_with = None\n" in operative
-    compared = (folder / "comparison/config.gin").read_text()
-    assert "train.method = @AdversarialTraining\n" in compared
+    for other in others:
+        compared = (folder / "comparison" / other / "config.gin").read_text()
+        assert f"train.method = @{other}\n" in compared and "data.name = 'digits'" in compared
 
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["method"] == "ADR" and summary["weights"]["local"] == 1

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import functools
 import importlib
 import inspect
-import logging
+import io
 import os
 import re
+import sys
 import tokenize
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib import resources
 
 import gin
 import tensorflow as tf
 
+from robust_tf import files
+from robust_tf.recipes import syntax
+from robust_tf.recipes.bindings import Bindings
+
+# What a recipe can bind is known to gin once these are imported.
+_PACKAGES = ("data", "models", "attacks", "methods", "training", "evaluation")
+
 
 class ConfigurationError(ValueError):
     """A recipe that cannot be read, or that says what cannot be."""
+
+
+class RenamedWarning(FutureWarning):
+    """A recipe uses a name of an earlier version, which this version still reads."""
 
 
 def recipes_folder() -> str:
@@ -27,52 +39,60 @@ def recipes_folder() -> str:
     return str(resources.files("robust_tf") / "gin")
 
 
-def load(gin_files: Sequence[str], gin_params: Sequence[str]) -> str:
-    """Parses recipes, later ones over earlier ones, parameters over all, and closes the result.
+def parse(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> Bindings:
+    """Parses recipes, later ones over earlier ones, parameters over all.
 
     Args:
       gin_files: paths; one that does not exist is looked for among the recipes of the package.
-      gin_params: bindings, such as `train.epochs=5`.
+      gin_params: bindings, such as `train.epochs=5` or `PGD.eps=8/255`.
 
     Returns:
-      All bindings as text, the same for the same settings.
+      The bindings; what is built with them is built inside `in_force()`, and `built()`.
 
     Raises:
       ConfigurationError: a file that is not there, a name that gin does not know (with the nearest
         that it does), a value that cannot be parsed, a macro that is missing, or one among
         `gin_params` that nothing uses.
     """
-    for room in ("data", "models", "attacks", "methods", "training", "evaluation"):
-        importlib.import_module(f"robust_tf.{room}")
-    gin.clear_config()
-    _prepare_gin()
-    for path in gin_files:
-        path = find(path)
-        with _explained(path), _quiet():
-            gin.parse_config_file(path)
-    for binding in gin_params:
-        with _explained(f"--gin_param={binding}"):
-            gin.parse_config(binding)
-    text = gin.config_str()
-    _check_macros(text, gin_params)
-    gin.finalize()
-    return text
+    for name in _PACKAGES:
+        importlib.import_module(f"robust_tf.{name}")
+    bindings = Bindings()
+    with bindings.in_force():
+        for path in gin_files:
+            _parse_file(find(path), ())
+        for binding in gin_params:
+            _parse_text(binding, f"the parameter {binding}", ())
+        _check_macros(gin.config_str(), gin_params)
+        gin.finalize()
+    return bindings
 
 
-def find(path: str) -> str:
-    """The path of a recipe.
+def find(path: str, including: str = "") -> str:
+    """The path of a recipe: as given, or among the recipes of the package, `.gin` added if need be.
+
+    Args:
+      path: of a file, or the name of a recipe.
+      including: the folder of the file that includes it, where it is looked for last.
 
     Raises:
       ConfigurationError: not there; names the nearest recipe.
     """
     name = path.removeprefix("gin/")
-    for candidate in (path, os.path.join(recipes_folder(), name)):
-        if tf.io.gfile.exists(candidate) and not tf.io.gfile.isdir(candidate):
+    places = [path, os.path.join(recipes_folder(), name)]
+    places += [os.path.join(including, path)] if including else []
+    for candidate in [*places, *(f"{place}.gin" for place in places)]:
+        if files.exists(candidate) and not files.is_folder(candidate):
             return candidate
-    recipes = [f for f in sorted(tf.io.gfile.listdir(recipes_folder())) if f.endswith(".gin")]
-    near = difflib.get_close_matches(os.path.basename(path), recipes, 1)
-    hint = f"did you mean gin/{near[0]}?" if near else f"recipes: {', '.join(recipes)}."
+    known = names()
+    near = difflib.get_close_matches(os.path.basename(path).removesuffix(".gin"), known, 1)
+    hint = f"did you mean gin/{near[0]}.gin?" if near else f"recipes: {', '.join(known)}."
     raise ConfigurationError(f"there is no recipe {path}; {hint}")
+
+
+def names() -> list[str]:
+    """The recipes of the package, without `.gin`."""
+    entries = sorted(tf.io.gfile.listdir(recipes_folder()))
+    return [name.removesuffix(".gin") for name in entries if name.endswith(".gin")]
 
 
 @contextlib.contextmanager
@@ -84,14 +104,21 @@ def readable() -> Iterator[None]:
     """
     try:
         yield
+    except ConfigurationError:
+        raise
     except (ValueError, TypeError) as error:
         raise ConfigurationError(_without_calls(error)) from error
 
 
-def without_effect(gin_params: Sequence[str]) -> list[str]:
-    """The bindings among `gin_params` that nothing in the run has read, once all is built."""
-    used = re.findall(r"^# Parameters for (\S+):$", gin.operative_config_str(), re.M)
-    owners = {name.split("/")[-1].split(".")[-1] for name in used}
+def without_effect(used: str, gin_params: Sequence[str]) -> list[str]:
+    """The bindings among `gin_params` that nothing in the run has read, once all is built.
+
+    Args:
+      used: `Bindings.used()`.
+      gin_params: as given.
+    """
+    found = re.findall(r"^# Parameters for (\S+):$", used, re.M)
+    owners = {name.split("/")[-1].split(".")[-1] for name in found}
     owners.add("evaluate")  # called when the training is over
     idle = []
     for binding in gin_params:
@@ -101,29 +128,58 @@ def without_effect(gin_params: Sequence[str]) -> list[str]:
     return idle
 
 
-@functools.cache
-def _prepare_gin() -> None:
-    """Where included files are looked for; once, as gin keeps a list."""
-    gin.add_config_file_search_path(recipes_folder())
-    gin.config.register_file_reader(tf.io.gfile.GFile, tf.io.gfile.exists)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without gin's error messages about the places where an included file is not."""
-    root, handler = logging.getLogger(), logging.NullHandler()
-
-    def wanted(record: logging.LogRecord) -> bool:
-        return not str(record.msg).startswith("Path not found")
-
-    # With no handler at all, logging.error() would set one up for the whole program.
-    root.addHandler(handler)
-    root.addFilter(wanted)
+def _parse_file(path: str, above: tuple[str, ...]) -> None:
+    """Parses a file and what it includes; `above`: the files that include it."""
+    if path in above:
+        raise ConfigurationError(f"{path} includes itself, by way of {above[-1]}.")
     try:
-        yield
-    finally:
-        root.removeFilter(wanted)
-        root.removeHandler(handler)
+        text = files.read_text(path)
+    except files.FileError as error:
+        raise ConfigurationError(str(error)) from error
+    _parse_text(text, path, (*above, path))
+
+
+def _parse_text(text: str, source: str, above: tuple[str, ...]) -> None:
+    """Parses bindings; `source`: how an error calls them."""
+    with _explained(source):
+        parts, notes = syntax.parts(text)
+    for note in notes:
+        warnings.warn(note, RenamedWarning, stacklevel=2)
+    for part in parts:
+        for line, module in part.imports:
+            _import(module, f"{source}, line {line}" if above else source)
+        if part.include is None:
+            with _explained(source):
+                gin.parse_config(_Lines(part, source if above else None))
+            continue
+        try:
+            path = find(part.include, os.path.dirname(above[-1]) if above else "")
+        except ConfigurationError:
+            raise ConfigurationError(
+                f"{source}, line {part.line}: it includes {part.include}, which is not there."
+            ) from None
+        _parse_file(path, above)
+
+
+def _import(module: str, where: str) -> None:
+    """Imports what a recipe imports, which registers the classes of the user's with gin."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # modules beside the user, as for `python -m`
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # a module may raise anything
+        missing = isinstance(error, ModuleNotFoundError) and module.startswith(str(error.name))
+        way = "; is it on PYTHONPATH?" if missing else "."
+        what = f"{type(error).__name__}: {_first_line(str(error))}".rstrip(".")
+        raise ConfigurationError(f"{where}: import {module} fails: {what}{way}") from error
+
+
+class _Lines(io.StringIO):
+    """A part of a recipe, for gin's parser: with the file's name and its numbers of lines."""
+
+    def __init__(self, part: syntax.Part, name: str | None):
+        super().__init__("\n" * (part.line - 1) + part.text)
+        self.name = name
 
 
 @contextlib.contextmanager
@@ -131,14 +187,12 @@ def _explained(source: str) -> Iterator[None]:
     """Turns whatever gin's parser raises into a `ConfigurationError` that says where."""
     try:
         yield
-    except (ValueError, TypeError, AttributeError, KeyError, OSError) as error:
-        line = re.search(r'In file "(.+?)", line (\d+)', str(error))
-        where = f"{line[1]}, line {line[2]}" if line else source
-        raise ConfigurationError(f"{where}: {explain(str(error))}") from error
+    except ConfigurationError:
+        raise
     except (SyntaxError, tokenize.TokenError) as error:
         where = source
-        if isinstance(error, SyntaxError) and error.filename:
-            where = f"{error.filename}, line {error.lineno}"
+        if isinstance(error, SyntaxError) and error.lineno and os.path.exists(source):
+            where = f"{source}, line {error.lineno}"
         what = _first_line(str(error.args[0]))
         token = re.search(r"Failed to parse token '(.+?)'", str(error))
         if token:
@@ -147,6 +201,10 @@ def _explained(source: str) -> Iterator[None]:
             f"{where}: {what}. Bindings read NAME.PARAMETER=VALUE; a text as value needs quotes of "
             "its own: --gin_param=\"data.name='mnist'\"."
         ) from error
+    except (ValueError, TypeError, AttributeError, KeyError, OSError) as error:
+        line = re.search(r'In file "(.+?)", line (\d+)', str(error))
+        where = f"{line[1]}, line {line[2]}" if line else source
+        raise ConfigurationError(f"{where}: {explain(str(error))}") from error
 
 
 def explain(message: str) -> str:
@@ -162,9 +220,6 @@ def explain(message: str) -> str:
         owner = parameter[1].split("/")[-1].split(".")[-1]
         known = _parameters(owner)
         return f"{owner} has no parameter {parameter[2]!r}; {_nearest(parameter[2], known)}"
-    missing = re.search(r"Unable to open file: (\S+?)\. Searched", message)
-    if missing:
-        return f"it includes {missing[1]}, which is not there."
     return _first_line(message)
 
 
@@ -192,7 +247,9 @@ def _check_macros(text: str, gin_params: Sequence[str]) -> None:
         hint = f"did you mean {' or '.join(known + near)}?"
         if not near and not known:
             hint = _nearest(name, sorted(used))
-        raise ConfigurationError(f"--gin_param={name}=... binds a macro that nothing uses; {hint}")
+        raise ConfigurationError(
+            f"the parameter {name}=... binds a macro that nothing uses; {hint}"
+        )
 
 
 def _without_calls(error: Exception) -> str:
