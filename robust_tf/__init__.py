@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not see __getattr__
         losses,
         methods,
         models,
+        recipes,
         report,
         training,
     )
@@ -48,6 +49,7 @@ __all__ = [
     "losses",
     "methods",
     "models",
+    "recipes",
     "report",
     "training",
 ]

@@ -120,22 +120,36 @@ def _runs(folders: Sequence[str]) -> list[Any]:
     paths = []
     for folder in folders:
         paths.append(folder)
-        comparison = os.path.join(folder, "comparison")
-        if files.exists(os.path.join(comparison, "identity.json")):
-            paths.append(comparison)
+        paths += _comparisons(folder)
     paths = list(
         dict.fromkeys(os.path.normpath(path) if "://" not in path else path for path in paths)
     )
     bases = [os.path.basename(path) for path in paths]
     runs: list[Any] = []
     for path, base in zip(paths, bases, strict=True):
-        name = base
-        if base == "comparison" or bases.count(base) > 1:
-            name = f"{os.path.basename(os.path.dirname(os.path.abspath(path)))}/{base}"
+        name, above = base, os.path.dirname(os.path.abspath(path))
+        if os.path.basename(above) == "comparison":
+            name = f"{os.path.basename(os.path.dirname(above))}/{base}"
+        elif base == "comparison" or bases.count(base) > 1:
+            name = f"{os.path.basename(above)}/{base}"
         if name in [run.name for run in runs]:
             name = path
         runs.append(report.read_run(path, name))
     return runs
+
+
+def _comparisons(run_dir: str) -> list[str]:
+    """The folders of the runs that a run was compared with: one each, in version 0.1 one in all."""
+    import tensorflow as tf
+
+    from robust_tf import files
+
+    folder = os.path.join(run_dir, "comparison")
+    if not files.is_folder(folder):
+        return []
+    names = ["", *sorted(name.rstrip("/") for name in tf.io.gfile.listdir(folder))]
+    found = [os.path.join(folder, name).rstrip("/") for name in names]
+    return [path for path in found if files.exists(os.path.join(path, "identity.json"))]
 
 
 def _attach(runs: Sequence[Any], paths: Sequence[str]) -> None:

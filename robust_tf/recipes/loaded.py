@@ -68,7 +68,7 @@ class LoadedRecipe:
         """
         if self._data is not None and not data_dir:
             return self._data
-        arguments = {"data_dir": data_dir} if data_dir else {}
+        arguments: dict[str, Any] = {"data_dir": data_dir} if data_dir else {}
         with self._building():
             dataset = datasets.load(**arguments)
             if self.settings.extra is not None:
