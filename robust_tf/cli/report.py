@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _runs(folders: Sequence[str]) -> list[Any]:
     """The runs and the comparisons that they made, with names that differ."""
-    from robust_tf import files, report
+    from robust_tf import report
 
     paths = []
     for folder in folders:
