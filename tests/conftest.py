@@ -12,6 +12,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from robust_tf import precision  # noqa: E402
 from tests import tiny  # noqa: E402
 
 tf.get_logger().setLevel("ERROR")
@@ -29,6 +30,15 @@ def global_settings():
     yield
     keras.mixed_precision.set_global_policy("float32")
     gin.clear_config()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def precision_is_not_measured():
+    """On every machine the tests take `auto` for float32, and nothing is timed."""
+    same = precision.Measurement(float32=1.0, bfloat16=1.0, device="no device")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "measured", lambda: same)
+        yield
 
 
 @pytest.fixture

@@ -195,7 +195,7 @@ def test_features_and_statistics():
 def test_short_schedule_keeps_the_threat():
     loaded = recipes.load(["gin/adr_mnist.gin", "gin/parts/mnist_short.gin"])
     recipe = loaded.settings
-    assert recipe.epochs >= 10 and recipe.dtype_policy == "mixed_bfloat16"
+    assert recipe.epochs >= 10 and recipe.dtype_policy == "auto"
     assert attack_numbers(recipe.evaluation_attacks[0]) == (0.3, 0.01, 40)
     with loaded.bindings.in_force():
         assert gin.query_parameter("steps/gin.macro.value") >= 10

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
@@ -42,7 +43,9 @@ def command(main: Main) -> Main:
     def wrapped(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
         try:
-            return main(argv)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show
+                return main(argv)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
@@ -55,6 +58,11 @@ def command(main: Main) -> Main:
             return 2
 
     return wrapped
+
+
+def _show(message: Warning | str, *where: object, **options: object) -> None:
+    """One line, without the place in the program that it comes from."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,8 @@ def _train(trainers: Sequence[Any], run_dir: str) -> int:
         title = type(trainer.model).__name__
         if chief:
             print(f"{title}: {_state(trainer)}", flush=True)
+            if trainer.precision.asked == "auto":
+                print(f"precision: {trainer.precision.dtype}, {trainer.precision.reason}")
         title = title if title not in rows else f"{title}, {os.path.basename(trainer.run_dir)}"
         try:
             rows[title] = trainer.train()
@@ -162,10 +165,14 @@ def _state(trainer: Any) -> str:
 
 def _describe(recipe: LoadedRecipe, strategy: Any) -> str:
     """What a run would do."""
+    from robust_tf import precision
     from robust_tf.data import steps_per_epoch
 
     model, settings, dataset = recipe.model(strategy=strategy), recipe.settings, recipe.data()
     steps = steps_per_epoch(dataset.train, settings.batch_size)
+    with warnings.catch_warnings():  # said when the model was built
+        warnings.simplefilter("ignore")
+        chosen = precision.choose(settings.dtype_policy)
     weights = ", ".join(f"{name} {weight:g}" for name, weight in model.term_weights.items())
     return "\n".join(
         [
@@ -176,6 +183,7 @@ def _describe(recipe: LoadedRecipe, strategy: Any) -> str:
             f"validation, {len(dataset.test)} test",
             f"schedule    {settings.epochs} epochs of {steps} steps of "
             f"{settings.batch_size} images",
+            f"precision   {chosen.dtype}, {chosen.reason}",
             f"strategy    {type(strategy).__name__}, {strategy.num_replicas_in_sync} replica(s)",
             "",
         ]

@@ -89,14 +89,25 @@ def barrier(strategy: tf.distribute.Strategy) -> None:
     Raises:
       tf.errors.UnavailableError: another worker is gone.
     """
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    all_agree(strategy, True)
 
-        @tf.function(autograph=False)  # eagerly it works too, but warns of its overhead
-        def meet() -> tf.Tensor:
-            return strategy.run(lambda: tf.constant(1.0))
 
-        ones = meet()
-        strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None).numpy()
+def all_agree(strategy: tf.distribute.Strategy, mine: bool) -> bool:
+    """Whether every worker says True; each waits for all.
+
+    Raises:
+      tf.errors.UnavailableError: another worker is gone.
+    """
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return mine
+
+    @tf.function(autograph=False)  # eagerly it works too, but warns of its overhead
+    def meet() -> tf.Tensor:
+        return strategy.run(lambda: tf.constant(float(mine)))
+
+    said = meet()
+    votes = strategy.reduce(tf.distribute.ReduceOp.SUM, said, axis=None).numpy()
+    return bool(votes == strategy.num_replicas_in_sync)
 
 
 def distribute(

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from robust_tf import data, registration
+from robust_tf import data, precision, registration
 from robust_tf.attacks import Attack
 from robust_tf.attacks.arguments import check_values
 from robust_tf.methods import RobustModel, Standard
@@ -54,7 +54,9 @@ class Recipe:
       steps_per_call: steps in one call of the compiled loop, >= 1.
       checkpoint_minutes: between checkpoints inside an epoch; each epoch's end has one anyway, and
         several workers save only there. 0: after each call of the loop.
-      dtype_policy: 'float32', or 'mixed_bfloat16' (faster where the processor has it).
+      dtype_policy: 'float32', 'mixed_bfloat16' (faster where the processor has instructions for
+        it, else many times slower), or 'auto': the one that is measured to be faster on this
+        device when the run begins; see `robust_tf.precision`.
       seed: of weights, data order and everything random in the step.
 
     Raises:
@@ -104,9 +106,10 @@ class Recipe:
                 raise ValueError(f"train.{name}={value!r}: must be a finite number >= 0.")
         if not self.learning_rate > 0:
             raise ValueError(f"train.learning_rate={self.learning_rate!r}: must be > 0.")
-        if self.dtype_policy not in ("float32", "mixed_bfloat16"):
+        if self.dtype_policy not in ("auto", "float32", "mixed_bfloat16"):
             raise ValueError(
-                f"train.dtype_policy={self.dtype_policy!r}: must be 'float32' or 'mixed_bfloat16'."
+                f"train.dtype_policy={self.dtype_policy!r}: must be 'auto', 'float32' or "
+                "'mixed_bfloat16'."
             )
         optional = {
             "weight_perturbation": AWP,
@@ -142,9 +145,21 @@ class Recipe:
         for name, attack in attacks.items():
             _check_attack(f"train.evaluation_attacks[{name}]", attack)
 
-    def build(self, dataset: data.Data, strategy: tf.distribute.Strategy) -> RobustModel:
-        """The compiled model, its weights drawn from `seed`."""
-        keras.mixed_precision.set_global_policy(self.dtype_policy)
+    def build(
+        self,
+        dataset: data.Data,
+        strategy: tf.distribute.Strategy,
+        chosen: precision.Choice | None = None,
+    ) -> RobustModel:
+        """The compiled model, its weights drawn from `seed`.
+
+        Args:
+          dataset: what it is trained on.
+          strategy: under which.
+          chosen: the precision of a run that has one; None: what `dtype_policy` is on this device.
+        """
+        chosen = chosen or precision.choose(self.dtype_policy)
+        keras.mixed_precision.set_global_policy(chosen.policy)
         keras.utils.set_random_seed(self.seed)
         steps = data.steps_per_epoch(dataset.train, self.batch_size)
         with strategy.scope():

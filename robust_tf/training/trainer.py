@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from typing import Any
@@ -10,10 +11,16 @@ import gin
 import keras
 import tensorflow as tf
 
-from robust_tf import compat, data, files
+from robust_tf import compat, data, files, precision
 from robust_tf.training import finalize, hparams, run_folder
 from robust_tf.training.checkpoints import Checkpoints
-from robust_tf.training.distribution import barrier, distribute, is_chief, spans_replicas
+from robust_tf.training.distribution import (
+    all_agree,
+    barrier,
+    distribute,
+    is_chief,
+    spans_replicas,
+)
 from robust_tf.training.loop import Loop
 from robust_tf.training.recipe import Recipe, check_dataset
 from robust_tf.training.reporting import Reporter
@@ -42,6 +49,7 @@ class Trainer:
       resumed: whether it is.
       finished: whether nothing is left to do but to read the summary.
       progress: epoch, step and best accuracy so far.
+      precision: what the network computes in, and why; a run that is continued keeps it.
 
     Raises:
       RunFolderError: the folder cannot be written, or holds a run of another configuration.
@@ -69,7 +77,8 @@ class Trainer:
             )
         self._training_batches(0, 0)  # what cannot be batched is refused before there is a folder
         identity = run_folder.identity(dataset, configuration)
-        self.model = recipe.build(dataset, strategy)
+        self.precision = self._precision(identity, restart)
+        self.model = recipe.build(dataset, strategy, self.precision)
         if self.chief:
             run_folder.prepare(run_dir, identity, restart)
         barrier(strategy)
@@ -85,6 +94,19 @@ class Trainer:
         self.finished = self.over and files.exists(self._summary)
         self._copies: dict[str, keras.Model] = {}
         barrier(strategy)  # all have looked before the chief writes
+
+    def _precision(self, identity: str, restart: bool) -> precision.Choice:
+        """That of the run in the folder, or one for all workers."""
+        if not restart:
+            run_folder.check(self.run_dir, identity)  # whose record it is
+            path = os.path.join(self.run_dir, "run.json")
+            record = files.read_json(path).get("precision") if files.exists(path) else None
+            if record is not None:
+                return precision.keep(record)
+        choice = precision.choose(self.recipe.dtype_policy)
+        if not all_agree(self.strategy, choice.dtype == "bfloat16") and choice.asked == "auto":
+            return dataclasses.replace(choice, dtype="float32")
+        return choice
 
     def train(self) -> dict[str, Any]:
         """Trains to the last epoch, evaluates, writes `model.keras` and `summary.json`.
@@ -263,6 +285,7 @@ class Trainer:
             "method": type(self.model).__name__,
             "weights": self.model.term_weights,
             "configuration": self.configuration,
+            "precision": self.precision.to_json(),
             "best_epoch": int(self.progress.best_epoch.numpy()),
             "best_validation_accuracy": float(self.progress.best_accuracy.numpy()),
             "training_seconds": float(self.progress.seconds.numpy()),
