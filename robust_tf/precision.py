@@ -267,7 +267,7 @@ def _step(dtype: str, shape: tuple[int, ...]) -> Callable[[], Any]:
             z = tf.nn.conv2d(tf.cast(x, dtype), tf.cast(w, dtype), 1, "SAME")
             z = tf.nn.max_pool2d(tf.nn.relu(z), 2, 2, "VALID")
             loss = tf.reduce_sum(tf.square(tf.cast(z, tf.float32)))
-        return [tf.reduce_sum(gradient) for gradient in tape.gradient(loss, [x, w])]
+        return [tf.norm(gradient) for gradient in tape.gradient(loss, [x, w])]
 
     return lambda: [value.numpy() for value in step(images, kernel)]
 
