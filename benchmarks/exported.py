@@ -88,16 +88,16 @@ def against_the_library(options: argparse.Namespace, card: dict[str, Any]) -> No
     """The SavedModel's `attack` and `transform`, in a new process, and the library's."""
     import tensorflow as tf
 
-    from robust_tf import attacks, data
-    from robust_tf.evaluation import bpda, loading
+    from robust_tf import attacks, data, runs
+    from robust_tf.evaluation import bpda
     from robust_tf.export import load_check
 
     said, training = card["model"]["inference"], card["training"]
-    model: Any = loading.load_run(options.run_dir)
+    model: Any = runs.load_run(options.run_dir)
     transform = None
     if said:
         kept = {key: said[key] for key in ("delta", "gate", "disc_input")}
-        model = loading.load_inference(options.run_dir, said["kind"], **kept)
+        model = runs.load_inference(options.run_dir, said["kind"], **kept)
         model, transform = bpda(model), model.transform
     test = data.load(training["data"]["name"], data_dir=options.data_dir).test.take(options.images)
     x = (test.images / np.float32(255)).astype(np.float32)

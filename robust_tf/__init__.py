@@ -33,7 +33,8 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not see __getattr__
         training,
     )
     from robust_tf.evaluation import evaluate
-    from robust_tf.evaluation.loading import load_model, load_run
+    from robust_tf.evaluation.loading import load_model
+    from robust_tf.runs import load_run
 
 __all__ = [
     "__version__",
@@ -58,7 +59,7 @@ __all__ = [
 _FUNCTIONS = {
     "evaluate": "robust_tf.evaluation",
     "load_model": "robust_tf.evaluation.loading",
-    "load_run": "robust_tf.evaluation.loading",
+    "load_run": "robust_tf.runs",
 }
 
 if not TYPE_CHECKING:  # with it every misspelt name would pass a type checker

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robust_tf.cli import UserError
 
-
-def numbers_of(summary: dict[str, Any]) -> dict[str, float]:
-    """The macros of a run's configuration that are numbers: eps, evaluation_steps, ..."""
-    from robust_tf.evaluation import bindings
-
-    return bindings.numbers(summary.get("configuration") or "")
+if TYPE_CHECKING:
+    from robust_tf.runs import Run
 
 
-def chosen(path: str, eps: str | None, summary: dict[str, Any]) -> dict[str, Any]:
+def chosen(path: str, eps: str | None, run: Run | None) -> dict[str, Any]:
     """The attacks of a battery at each eps; eps, step_size and steps are the run's by default.
 
     Args:
       path: name of a battery, or a gin file.
       eps: numbers divided by commas, or None.
-      summary: of the run; empty where there is none.
+      run: whose model is attacked; None where there is none.
 
     Raises:
       UserError: no such battery, no eps, or one that is not > 0.
@@ -38,20 +34,21 @@ def chosen(path: str, eps: str | None, summary: dict[str, Any]) -> dict[str, Any
             raise UserError(f"there is no battery {path!r}; {hint}")
         path = f"gin/parts/batteries/{path}.gin"
     path = recipes.find(path)
-    own = numbers_of(summary)
-    radii = [number(text) for text in (eps or str(own.get("eps", ""))).split(",") if text]
+    own = None if run is None else run.eps
+    radii = [number(text) for text in eps.split(",") if text] if eps else [own] if own else []
     if not radii:
-        raise UserError("no eps: give --eps=8/255, or the --run_dir of a run, whose own it is.")
+        way = "or the --run_dir of a run, whose own it is" if run is None else "the run names none"
+        raise UserError(f"no eps: give --eps=8/255; {way}.")
     used = set(re.findall(r"%(\w+)", files.read_text(path)))
     attacks: list[Any] = []
     for radius in radii:
         if not 0 < radius < float("inf"):
             raise UserError(f"--eps={radius}: must be > 0.")
-        same = radius == own.get("eps")
+        step_size = run.evaluation_step_size if run is not None and radius == own else None
         macros = {
             "eps": radius,
-            "step_size": own.get("evaluation_step_size", radius / 4) if same else radius / 4,
-            "steps": int(own.get("evaluation_steps", 20)),
+            "step_size": step_size or radius / 4,
+            "steps": (run and run.evaluation_steps) or 20,
         }
         bindings = [f"{name} = {value!r}" for name, value in macros.items() if name in used]
         loaded = recipes.parse([path], bindings)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robust_tf.cli import Parser, UserError, batteries, command, inference, quiet_start, whole
+
+if TYPE_CHECKING:
+    from robust_tf.runs import Run
 
 EPILOG = """\
 attacks, divided by semicolons; eps and step_size in pixel units of images in [0, 1]:
@@ -111,25 +113,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     inference.check_options(options)
     # TensorFlow takes seconds to import: not before the arguments are known to be right.
     with quiet_start():
-        from robust_tf import evaluation, files
+        from robust_tf import evaluation, files, runs
 
     if options.output:
         files.check_writable(options.output)
     if options.merge:
         return _merge(options)
-    summary = _summary(options.run_dir)
-    attacks, settings = _attacks(options, summary)
+    run = runs.read_run(options.run_dir) if options.run_dir else None
+    attacks, settings = _attacks(options, run)
     protocol = _protocol(options, settings)
     partial = f"{options.output}.partial" if options.output else None
     source = {"run_dir" if options.run_dir else "model": options.run_dir or options.model}
     record = evaluation.EvaluationState(
         partial, options.save_adversarial, options.run_dir or options.model
     )
-    if options.inference:
-        model, attacks, source["inference"] = inference.defended(options, attacks, summary)
+    if options.inference and run is not None:
+        model, attacks, source["inference"] = inference.defended(options, attacks, run)
     else:
-        model = _model(options)
-    data, provenance = _data(options, summary)
+        model = _model(options, run)
+    data, provenance = _data(options, run)
     split = getattr(data, options.split)
     print(
         f"{options.run_dir or options.model} on {data.name}, {options.split} split, "
@@ -200,26 +202,7 @@ def _protocol(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str
     return given
 
 
-def _summary(run_dir: str | None) -> dict[str, Any]:
-    """The content of a run's summary.json; empty where there is none."""
-    from robust_tf import files
-
-    if run_dir is None:
-        return {}
-    if not files.is_folder(run_dir):
-        raise UserError(f"there is no run folder {run_dir}.")
-    path = os.path.join(run_dir, "summary.json")
-    if not files.exists(path):
-        return {}
-    summary = files.read_json(path)
-    if not isinstance(summary, dict):
-        raise UserError(f"{path} is not a run's summary.")
-    return summary
-
-
-def _attacks(
-    options: argparse.Namespace, summary: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _attacks(options: argparse.Namespace, run: Run | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """The attacks, and the settings that belong to them: those of the run if they are its own."""
     from robust_tf import evaluation
 
@@ -228,39 +211,40 @@ def _attacks(
     if options.attacks is not None:
         return evaluation.parse_attacks(options.attacks), {}
     if options.battery:
-        return batteries.chosen(options.battery, options.eps, summary), {}
-    if not summary.get("evaluation"):
+        return batteries.chosen(options.battery, options.eps, run), {}
+    own = {} if run is None else run.summary.get("evaluation") or {}
+    if run is None or not (own or run.attacks):
+        what = "or the --run_dir of a finished run, whose own are the default"
+        what = what if run is None else f"{run.path} names none of its own"
         raise UserError(
             'no attacks: give --attacks="PGD(eps=8/255, step_size=2/255, steps=20)", or '
-            "--battery=autoattack, or the --run_dir of a finished run, whose own are the default."
+            f"--battery=autoattack; {what}."
         )
-    return evaluation.attacks_from_json(summary["evaluation"]), summary["evaluation"]
+    return run.attacks, own
 
 
-def _model(options: argparse.Namespace) -> Callable[..., Any]:
+def _model(options: argparse.Namespace, run: Run | None) -> Callable[..., Any]:
     from robust_tf.evaluation import loading
 
-    if options.run_dir:
-        return loading.load_run(options.run_dir)
-    return loading.load_model(options.model)
+    return loading.load_model(options.model) if run is None else run.model
 
 
-def _data(options: argparse.Namespace, summary: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _data(options: argparse.Namespace, run: Run | None) -> tuple[Any, dict[str, Any]]:
     """The dataset, and what to say about it in the report."""
     from robust_tf import data
 
-    own = summary.get("data", {})
+    own: dict[str, Any] = {} if run is None else run.data
     name = options.dataset or own.get("name")
     if not name:
         raise UserError(f"no dataset: give --dataset, one of {', '.join(data.NAMES)}.")
-    arguments = {}
+    arguments: dict[str, Any] = {}
     if name == own.get("name"):  # the run's own validation examples, not some of its training ones
         arguments = {key: own[key] for key in ("validation_size", "seed") if key in own}
         if "validation" in own:
             arguments.setdefault("validation_size", own["validation"])
     loaded = data.load(name, data_dir=options.data_dir, **arguments)
     split = getattr(loaded, options.split)
-    seen = own.get("splits", {}).get(options.split, split.fingerprint)
+    seen = (own.get("splits") or {}).get(options.split, split.fingerprint)
     if name == own.get("name") and seen != split.fingerprint:
         print(
             f"warning: these {options.split} images of {name} are not those that the run saw "

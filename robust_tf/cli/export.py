@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robust_tf.cli import Parser, UserError, command, inference, quiet_start, whole
+
+if TYPE_CHECKING:
+    from robust_tf.runs import Run
 
 EPILOG = """\
 formats, divided by commas:
@@ -67,19 +69,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     inference.check_options(options)
     # TensorFlow takes seconds to import: not before the arguments are known to be right.
     with quiet_start():
-        from robust_tf import export
-        from robust_tf.evaluation import loading
+        from robust_tf import export, runs
         from robust_tf.export import conversion, provenance
 
     formats = conversion.check(options.formats.split(","), bool(options.inference))
     export.check_free(options.export_dir, options.overwrite)
-    model: Any = loading.load_run(options.run_dir)
+    run = runs.read_run(options.run_dir)
+    model: Any = run.model
     about = provenance.of_run(options.run_dir, _fingerprint(model))
     detector = None
     if options.inference:
-        model = inference.transformation(options, {"configuration": about["recipe"]})
+        model = inference.transformation(options, run)
     else:
-        detector = _detector(options.run_dir, model, about["recipe"])
+        detector = _detector(run)
     trial = _trial(options, about) if set(formats) & set(conversion.CONVERTED) else None
     try:
         with quiet_start():  # converters, too, write of their work
@@ -162,17 +164,11 @@ def _fingerprint(model: Any) -> str | None:
     return fingerprint_of(model, None) if isinstance(model, keras.Model) else None
 
 
-def _detector(run_dir: str, network: Any, recipe: str) -> Any:
+def _detector(run: Run) -> Any:
     """The network behind the discriminator that the run has left, None if it has left none."""
-    from robust_tf import files
-    from robust_tf.evaluation import bindings, loading
-    from robust_tf.inference import ManifoldTransformation
+    from robust_tf import runs
 
-    path = os.path.join(run_dir, "discriminator.keras")
-    if not files.exists(path):
-        return None
-    disc_input = (bindings.bound(recipe, "ATLD.disc_input") or "logits").strip("'\"")
-    return ManifoldTransformation(network, loading.load_model(path), disc_input=disc_input)
+    return runs.load_inference(run) if "discriminator.keras" in run.entries else None
 
 
 def run() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from robust_tf import data, evaluation, files
+from robust_tf import data, evaluation, files, runs
 from robust_tf.attacks import PGD, Attack
 from robust_tf.cli import UserError, inference
 from robust_tf.evaluation.attack_parser import number
@@ -71,7 +71,7 @@ def runs_of(options: Options) -> dict[str, Run]:
 def _defended(options: Options, run: Run) -> Any:
     """The network behind its transformation, as an adversary attacks it who knows of it."""
     own = Options(**{**vars(options), "run_dir": run.path})
-    return evaluation.bpda(inference.transformation(own, run.summary))
+    return evaluation.bpda(inference.transformation(own, runs.read_run(run.path)))
 
 
 def eps_of(options: Options, runs: Mapping[str, Run]) -> float:

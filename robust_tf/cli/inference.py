@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robust_tf.cli import Parser, UserError
-from robust_tf.cli.batteries import numbers_of
+
+if TYPE_CHECKING:
+    from robust_tf.runs import Run
 
 EVALUATED = """\
 the attacks run on the network alone (oblivious) and through the transformation (adaptive),
@@ -50,22 +52,21 @@ def check_options(options: argparse.Namespace) -> None:
         raise UserError("--search_dtype does not go with --inference: leave it out.")
 
 
-def transformation(options: argparse.Namespace, summary: dict[str, Any]) -> Any:
+def transformation(options: argparse.Namespace, run: Run) -> Any:
     """The network of the run behind the transformation that the options ask for.
 
     Raises:
-      ValueError, FileError: see `evaluation.loading.load_inference`.
+      ValueError, FileError: see `runs.load_inference`.
     """
-    from robust_tf.evaluation import loading
+    from robust_tf import runs
     from robust_tf.evaluation.attack_parser import number
 
-    own = numbers_of(summary)
     arguments: dict[str, Any] = {}
-    if options.delta or "eps" in own:
-        arguments["delta"] = number(options.delta) if options.delta else own["eps"]
+    if options.delta or run.eps:
+        arguments["delta"] = number(options.delta) if options.delta else run.eps
     if options.gate:
         arguments["gate"] = tuple(number(part) for part in options.gate.split(","))
-    model = loading.load_inference(options.run_dir, options.inference, **arguments)
+    model = runs.load_inference(run, options.inference, **arguments)
     unsure = ""
     if model.gate:
         low, high = model.gate
@@ -75,19 +76,19 @@ def transformation(options: argparse.Namespace, summary: dict[str, Any]) -> Any:
 
 
 def defended(
-    options: argparse.Namespace, attacks: dict[str, Any], summary: dict[str, Any]
+    options: argparse.Namespace, attacks: dict[str, Any], run: Run
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """The model to be judged, the attacks in both groups, and what the report says of the model."""
     from robust_tf import evaluation
     from robust_tf.evaluation.adaptive import EFFORTS
     from robust_tf.evaluation.attack_names import eps_of, norm_of
 
-    own, model = numbers_of(summary), transformation(options, summary)
+    model = transformation(options, run)
     groups = evaluation.oblivious_attacks(model, attacks)
     groups |= {evaluation.ADAPTIVE + name: attack for name, attack in attacks.items()}
     for norm, eps in dict.fromkeys((norm_of(one), eps_of(one)) for one in attacks.values()):
         if eps:
-            step_size = own.get("evaluation_step_size") if eps == own.get("eps") else None
+            step_size = run.evaluation_step_size if eps == run.eps else None
             effort = EFFORTS[options.adaptive or "full"]
             made = evaluation.adaptive_attacks(model, eps, step_size, norm=norm, **effort)
             groups |= {name: one for name, one in made.items() if one not in attacks.values()}

@@ -1,4 +1,4 @@
-"""Reads a model to evaluate or export: a `.keras` file, a SavedModel, or a run folder's model."""
+"""Reads a model to evaluate or export: a `.keras` file, a SavedModel, or an import path."""
 
 from __future__ import annotations
 
@@ -94,67 +94,6 @@ def load_model(path: str | os.PathLike[str]) -> Callable[..., Any]:
         return SavedModel(path)
     except (tf.errors.OpError, OSError) as error:
         raise files.FileError(f"cannot read {path}: {files.reason(error)}.") from error
-
-
-def load_run(run_dir: str | os.PathLike[str]) -> Callable[..., Any]:
-    """The trained model of a run folder.
-
-    Raises:
-      FileError: no such folder, or no trained model in it.
-      ValueError: the file in it is not a model.
-    """
-    run_dir = os.fspath(run_dir)
-    if not files.is_folder(run_dir):
-        raise files.FileError(f"there is no run folder {run_dir}.")
-    path = os.path.join(run_dir, "model.keras")
-    if not files.exists(path):
-        raise files.FileError(
-            f"{run_dir} holds no model.keras: it is not a run folder, or its training has not "
-            "ended; start the training again with the same --run_dir and it continues."
-        )
-    return load_model(path)
-
-
-def load_inference(
-    run_dir: str | os.PathLike[str], kind: str = "imt", **arguments: Any
-) -> inference.ManifoldTransformation:
-    """The trained model of a run of ATLD behind its manifold transformation.
-
-    Args:
-      run_dir: holds `model.keras` and `discriminator.keras`.
-      kind: 'imt', or 'imt+' with its gate.
-      **arguments: of `inference.ManifoldTransformation`: delta, gate, gated_delta, disc_input. The
-        last is the run's own by default.
-
-    Raises:
-      FileError: as `load_run`; or the run has left no discriminator.
-      ValueError: another kind; a gate for 'imt'; as `ManifoldTransformation`.
-    """
-    if kind not in ("imt", "imt+"):
-        raise ValueError(f"kind={kind!r}: must be 'imt' or 'imt+'.")
-    if kind == "imt" and arguments.get("gate") is not None:
-        raise ValueError("a gate belongs to 'imt+'; 'imt' has none.")
-    run_dir = os.fspath(run_dir)
-    network = load_run(run_dir)
-    path = os.path.join(run_dir, "discriminator.keras")
-    if not files.exists(path):
-        raise files.FileError(
-            f"{run_dir} holds no discriminator.keras: manifold transformation needs the "
-            "discriminator of a run of ATLD; give the folder of one."
-        )
-    if kind == "imt+" and arguments.get("gate") is None:
-        arguments["gate"] = inference.GATE
-    arguments.setdefault("disc_input", _disc_input(run_dir))
-    return inference.ManifoldTransformation(network, load_model(path), **arguments)
-
-
-def _disc_input(run_dir: str) -> str:
-    """What the discriminator of a run takes, 'logits' unless its recipe says otherwise."""
-    path = os.path.join(run_dir, "summary.json")
-    summary = files.read_json(path) if files.exists(path) else {}
-    configuration = summary.get("configuration", "") if isinstance(summary, dict) else ""
-    bound = re.findall(r"^ATLD\.disc_input = ['\"](\w+)['\"]", configuration, re.MULTILINE)
-    return bound[-1] if bound else "logits"
 
 
 def _load_import(path: str) -> Callable[..., Any]:

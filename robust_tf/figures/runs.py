@@ -12,8 +12,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from robust_tf import files
-from robust_tf.evaluation import Evaluation, bindings, loading, reproduce_command
+from robust_tf import files, runs
+from robust_tf.evaluation import Evaluation, bindings, reproduce_command
 
 _NAMES = {
     "AdversarialTraining": "AT",
@@ -45,7 +45,7 @@ class Run:
     @functools.cached_property
     def model(self) -> Callable[..., Any]:
         """The trained network, or what `load` makes; FileError where there is none."""
-        return loading.load_run(self.path) if self.load is None else self.load()
+        return runs.load_run(self.path) if self.load is None else self.load()
 
     @functools.cached_property
     def evaluations(self) -> dict[str, Evaluation]:

@@ -71,7 +71,7 @@ class ManifoldTransformation(keras.Model):
             if not isinstance(part, keras.Model):
                 raise TypeError(
                     f"{what} is {type(part).__name__}; expected a Keras model, e.g. that of "
-                    "evaluation.loading.load_inference(run_dir)."
+                    "runs.load_inference(run_dir)."
                 )
         _check(delta, gate, gated_delta, disc_input)
         if disc_input == "features" and not hasattr(network, "forward"):

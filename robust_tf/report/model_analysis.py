@@ -10,10 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from robust_tf import data as datasets
-from robust_tf import files
+from robust_tf import files, runs
 from robust_tf.attacks import PGD
 from robust_tf.data.pipeline import to_unit_interval
-from robust_tf.evaluation import loading
 from robust_tf.figures.curves import Curve, curve_of
 from robust_tf.figures.forward import adversarial_at, logits_at, standard_attack
 from robust_tf.figures.grids import Grid, compute_grid
@@ -95,7 +94,7 @@ def probe(run: Run, read: Datasets, examples: int, seed: int = 0) -> ModelAnalys
     _check_data(run, dataset)
     if not run.has_model:
         return result
-    model = _tried(run, "model.keras cannot be used", lambda: loading.load_run(run.path))
+    model = _tried(run, "model.keras cannot be used", lambda: runs.load_run(run.path))
     if model is None:
         return result
     model = getattr(model, "final_network", model)

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from robust_tf import data, evaluation
+from robust_tf import data, evaluation, runs
 from robust_tf.training import run_folder
 from robust_tf.training.checkpoints import Checkpoints
 from robust_tf.training.recipe import Recipe
@@ -51,20 +51,9 @@ def summary(
         "natural_accuracy": result.natural_accuracy,
         "robust_accuracy": {name: result.accuracy(name) for name in result.robust},
         "worst_case": result.worst_case_accuracy,
-        "data": {
-            "name": dataset.name,
-            "fingerprint": dataset.fingerprint(),
-            "splits": {
-                name: getattr(dataset, name).fingerprint for name in ("train", "validation", "test")
-            },
-            "validation_size": dataset.held_out or len(dataset.validation),
-            "train": len(dataset.train),
-            "validation": len(dataset.validation),
-            "test": len(dataset.test),
-            "seed": dataset.seed,
-        },
+        "data": runs.describe_data(dataset),
         "parameters": network.count_params(),
         "selected": recipe.select,
-        "versions": run_folder.versions(),
+        "versions": runs.versions(),
         "evaluation": result.to_json(),
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,25 +12,22 @@ import tensorflow as tf
 Value = bool | float | str
 
 
-def hparams_of(configuration: str, method: str = "") -> dict[str, Value]:
-    """The numbers, words and truth values of a gin configuration, by what they are bound to.
+def hparams_of(record: dict[str, Any]) -> dict[str, Value]:
+    """The numbers, words and truth values that a run was given, by what they are bound to.
 
-    A macro, `PGD.eps = %eps`, has its value; what is None or longer than a word is left out.
+    What is None, a list, or longer than a word is left out. Of a run without gin the settings of
+    its recipe are told, as 'train.NAME'.
 
     Args:
-      configuration: lines `name = value`, others are ignored.
-      method: of the run, as 'method'; left out where it is ''.
+      record: of the run, see `runs.describe`.
     """
-    bound: dict[str, str] = dict(re.findall(r"^([\w./]+) = (\S+)$", configuration, re.MULTILINE))
-    values: dict[str, Value] = {"method": method} if method else {}
-    for name, given in bound.items():
-        text = bound.get(given[1:], given) if given.startswith("%") else given
-        if text in ("True", "False"):
-            values[name] = text == "True"
-        elif re.fullmatch(r"-?[\d.]+(e[+-]?\d+)?", text):
-            values[name] = float(text)
-        elif match := re.fullmatch(r"'([^']*)'|(@[\w./]+(?:\(\))?)", text):
-            values[name] = match[1] if match[1] is not None else match[2]
+    given = record["bindings"] or {f"train.{key}": v for key, v in record["training"].items()}
+    values: dict[str, Value] = {"method": record["method"]["name"]}
+    for name, value in given.items():
+        if isinstance(value, bool) or (isinstance(value, str) and value and " " not in value):
+            values[name] = value
+        elif isinstance(value, (int, float)):
+            values[name] = float(value)
     return values
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import tempfile
 
 import keras
 import tensorflow as tf
 
-from robust_tf import compat, data, files
-from robust_tf.version import __version__
+from robust_tf import data, files
+from robust_tf.runs import RECORD
 
 # The identity last: while it is there, a --restart that was killed can be repeated.
 OUTPUTS = (
+    RECORD,
     "config.gin",
     "metrics.jsonl",
     "checkpoints",
@@ -51,7 +51,7 @@ def prepare(run_dir: str, identity: str, restart: bool) -> None:
     try:
         tf.io.gfile.makedirs(run_dir)
         entries = {name.rstrip("/") for name in tf.io.gfile.listdir(run_dir)}
-        # Companions of the network are saved under names of the method's choosing.
+        # Auxiliary models of the network are saved under names of the method's choosing.
         models = sorted(name for name in entries if name.endswith(".keras"))
         outputs = dict.fromkeys([*models, *[name for name in OUTPUTS if name in entries]])
         if "identity.json" not in entries:
@@ -111,14 +111,3 @@ def save_model(network: keras.Model, path: str) -> None:
         here = os.path.join(local, "model.keras")  # Keras 2 knows local disks only
         network.save(here)
         tf.io.gfile.copy(here, temporary)
-
-
-def versions() -> dict[str, str]:
-    """Of what a result depends on."""
-    return {
-        "robust_tf": __version__,
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "python": platform.python_version(),
-        "stack": "keras3" if compat.KERAS_3 else "addons",
-    }

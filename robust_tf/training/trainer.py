@@ -11,7 +11,7 @@ import gin
 import keras
 import tensorflow as tf
 
-from robust_tf import compat, data, files, precision
+from robust_tf import compat, data, files, precision, runs
 from robust_tf.training import finalize, hparams, run_folder
 from robust_tf.training.checkpoints import Checkpoints
 from robust_tf.training.distribution import (
@@ -50,6 +50,7 @@ class Trainer:
       finished: whether nothing is left to do but to read the summary.
       progress: epoch, step and best accuracy so far.
       precision: what the network computes in, and why; a run that is continued keeps it.
+      record: what `run.json` says of the run.
 
     Raises:
       RunFolderError: the folder cannot be written, or holds a run of another configuration.
@@ -88,8 +89,11 @@ class Trainer:
         self.progress = self.checkpoints.progress
         self.resumed = self.checkpoints.restore_last()
         self.configuration = gin.operative_config_str() or configuration
+        chosen = self.precision.to_json()
+        self.record = runs.describe(recipe, self.model, dataset, chosen)
         if self.chief:
             files.write_text(os.path.join(run_dir, "config.gin"), self.configuration)
+            files.write_json(os.path.join(run_dir, runs.RECORD), self.record)
         self._summary = os.path.join(run_dir, "summary.json")
         self.finished = self.over and files.exists(self._summary)
         self._copies: dict[str, keras.Model] = {}
@@ -99,8 +103,8 @@ class Trainer:
         """That of the run in the folder, or one for all workers."""
         if not restart:
             run_folder.check(self.run_dir, identity)  # whose record it is
-            path = os.path.join(self.run_dir, "run.json")
-            record = files.read_json(path).get("precision") if files.exists(path) else None
+            there = files.exists(os.path.join(self.run_dir, runs.RECORD))
+            record = runs.read_run(self.run_dir).record["precision"] if there else None
             if record is not None:
                 return precision.keep(record)
         choice = precision.choose(self.recipe.dtype_policy)
@@ -125,8 +129,7 @@ class Trainer:
         start = int(self.progress.epoch.numpy())
         reporter = Reporter(self.run_dir, self.recipe.epochs, start, self.chief)
         if self.chief:
-            given = hparams.hparams_of(self.configuration, type(self.model).__name__)
-            hparams.write_start(self.run_dir, given)
+            hparams.write_start(self.run_dir, hparams.hparams_of(self.record))
         try:
             while not self.over:
                 self._epoch(int(self.progress.epoch.numpy()), reporter)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robust_tf import files
+from robust_tf import files, runs
 from robust_tf.evaluation import loading
 from robust_tf.models import SplitClassifier
 
@@ -20,7 +20,7 @@ def trained(path: str, setting: str) -> SplitClassifier:
             f"name another run folder or .keras file: --gin_param=\"{setting}='FOLDER'\"."
         )
     run = files.is_folder(path) and not path.endswith(".keras")
-    network = loading.load_run(path) if run else loading.load_model(path)
+    network = runs.load_run(path) if run else loading.load_model(path)
     if not isinstance(network, SplitClassifier):
         raise ValueError(
             f"{setting}={path!r}: expected a run folder, or the .keras file of a SplitClassifier; "

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from robust_tf import attacks, data, evaluation, files
+from robust_tf import attacks, data, evaluation, files, runs
 from robust_tf.cli import evaluate, export
 from robust_tf.evaluation import loading
 from tests.linear import trained
@@ -73,7 +73,7 @@ def test_attacks_split_and_number_of_examples_by_hand(run_dir, digits, tmp_path)
     command += ["--attacks=FGSM(eps=8/255); CW(eps=.1, step_size=.05, steps=2)", "--batch_size=8"]
     assert evaluate.main([*command, f"--output={output}"]) == 0
     found = evaluation.Evaluation.from_json(json.loads(output.read_text())["evaluation"])
-    network = loading.load_run(run_dir)
+    network = runs.load_run(run_dir)
     expected = evaluation.evaluate(
         network,
         digits.validation,
@@ -110,7 +110,7 @@ FGSM = "--attacks=FGSM(eps=0.1)"
         (["--run_dir={run}", "--split=tset"], "invalid choice: 'tset'"),
         (["--run_dir={tmp}/none"], "there is no run folder"),
         (["--run_dir={tmp}/none", FGSM], "there is no run folder"),
-        (["--run_dir={tmp}", FGSM], "holds no model.keras"),
+        (["--run_dir={tmp}", FGSM], "is not the folder of a run: it has none of"),
         (["--model={tmp}/none.keras", FGSM, "--dataset=digits"], "there is no model"),
         (["--model={tmp}/bad.keras", FGSM, "--dataset=digits"], "cannot be read as a Keras model"),
         (["--model={tmp}/text.txt", FGSM, "--dataset=digits"], "expected a .keras file"),

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from robust_tf import data, evaluation, files
+from robust_tf import data, evaluation, files, runs
 from robust_tf.cli import evaluate
-from robust_tf.evaluation import adaptive, loading
+from robust_tf.evaluation import adaptive
 from tests.inference import fakes
 from tests.linear import trained
 
@@ -50,19 +50,19 @@ def test_the_command_prints_and_writes_three_columns(run_dir, tmp_path, capsys, 
     assert len(report["columns"]) == 4
     assert set(report["columns"]["PGD-3 eps=0.05"]) == {"oblivious", "adaptive", "worst case"}
     assert printed.rstrip().endswith(evaluation.adaptive_table(found))
-    path = evaluation.bpda(loading.load_inference(run_dir, "imt+", delta=0.05))
+    path = evaluation.bpda(runs.load_inference(run_dir, "imt+", delta=0.05))
     x = data.load("digits").test.images[:8].astype(np.float32) / 255
     right = np.argmax(path(tf.constant(x)), 1) == data.load("digits").test.labels[:8]
     np.testing.assert_array_equal(found.natural, right)
 
 
 def test_a_run_gives_both_kinds(run_dir):
-    plain = loading.load_inference(run_dir)
-    gated = loading.load_inference(run_dir, "imt+", delta=0.1)
+    plain = runs.load_inference(run_dir)
+    gated = runs.load_inference(run_dir, "imt+", delta=0.1)
     assert plain.gate is None and plain.delta == 8 / 255
     assert gated.gate == (0.3, 0.7) and gated.gated_delta == 0.05
     with pytest.raises(ValueError, match="kind='IMT'"):
-        loading.load_inference(run_dir, "IMT")
+        runs.load_inference(run_dir, "IMT")
 
 
 FGSM = "--attacks=FGSM(eps=0.05)"

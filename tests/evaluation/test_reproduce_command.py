@@ -8,7 +8,7 @@ import pytest
 from robust_tf import compat, evaluation
 from robust_tf.attacks import FGSM, MIM, PGD, AutoAttack, MultiTargeted, RayS, Transfer
 from robust_tf.cli import evaluate
-from robust_tf.evaluation import bindings, reproduce_command
+from robust_tf.evaluation import reproduce_command
 from robust_tf.evaluation.attack_parser import number
 from tests.inference import fakes
 
@@ -105,12 +105,3 @@ def test_results_of_another_model_are_told():
     assert "of the model best.keras" in reproduce_command.foreign(
         {**own, "model": "best.keras"}, "a"
     )
-
-
-def test_bindings_are_read_as_they_stand():
-    text = "eps = 0.1\nsteps = 4\nname = 'x'\nodd = 1e\ntrain.network = @CNN\neps = 0.2\n"
-    assert bindings.numbers(text) == {"eps": 0.2, "steps": 4.0}
-    assert bindings.eps_of(text) == 0.2
-    assert bindings.bound(text, "train.network") == "@CNN"
-    assert bindings.bound(text, "network") is None and bindings.bound("", "eps") is None
-    assert bindings.eps_of("") is None and bindings.eps_of("eps = 0.0\n") is None

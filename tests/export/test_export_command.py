@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from robust_tf import attacks, data, evaluation, export, files
+from robust_tf import attacks, data, evaluation, export, files, runs
 from robust_tf.cli import evaluate
 from robust_tf.cli import export as command
-from robust_tf.evaluation import loading
 from robust_tf.export import smoke, writer
 from robust_tf.models import MLPDiscriminator
+from robust_tf.runs import folder as run_folders
 from tests.linear import trained
 
 ATTACK = {"PGD-3 eps=0.05": attacks.PGD(eps=0.05, step_size=0.02, steps=3)}
@@ -69,7 +69,7 @@ def test_a_defended_model_with_its_card(run_dir, defended):
         assert part in text
     assert all(f"`{name}`:" in text for name in card["signatures"])
     x = tf.constant(data.load("digits").test.images[:9] / np.float32(255))
-    model = loading.load_inference(run_dir, "imt+", delta=0.05)
+    model = runs.load_inference(run_dir, "imt+", delta=0.05)
     moved = tf.saved_model.load(str(folder)).signatures["defend"](images=x)["images"]
     np.testing.assert_array_equal(moved, tf.function(model.transform)(x))
     assert np.abs(moved - x).max() > 0.02
@@ -80,22 +80,23 @@ def test_what_the_command_prints_runs_and_evaluates_as_the_run_does(
 ):
     proof = {"compared": 1, "same_bits": 1, "batch_sizes": [1], "load_seconds": {}}
     monkeypatch.setattr(writer, "smoke_test", lambda *args: proof)
-    real, read = loading.load_run, []
-    monkeypatch.setattr(loading, "load_run", lambda path: read.append(path) or real(path))
-    folder = str(tmp_path / "exported")
-    assert command.main([f"--run_dir={run_dir}", f"--export_dir={folder}"]) == 0
+    real, read = run_folders.load_model, []
+    monkeypatch.setattr(run_folders, "load_model", lambda path: read.append(path) or real(path))
+    exported = str(tmp_path / "exported")
+    assert command.main([f"--run_dir={run_dir}", f"--export_dir={exported}"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert read == [str(run_dir)]  # the detector judges the network that was read, not a twin
-    stored = tf.train.list_variables(f"{folder}/variables/variables")
+    # The detector judges the network that was read, not a twin.
+    assert read == [str(run_dir / "model.keras")]
+    stored = tf.train.list_variables(f"{exported}/variables/variables")
     assert sum(shape == [49, 10] for _, shape in stored) == 1
-    assert len(said) == 3 and said[0].startswith(f"wrote {folder}: images float32 [28, 28, 1]")
+    assert len(said) == 3 and said[0].startswith(f"wrote {exported}: images float32 [28, 28, 1]")
     scope = {"tf": tf}
     exec(said[1].strip(), scope)
     assert eval(said[2].strip(), scope).shape == (1, 10)
     detected = scope["model"].signatures["detect"].structured_outputs
     assert set(detected) == {"entropy", "natural_probability"}  # the run has a discriminator
     tables = []
-    for model in (folder, str(run_dir / "model.keras")):
+    for model in (exported, str(run_dir / "model.keras")):
         arguments = [f"--model={model}", "--dataset=digits", "--max_examples=50", "--no_checks"]
         assert evaluate.main([*arguments, "--attacks=PGD(eps=.05, step_size=.02, steps=3)"]) == 0
         lines = capsys.readouterr().out.splitlines()

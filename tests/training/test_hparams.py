@@ -9,32 +9,28 @@ from robust_tf.training import hparams
 from tests.training.runs import moons, points_recipe, trainer
 
 
-def test_values_of_a_configuration():
-    text = """
-eps = 0.3
-step_size = 7.5e-02
-Adam.beta_1 = 0.9
-PGD.eps = %eps
-evaluation/PGD.steps = 40
-data.name = 'mnist'
-data.validation_size = None
-ADR.attack = @PGD()
-Augmentation.flip = False
-train.decay_epochs = [6, 9]
-# None.
-"""
-    assert hparams.hparams_of(text, "ADR") == {
+def test_values_of_a_record():
+    record = {"method": {"name": "ADR"}, "training": {"epochs": 3, "initial": None}}
+    bindings = {
+        "eps": 0.3,
+        "evaluation/PGD.steps": 40,
+        "data.name": "mnist",
+        "data.validation_size": None,
+        "ADR.attack": "@PGD()",
+        "Augmentation.flip": False,
+        "train.decay_epochs": [6, 9],
+        "note": "two words",
+    }
+    assert hparams.hparams_of({**record, "bindings": bindings}) == {
         "method": "ADR",
         "eps": 0.3,
-        "step_size": 0.075,
-        "Adam.beta_1": 0.9,
-        "PGD.eps": 0.3,
         "evaluation/PGD.steps": 40.0,
         "data.name": "mnist",
         "ADR.attack": "@PGD()",
         "Augmentation.flip": False,
     }
-    assert hparams.hparams_of("", "") == {}
+    told = hparams.hparams_of({**record, "bindings": {}})
+    assert told == {"method": "ADR", "train.epochs": 3.0}
 
 
 def test_a_run_tells_its_start_and_its_end(tmp_path):
