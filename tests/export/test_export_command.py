@@ -155,6 +155,7 @@ def test_mistakes_are_one_clear_line(arguments, message, run_dir, tmp_path, caps
     monkeypatch.setattr(writer, "smoke_test", lambda *args: None)
     for name in ("half", "plain", "broken"):
         (tmp_path / name).mkdir()
+    (tmp_path / "half" / "config.gin").write_text("eps = 0.1")
     for name in ("plain", "broken"):
         (tmp_path / name / "model.keras").write_bytes((run_dir / "model.keras").read_bytes())
     (tmp_path / "broken" / "summary.json").write_text('{"method": "AD')
