@@ -257,6 +257,7 @@ def _without_calls(error: Exception) -> str:
     message, *_ = re.split(r"\n  (?:In call to|No values supplied)", str(error))
     calls = re.findall(r"In call to configurable '(\S+)' \(.*\)(?: in scope '(\S+)')?", str(error))
     names = [f"{scope}/{name}" if scope else name for name, scope in calls]
+    names = names or getattr(error, "gin_calls", [])  # registered by us, or by gin's own decorator
     absent = re.search(r"([\w.]+)\(\) missing \d+ required [\w -]+arguments?: (.+)", message)
     if absent:
         owner = names[0] if names else absent[1].split(".")[0]
