@@ -1,0 +1,165 @@
+"""The files in the folder of a run: read once, and named where they are damaged."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from robust_tf import files
+from robust_tf.runs import earlier
+from robust_tf.runs.record import RECORD, faults
+
+# One of these is in every folder of a run.
+MARKS = (RECORD, "identity.json", "config.gin", "metrics.jsonl", "summary.json", "model.keras")
+# JSON files of a run that are not results of `bin/evaluate`.
+OWN_JSON = (RECORD, "identity.json", "summary.json")
+
+
+class RunError(ValueError):
+    """A folder that is no run, or a file in it that is damaged; the message names it."""
+
+
+class RunFolder:
+    """The files of a run; see `Run`, which says what they mean."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], name: str | None = None, tolerant: bool = False
+    ):
+        self.path = os.fspath(path)
+        self.name = name or os.path.basename(os.path.normpath(self.path))
+        self._tolerant = tolerant
+        self._left_out: list[str] = []
+        self.entries = _entries(self.path)
+        self.summary = self._read_json("summary.json", lambda summary: "") or {}
+        self.configuration = self._read_configuration()
+        self.record = self._read_record()
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """A row for each epoch; lines that cannot be read are left out."""
+        return self._metrics[0]
+
+    @property
+    def metrics_fault(self) -> str:
+        """What is wrong with `metrics.jsonl`, '' if nothing is."""
+        return self._metrics[1]
+
+    @functools.cached_property
+    def reports(self) -> dict[str, Any]:
+        """By name, `summary.json` first: contents of the files that hold an evaluation."""
+        found: dict[str, Any] = {}
+        if "evaluation" in self.summary:
+            found["summary.json"] = {
+                "data": self.record["data"],
+                "evaluation": self.summary["evaluation"],
+            }
+        for entry in self.entries:
+            if entry.endswith(".json") and entry not in OWN_JSON and not entry.startswith("."):
+                try:
+                    content = files.read_json(os.path.join(self.path, entry))
+                except files.FileError as error:
+                    self._left_out.append(f"{entry} is left out: {error}")
+                    continue
+                if isinstance(content, dict) and "evaluation" in content:
+                    found[entry] = content
+        return found
+
+    def _read_configuration(self) -> str:
+        if "config.gin" in self.entries:
+            try:
+                return files.read_text(os.path.join(self.path, "config.gin"))
+            except files.FileError as error:
+                self._damaged("config.gin", str(error))
+        own = self.summary.get("configuration")
+        return own if isinstance(own, str) else ""
+
+    def _read_record(self) -> dict[str, Any]:
+        record = self._read_json(RECORD, faults)
+        if record is not None:
+            return record
+        try:
+            return earlier.record_of(self.summary, self.configuration)
+        except ValueError as error:
+            self._damaged("config.gin", str(error))
+            return earlier.record_of(self.summary, "")
+
+    def _read_json(
+        self, name: str, faults: Callable[[dict[str, Any]], str]
+    ) -> dict[str, Any] | None:
+        """The content of a JSON file of the folder; None where it is not there, or is left out."""
+        if name not in self.entries:
+            return None
+        try:
+            value = files.read_json(os.path.join(self.path, name))
+        except files.FileError as error:
+            self._damaged(name, str(error))
+            return None
+        fault = "it does not hold an object" if not isinstance(value, dict) else faults(value)
+        if fault:
+            self._damaged(name, fault)
+        return None if fault else value
+
+    def _damaged(self, name: str, fault: str) -> None:
+        path = os.path.join(self.path, name)
+        said = fault if path in fault else f"{path} is damaged: {fault}."
+        if not self._tolerant:
+            raise RunError(
+                f"{said} Put back the file as it was, or train again in another --run_dir."
+            )
+        self._left_out.append(f"{name} is left out: {said}")
+
+    @functools.cached_property
+    def _metrics(self) -> tuple[list[dict[str, Any]], str]:
+        if "metrics.jsonl" not in self.entries:
+            return [], "There is no metrics.jsonl: the training curves are missing."
+        try:
+            with tf.io.gfile.GFile(os.path.join(self.path, "metrics.jsonl"), "rb") as file:
+                lines = file.read().decode(errors="replace").splitlines()
+        except (OSError, tf.errors.OpError) as error:
+            return [], f"metrics.jsonl cannot be read: {files.reason(error)}."
+        lines = [line for line in lines if line.strip()]
+        rows, bad = [], []
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            if isinstance(row, dict) and isinstance(row.get("epoch"), (int, float)):
+                rows.append(row)
+            else:
+                bad.append(number)
+        shown = f"{len(rows)} epoch{'s' * (len(rows) != 1)}"
+        fault = ""
+        if bad == [len(lines)]:
+            fault = f"The last line of metrics.jsonl is cut off: {shown} can be shown."
+        elif bad:
+            where = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+            fault = f"metrics.jsonl cannot be read in line {where}: {shown} can be shown."
+        elif not lines:
+            fault = "metrics.jsonl is empty: no epoch has ended yet."
+        return rows, fault
+
+
+def _entries(path: str) -> list[str]:
+    """What is in the folder of a run.
+
+    Raises:
+      RunError: there is no such folder, or nothing in it that a run writes.
+    """
+    if not files.is_folder(path):
+        if files.exists(path):
+            raise RunError(f"{path} is a file; give the folder of a run.")
+        raise RunError(f"there is no run folder {path}.")
+    entries = sorted(entry.rstrip("/") for entry in tf.io.gfile.listdir(path))
+    if not set(MARKS) & set(entries):
+        runs = [e for e in entries if files.exists(os.path.join(path, e, "identity.json"))]
+        hint = f" Did you mean {os.path.join(path, runs[0])}?" if runs else ""
+        raise RunError(
+            f"{path} is not the folder of a run: it has none of {', '.join(MARKS)}.{hint}"
+        )
+    return entries

@@ -1,0 +1,71 @@
+"""Reads runs and their models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from robust_tf import files, inference
+from robust_tf.evaluation.loading import load_model
+from robust_tf.runs.run import Run
+
+
+def read_run(path: str | os.PathLike[str], name: str | None = None, tolerant: bool = False) -> Run:
+    """Reads the folder of a run; see `Run` for the arguments and errors."""
+    return Run(path, name, tolerant)
+
+
+def read_runs(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Run]:
+    """Runs by the label of their method; two of one are told apart by folder: 'ADV (adv_2)'."""
+    found = [read_run(path) for path in paths]
+    labels = [run.label or run.name for run in found]
+    result: dict[str, Run] = {}
+    for run, label in zip(found, labels, strict=True):
+        name = label if labels.count(label) == 1 else f"{label} ({run.name})"
+        result[f"{label} ({run.path})" if name in result else name] = run
+    return result
+
+
+def load_run(path: str | os.PathLike[str]) -> Callable[..., Any]:
+    """The trained network of a run folder, `Run(path).model`.
+
+    Raises:
+      RunError: no such folder, or not the folder of a run.
+      FileError: no trained model in it.
+      ValueError: the file in it is not a model.
+    """
+    return Run(path).model
+
+
+def load_inference(
+    run: Run | str | os.PathLike[str], kind: str = "imt", **arguments: Any
+) -> inference.ManifoldTransformation:
+    """The trained network of a run of ATLD behind its manifold transformation.
+
+    Args:
+      run: the run, or its folder, which holds `model.keras` and `discriminator.keras`.
+      kind: 'imt', or 'imt+' with its gate.
+      **arguments: of `inference.ManifoldTransformation`: delta, gate, gated_delta, disc_input. The
+        last is the run's own by default.
+
+    Raises:
+      RunError, FileError: as `load_run`; or the run has left no discriminator.
+      ValueError: another kind; a gate for 'imt'; as `ManifoldTransformation`.
+    """
+    if kind not in ("imt", "imt+"):
+        raise ValueError(f"kind={kind!r}: must be 'imt' or 'imt+'.")
+    if kind == "imt" and arguments.get("gate") is not None:
+        raise ValueError("a gate belongs to 'imt+'; 'imt' has none.")
+    run = run if isinstance(run, Run) else Run(run)
+    network: Any = run.model
+    path = os.path.join(run.path, "discriminator.keras")
+    if not files.exists(path):
+        raise files.FileError(
+            f"{run.path} holds no discriminator.keras: manifold transformation needs the "
+            "discriminator of a run of ATLD; give the folder of one."
+        )
+    if kind == "imt+" and arguments.get("gate") is None:
+        arguments["gate"] = inference.GATE
+    arguments.setdefault("disc_input", run.disc_input or "logits")
+    return inference.ManifoldTransformation(network, load_model(path), **arguments)

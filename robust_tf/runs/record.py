@@ -1,0 +1,198 @@
+"""`run.json`: what a run was given, as structured values, written when it starts."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import importlib
+import json
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from robust_tf import compat, data
+from robust_tf.attacks import Attack
+from robust_tf.evaluation.attack_names import eps_of, name_of, norm_of
+from robust_tf.evaluation.attack_parser import as_attacks
+from robust_tf.runs import bindings
+from robust_tf.version import __version__
+
+RECORD, FORMAT = "run.json", 1
+_KNOWN = ("robust_tf", "keras", "tensorflow", "tf_keras", "builtins", "gin", "numpy", "")
+# What a record holds, and of which type each part is.
+PARTS: dict[str, type | tuple[type, ...]] = {
+    "format": int,
+    "method": dict,
+    "network": dict,
+    "data": dict,
+    "threat": dict,
+    "attacks": dict,
+    "disc_input": (str, type(None)),
+    "training": dict,
+    "seed": (int, type(None)),
+    "precision": (dict, type(None)),
+    "versions": dict,
+    "bindings": dict,
+    "modules": list,
+}
+
+
+def describe(
+    recipe: Any, model: Any, dataset: data.Data, precision: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """All that is known of a run when it starts, JSON-ready.
+
+    Args:
+      recipe: a `training.Recipe`.
+      model: what it built, a `methods.RobustModel`.
+      dataset: what it trains on.
+      precision: what it computes in, and why, as `precision.Choice.to_json` gives it.
+
+    Returns:
+      'method' (name, and terms with their weights), 'network' (builder, class, parameters, image
+      shape and classes), 'data', 'threat' (norm, eps, step_size, steps and name of the training
+      attack, or of the strongest of the evaluation where the training has none), 'attacks'
+      ('training', 'validation', and 'evaluation' by name, as Keras serializes them), 'disc_input'
+      (of a method with a discriminator), 'training' (the recipe's settings), 'seed', 'precision',
+      'versions', 'bindings' (of gin) and 'modules' (to import before the run's classes are known).
+    """
+    evaluation = as_attacks(recipe.evaluation_attacks)
+    attack = getattr(model, "attack", None)
+    builders = [recipe.network, recipe.method, recipe.optimizer, recipe.schedule]
+    used = [model, model.network, attack, recipe.validation_attack, *evaluation.values()]
+    return {
+        "format": FORMAT,
+        "method": {"name": type(model).__name__, "terms": dict(model.term_weights)},
+        "network": {
+            "builder": _name(recipe.network),
+            "class": type(model.network).__name__,
+            "parameters": int(model.network.count_params()),
+            "image_shape": list(dataset.image_shape),
+            "num_classes": int(dataset.num_classes),
+        },
+        "data": describe_data(dataset),
+        "threat": _threat([attack] if isinstance(attack, Attack) else list(evaluation.values())),
+        "attacks": {
+            "training": _serialized(attack),
+            "validation": _serialized(recipe.validation_attack),
+            "evaluation": {name: _serialized(one) for name, one in evaluation.items()},
+        },
+        "disc_input": getattr(model, "disc_input", None),
+        "training": _settings(recipe),
+        "seed": recipe.seed,
+        "precision": precision,
+        "versions": versions(),
+        "bindings": bindings.operative(),
+        "modules": _modules([*builders, *map(type, used)]),
+    }
+
+
+def describe_data(dataset: data.Data) -> dict[str, Any]:
+    """Name, sizes and fingerprints of a dataset, and how its validation images were chosen."""
+    splits = ("train", "validation", "test")
+    return {
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint(),
+        "splits": {name: getattr(dataset, name).fingerprint for name in splits},
+        "validation_size": dataset.held_out or len(dataset.validation),
+        "train": len(dataset.train),
+        "validation": len(dataset.validation),
+        "test": len(dataset.test),
+        "seed": dataset.seed,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    return {
+        "robust_tf": __version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "python": platform.python_version(),
+        "stack": "keras3" if compat.KERAS_3 else "addons",
+    }
+
+
+def faults(record: dict[str, Any]) -> str:
+    """What is wrong with the content of a `run.json`, '' if nothing is."""
+    number = record.get("format")
+    if isinstance(number, int) and number > FORMAT:
+        return f"its format is {number}, of a later version of robust_tf; this one reads {FORMAT}"
+    for part, kind in PARTS.items():
+        if part not in record:
+            return f"it has no {part!r}"
+        if not isinstance(record[part], kind):
+            return f"its {part!r} is {record[part]!r:.60}"
+    return ""
+
+
+def _threat(attacks: list[Attack]) -> dict[str, Any]:
+    """Ball, steps and name of the attack with the largest eps; {} where none has a ball."""
+    balls = [(eps, attack) for attack in attacks if (eps := eps_of(attack))]
+    if not balls:
+        return {}
+    eps, attack = max(balls, key=lambda pair: pair[0])
+    inner = attack
+    while isinstance(getattr(inner, "attack", None), Attack):
+        inner = inner.attack  # type: ignore[attr-defined]
+    size = getattr(getattr(inner, "step", inner), "step_size", None)
+    return {
+        "norm": norm_of(attack),
+        "eps": eps,
+        "step_size": size if size is None else float(size),
+        "steps": getattr(inner, "steps", None),
+        "attack": name_of(attack),
+    }
+
+
+def _serialized(attack: Any) -> Any:
+    """As Keras serializes it; None without an attack, or where JSON cannot hold it."""
+    if attack is None:
+        return None
+    try:
+        return json.loads(json.dumps(compat.serialize(attack)))
+    except Exception:  # Keras raises of every kind for what a user made, such as one with a model
+        return None
+
+
+def _settings(recipe: Any) -> dict[str, Any]:
+    """The recipe's numbers and texts, and its builders as '@NAME'."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        if value is None or isinstance(value, (bool, int, float, str)):
+            found[field.name] = value
+        elif callable(value) and not isinstance(value, (Mapping, Attack)):
+            found[field.name] = f"@{_name(value)}"
+    return found
+
+
+def _name(builder: Any) -> str:
+    """Of a class, a function, a partial of one, or an object's class."""
+    if isinstance(builder, functools.partial):
+        return _name(builder.func)
+    return str(getattr(builder, "__name__", type(builder).__name__))
+
+
+def _modules(used: list[Callable[..., Any]]) -> list[str]:
+    """The modules of a user's own, which gin's imports or the classes of the run name."""
+    found = set(bindings.imported())
+    for one in used:
+        while isinstance(one, functools.partial):
+            one = one.func
+        found.add(getattr(one, "__module__", None) or "")
+    return sorted(name for name in found - {"__main__"} if name.split(".")[0] not in _KNOWN)
+
+
+def import_modules(modules: list[str]) -> None:
+    """Imports what the run names; where one is not there, Keras says which class it misses."""
+    if modules and "" not in sys.path:
+        sys.path.insert(0, "")  # modules beside the user, as for `python -m`
+    for module in modules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(str(module))
