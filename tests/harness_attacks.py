@@ -1,4 +1,4 @@
-"""What every attack promises (design.md section 3, *Attack*), one function for each promise."""
+"""What every attack promises (WORKSPACE.md, *Contracts*), one function for each promise."""
 
 from __future__ import annotations
 
@@ -295,6 +295,6 @@ ATTACK_CHECKS = [
 
 
 def run_attack_test(case: AttackCase, checks: Sequence[Callable] = ATTACK_CHECKS) -> None:
-    """Every promise of design.md section 3, *Attack*."""
+    """Every promise of `ATTACK_CHECKS`."""
     for check in checks:
         check(case)

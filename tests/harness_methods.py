@@ -1,4 +1,4 @@
-"""What every training method promises (design.md section 3, *Method*), a function for each."""
+"""What every training method promises (WORKSPACE.md, *Contracts*), a function for each."""
 
 from __future__ import annotations
 
@@ -186,7 +186,9 @@ def check_replicas(case: MethodCase) -> None:
     """
     arguments = dict(case.without_chance)
     if "attack" in case.arguments:
-        arguments.setdefault("attack", BIM(0.1, 0.05, 2))
+        # In an L2 ball, where steps are continuous in the gradient: the sign of a component that is
+        # zero but for rounding would move a pixel by eps, on one processor and not on another.
+        arguments.setdefault("attack", BIM(1.0, 0.5, 2, norm="L2"))
     compiled = {"weight_decay": 0.01}
     alone = case.build(dropout=0.0, compiled=compiled, **arguments)
     fit(alone, 3)
@@ -278,6 +280,6 @@ METHOD_CHECKS = [
 def run_method_test(
     case: MethodCase, folder: Any, checks: Sequence[Callable] = METHOD_CHECKS
 ) -> None:
-    """Every promise of design.md section 3, *Method*; `folder` is for files."""
+    """Every promise of `METHOD_CHECKS`; `folder` is for files."""
     for check in checks:
         check(case, *([folder] if "folder" in check.__annotations__ else []))

@@ -117,7 +117,7 @@ def attack_numbers(attack):
 @pytest.mark.parametrize("method", ["adr", "adversarial", "trades", "adr_trades", "standard"])
 @pytest.mark.parametrize("place", ["mnist", "cifar10_cnn", "cifar10_resnet"])
 def test_papers_numbers(method, place):
-    """Attacks (reference section 4) and optimisation (section 5)."""
+    """Attacks and optimisation of the ADR paper."""
     dataset, recipe, augmentation, model = built(f"{method}_{place}.gin")
     rate, steps = model.optimizer.learning_rate, TRAINING[dataset] // 128
     schedule = getattr(model.optimizer, "_learning_rate", rate)
@@ -153,7 +153,7 @@ def test_papers_numbers(method, place):
 
 
 def test_weights_of_the_terms():
-    """Table 3 (reference section 3.7) and the baselines' losses."""
+    """Table 3 of the ADR paper and the losses of its baselines."""
     half = {"clean": 0.5, "adversarial": 0.5}
     table3 = {**half, "local": 1, "global_": 1, "entropy": 1}
     for method in ("adr", "adr_trades"):

@@ -26,7 +26,7 @@ def optimisation(name):
 
 @pytest.mark.parametrize("place", ["cifar10", "cifar100", "svhn"])
 def test_atld(place):
-    """Reference section 2: its two tables."""
+    """The settings of the authors' program, for the three datasets."""
     rate = 0.01 if place == "svhn" else 0.1
     assert optimisation(f"atld_{place}") == (rate, 0.9, 400, 50, 2e-4, True, (60, 90))
     _, recipe, augmentation, model = built(f"atld_{place}.gin")
@@ -47,7 +47,7 @@ def test_atld(place):
 
 @pytest.mark.parametrize("place", ["cifar10", "cifar100", "svhn"])
 def test_atld_of_the_paper(place):
-    """What the reference lists as the paper's, where the program differs."""
+    """What the paper says where the program differs."""
     assert optimisation(f"atld_{place}_paper") == (0.1, 0.9, 400, 50, 2e-4, True, (60, 90))
     model = built(f"atld_{place}_paper.gin")[3]
     assert (model.disc_input, model.invariance) == ("features", "fool_disc")
@@ -57,7 +57,7 @@ def test_atld_of_the_paper(place):
 
 
 def test_trades():
-    """Baselines A2; the one of ResNet-18 has the schedule of ST, to be compared with it."""
+    """The official TRADES; the one of ResNet-18 has the schedule of ST, to be compared with it."""
     assert optimisation("trades_cifar10") == (0.1, 0.9, 76, 128, 2e-4, True, (74,))
     _, recipe, _, model = built("trades_cifar10.gin")
     assert attack_numbers(model.attack) == (0.031, 0.007, 10) and model.beta == 6
@@ -66,7 +66,7 @@ def test_trades():
 
 
 def test_statistics_of_attacks():
-    """Baselines A1 and LAT's program attack by the statistics of the batch; TRADES does not."""
+    """AT and the program of LAT attack by statistics of the batch; TRADES does not."""
     modes = {"at": "training", "early_stopping": "training", "label_smoothing": "training"}
     for method, mode in {**modes, "lat": "batch", "trades": "running", "mart": "running"}.items():
         assert built(f"{method}_cifar10.gin")[3].attack.batch_norm == mode
@@ -84,7 +84,7 @@ def test_other_choices_have_recipes():
 
 
 def test_feature_scattering():
-    """Baselines A3."""
+    """The official Feature Scattering."""
     assert optimisation("feature_scattering_cifar10") == (0.1, 0.9, 200, 60, 2e-4, True, (60, 90))
     _, recipe, _, model = built("feature_scattering_cifar10.gin")
     attack = model.attack
@@ -95,7 +95,7 @@ def test_feature_scattering():
 
 @pytest.mark.parametrize("place", ["cifar10", "cifar100", "svhn"])
 def test_squeeze(place):
-    """Reference section 5.1."""
+    """The settings of the ST paper and its program."""
     svhn = place == "svhn"
     rate, epochs = (0.01, 80) if svhn else (0.1, 120)
     drops = (49, 64) if svhn else (79, 99)
@@ -115,7 +115,7 @@ def test_squeeze(place):
 
 
 def test_squeeze_with_more():
-    """Reference sections 5.3 and 5.4."""
+    """ST with extra data (RST) and with weight perturbation (AWP), as in its paper."""
     _, recipe, _, model = built("squeeze_rst_cifar10.gin")
     assert (model.attack.eps, model.attack.step_size) == (0.031, 0.007)
     assert model.attack.start == "uniform" and model.outer_order == "rst" and model.beta == 6

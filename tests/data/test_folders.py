@@ -23,11 +23,10 @@ def _no_network(monkeypatch):
 
 @pytest.mark.parametrize("name", ["mnist", "svhn_cropped"])
 def test_no_copy_and_no_network(name, tmp_path, monkeypatch):
-    start = time.monotonic()
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waits for the network"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     with pytest.raises(data.DataError) as caught:
         data.load(name)
-    assert time.monotonic() - start < 5
     for part in (str(tmp_path), "--data_dir", "TFDS_DATA_DIR", "gin/adr_digits.gin", "no answer"):
         assert part in str(caught.value)
     assert not list(tmp_path.iterdir())
