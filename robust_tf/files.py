@@ -6,10 +6,24 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
+
+# What a training writes in its run folder; no other command writes a file of such a name there.
+RUN_FILES = (
+    "run.json",
+    "config.gin",
+    "metrics.jsonl",
+    "checkpoints",
+    "tensorboard",
+    "model.keras",
+    "best.keras",
+    "summary.json",
+    "comparison",
+    "identity.json",
+)
 
 
 class FileError(OSError):
@@ -101,6 +115,39 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         with tf.io.gfile.GFile(temporary, "wb") as file:
             file.write(b"")
         raise _EnoughError  # the file has been tried; `atomic` takes it away again
+
+
+def check_replaceable(
+    path: str | os.PathLike[str],
+    what: str,
+    is_such: Callable[[str], bool],
+    overwrite: bool | None = None,
+) -> bool:
+    """Whether a file is there that may be replaced: one that the same command has written.
+
+    Args:
+      path: where a command is to write a file.
+      what: what it writes, for the error: 'a result of evaluate'.
+      is_such: whether the file at a path is one.
+      overwrite: whether --overwrite was given, by which any file but a run's own is replaced; None:
+        there is no such option.
+
+    Raises:
+      FileError: something else is there, or the place belongs to a run, or cannot be written.
+    """
+    path = os.fspath(path)
+    check_writable(path)
+    folder, name = os.path.split(path)
+    of_run = any(exists(os.path.join(folder, mark)) for mark in ("identity.json", "run.json"))
+    if name in RUN_FILES and of_run:
+        raise FileError(f"{path} belongs to the run in that folder; choose another file name.")
+    if not exists(path):
+        return False
+    if not overwrite and not is_such(path):
+        way = "Choose another file name" if overwrite is None else "Give --overwrite to replace it"
+        also = "" if overwrite is None else ", or choose another file name"
+        raise FileError(f"{path} is there and is not {what}; it is left as it is. {way}{also}.")
+    return True
 
 
 class _EnoughError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -116,7 +117,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from robust_tf import evaluation, files, runs
 
     if options.output:
-        files.check_writable(options.output)
+        files.check_replaceable(options.output, "a result of evaluate", _is_result)
+    if options.save_adversarial:
+        _check_images(options.save_adversarial)
     if options.merge:
         return _merge(options)
     run = runs.read_run(options.run_dir) if options.run_dir else None
@@ -174,6 +177,38 @@ def _merge(options: argparse.Namespace) -> int:
         files.write_json(options.output, whole_report)
         print(f"written to {options.output}", file=sys.stderr)
     return 0
+
+
+def _is_result(path: str) -> bool:
+    """Whether a file is what this command writes, of this version or 0.1, by its content."""
+    from robust_tf import files
+
+    try:
+        content = files.read_json(path)
+    except files.FileError:
+        return False
+    known = {"run_dir", "model", "inference", "data", "evaluation", "columns"}
+    needed = {"data", "evaluation", "model" if "model" in content else "run_dir"}
+    return isinstance(content, dict) and needed <= set(content) <= known
+
+
+def _check_images(folder: str) -> None:
+    """Raises UserError for a folder that holds anything but adversarial images of this command."""
+    import tensorflow as tf
+
+    from robust_tf import files
+
+    if not files.exists(folder):
+        return
+    names = sorted(tf.io.gfile.listdir(folder)) if files.is_folder(folder) else [""]
+    for name in names:
+        path = os.path.join(folder, name.rstrip("/"))
+        inside = tf.io.gfile.listdir(path) if files.is_folder(path) else [""]
+        if not all(entry.endswith(".npz") for entry in inside):
+            raise UserError(
+                f"{path.rstrip('/')} is there and holds no adversarial images of evaluate; give "
+                "--save_adversarial a new or empty folder."
+            )
 
 
 def _columns(report: dict[str, Any], result: Any) -> None:

@@ -253,17 +253,13 @@ def check_free(path: str | os.PathLike[str], overwrite: bool = False) -> bool:
     import tensorflow as tf
 
     ending, path = check_output(path), os.fspath(path)
-    if not files.exists(path):
-        return False
-    if not overwrite:
+
+    def is_figure(path: str) -> bool:
         with tf.io.gfile.GFile(path, "rb") as file:
-            own = MARKS[ending].encode() in file.read()
-        if not own:
-            raise files.FileError(
-                f"{path} is there and is not a figure of this command, by its metadata. Give "
-                "--overwrite to replace it, or another --output."
-            )
-    return True
+            return MARKS[ending].encode() in file.read()
+
+    what = "a figure of this command, by its metadata"
+    return files.check_replaceable(path, what, is_figure, overwrite)
 
 
 def save(figure: Figure, path: str | os.PathLike[str], dpi: int = 200) -> None:

@@ -27,15 +27,10 @@ def check_free(path: str | os.PathLike[str], runs: Sequence[str], overwrite: boo
       FileError: the place cannot be written to, or holds something that is to be kept.
     """
     path = os.fspath(path)
-    files.check_writable(path)
-    if not files.exists(path):
+    is_report = lambda path: runs_of(path) is not None  # noqa: E731
+    if not files.check_replaceable(path, "a report of this command", is_report):
         return False
-    there = runs_of(path)
-    if there is None:
-        raise files.FileError(
-            f"{path} is there and is not a report of this command; it is left as it is. Choose "
-            "another --output."
-        )
+    there = runs_of(path) or []
     if set(there) != set(names_of(runs)) and not overwrite:
         names = ", ".join(name.rpartition(" ")[0] for name in there)
         raise files.FileError(

@@ -10,21 +10,9 @@ import keras
 import tensorflow as tf
 
 from robust_tf import data, files
-from robust_tf.runs import RECORD
 
 # The identity last: while it is there, a --restart that was killed can be repeated.
-OUTPUTS = (
-    RECORD,
-    "config.gin",
-    "metrics.jsonl",
-    "checkpoints",
-    "tensorboard",
-    "model.keras",
-    "best.keras",
-    "summary.json",
-    "comparison",
-    "identity.json",
-)
+OUTPUTS = files.RUN_FILES
 
 
 class RunFolderError(OSError):
