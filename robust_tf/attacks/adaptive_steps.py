@@ -9,16 +9,15 @@ import tensorflow as tf
 from robust_tf.attacks.active_set import Rows, choose, on_active_set, per_image
 from robust_tf.attacks.base import Attack
 from robust_tf.attacks.network import Network, input_gradient
-from robust_tf.attacks.objectives import margin
-from robust_tf.attacks.presets import threat
+from robust_tf.attacks.objectives import is_misclassified, margin
 from robust_tf.attacks.randomness import each, fold
-from robust_tf.attacks.threat import Bounds, Threat
+from robust_tf.attacks.threat import Bounds, Budget, Threat, threat_of
 from robust_tf.models.forward import check_batch_norm_mode
 from robust_tf.validation import check_eps, check_norm, check_number, check_whole
 
 _KEEP = 0.75  # of the new step; the rest is the one before (momentum)
-# All restarts and targets are one loop, so that what is broken late would be carried along for
-# long; it leaves sooner than is usual.
+# All restarts and targets are one loop, so that what is adversarial late would be carried along
+# for long; it leaves sooner than is usual.
 _SHARE = 1 / 32
 
 
@@ -28,7 +27,7 @@ class AutoPGD(Attack):
     An iteration costs `eot` forwards and as many gradients with respect to the images; a run has
     steps + 1 of them, the first of which is the start's. The clean images cost `eot` forwards. An
     example leaves, for all further runs, with the first image that is misclassified; one that is
-    never broken keeps the image of the lowest margin.
+    robust to the end keeps the image of the lowest margin.
     """
 
     eps: float
@@ -59,10 +58,11 @@ class AutoPGD(Attack):
         raise NotImplementedError
 
     def run(
-        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
     ) -> tf.Tensor:
-        ball = threat(self.norm, self.eps)
-        bounds = ball.bounds(x, scale)
+        ball = threat_of(self.norm, self.eps)
+        bounds = ball.bounds(x, budget.eps)
+        first_step = 2 * tf.cast(budget.eps, tf.float32)
         gradient_at = _mean(input_gradient(network, self._values), self.eot)
         (logits,) = _mean(lambda x: (network(x),), self.eot)(x)
         aims = self._aims(logits, y)
@@ -82,7 +82,7 @@ class AutoPGD(Attack):
             gradient, value, logits = gradient_at(moved, rows["y"], aim)
             rows = _judged(rows, moved, logits)
             rows = _noted(rows, moved, gradient, value, fresh)
-            rows["step_size"] = tf.where(fresh, 2 * self.eps * scale, rows["step_size"])
+            rows["step_size"] = tf.where(fresh, first_step, rows["step_size"])
             return _adapted(rows, allowed[i])
 
         rows = _initial(x, y, logits) | bounds.rows()
@@ -131,8 +131,8 @@ def _initial(x: tf.Tensor, y: tf.Tensor, logits: tf.Tensor) -> Rows:
     return {
         "y": y,
         "x_adv": x,
-        "lead": margin(logits, y),
-        "broken": _wrong(logits, y),
+        "margin": margin(logits, y),
+        "is_adversarial": is_misclassified(logits, y),
         "iterate": x,
         "before": x,
         "gradient": tf.zeros_like(x),
@@ -157,24 +157,19 @@ def _start(ball: Threat, bounds: Bounds, seed: tf.Tensor) -> tf.Tensor:
 def _moved(ball: Threat, bounds: Bounds, rows: Rows, keep: tf.Tensor) -> tf.Tensor:
     """A projected step, of which `keep` is taken, and the rest of the step before."""
     x = rows["iterate"]
-    step = per_image(rows["step_size"], x) * ball.steepest(rows["gradient"])
-    new = ball.project(x + step, bounds)
+    new = ball.step(x, rows["gradient"], per_image(rows["step_size"], x), bounds)
     return ball.project(x + keep * (new - x) + (1 - keep) * (x - rows["before"]), bounds)
-
-
-def _wrong(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    return tf.not_equal(tf.argmax(logits, axis=1, output_type=tf.int32), y)
 
 
 def _judged(rows: Rows, moved: tf.Tensor, logits: tf.Tensor) -> Rows:
     """What the attack would return, after one more image."""
-    lead, broken = margin(logits, rows["y"]), _wrong(logits, rows["y"])
-    take = tf.logical_or(broken, lead < rows["lead"])
+    reached, is_adversarial = margin(logits, rows["y"]), is_misclassified(logits, rows["y"])
+    take = tf.logical_or(is_adversarial, reached < rows["margin"])
     return {
         **rows,
         "x_adv": choose(take, moved, rows["x_adv"]),
-        "lead": tf.minimum(lead, rows["lead"]),
-        "broken": broken,
+        "margin": tf.minimum(reached, rows["margin"]),
+        "is_adversarial": is_adversarial,
     }
 
 

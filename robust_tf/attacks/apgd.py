@@ -28,7 +28,7 @@ class APGD(AutoPGD):
       steps: iterations of a run, >= 1; a run costs steps + 1 gradients.
       loss: 'ce' or 'dlr'; with two classes DLR is the margin.
       norm: 'Linf' or 'L2'.
-      restarts: number of runs from fresh starts, >= 1, each on what the ones before left standing.
+      restarts: number of runs from fresh starts, >= 1, each on the images robust so far.
       rho: in [0, 1]; share of the steps between two checkpoints that must raise the objective.
       eot: forwards and gradients of which each iteration takes the mean, >= 1; for networks with
         randomness inside, where the verdict is that of the mean logits.

@@ -9,6 +9,23 @@ import numpy as np
 import tensorflow as tf
 
 
+def check_model(model: Any) -> None:
+    """Raises TypeError unless the model can be called."""
+    if not callable(model):
+        raise TypeError(
+            f"the model is {model!r}; give a Keras model, or any callable from images "
+            "(batch, height, width, channels) to logits (batch, classes)."
+        )
+
+
+def known_value(number: Any) -> Any:
+    """A number as it is, a scalar tensor's where it has one already, else None."""
+    if not tf.is_tensor(number) and not isinstance(number, np.ndarray):
+        return number
+    value = tf.get_static_value(tf.convert_to_tensor(number))
+    return value[()] if isinstance(value, np.ndarray) else value
+
+
 def check_batch(x: Any, y: Any) -> tuple[tf.Tensor, tf.Tensor]:
     """Tensors of images and labels, after the checks that need no values."""
     x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
@@ -31,6 +48,11 @@ def check_labels(y: tf.Tensor) -> None:
         raise ValueError(
             f"labels have shape {y.shape}, which looks one-hot; give class ids of shape (batch,): "
             "tf.argmax(y, axis=1)."
+        )
+    if y.shape.rank == 2:
+        raise ValueError(
+            f"labels have shape {y.shape}, a column; expected class ids of shape (batch,): "
+            "tf.squeeze(y, axis=1)."
         )
     if y.shape.rank != 1:
         raise ValueError(f"labels have shape {y.shape}; expected class ids of shape (batch,).")

@@ -14,9 +14,10 @@ from robust_tf.attacks.apgd import APGD, APGDTargeted
 from robust_tf.attacks.base import Attack
 from robust_tf.attacks.fab import FAB
 from robust_tf.attacks.network import Network
-from robust_tf.attacks.objectives import margin
+from robust_tf.attacks.objectives import is_misclassified, margin
 from robust_tf.attacks.randomness import each
 from robust_tf.attacks.square import Square
+from robust_tf.attacks.threat import Budget
 from robust_tf.models.forward import check_batch_norm_mode
 from robust_tf.validation import check_eps, check_norm
 
@@ -27,10 +28,10 @@ VERSIONS = ("standard", "plus", "rand")
 @registration.serializable
 @dataclasses.dataclass(frozen=True)
 class AutoAttack(Attack):
-    """Several strong attacks one after the other, each on the images that are still standing.
+    """Several strong attacks one after the other, each on the images that are robust so far.
 
-    An image that withstands all of them keeps the one of the lowest margin. Beside the attacks'
-    own cost, each verdict is one forward.
+    An example that is robust after all of them has the image of the lowest margin. Beside the
+    attacks' own cost, each verdict is one forward.
 
     Args:
       eps: radius of the ball.
@@ -92,32 +93,32 @@ class AutoAttack(Attack):
         ]
 
     def run(
-        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
     ) -> tf.Tensor:
-        seed = each(seed, tf.shape(y)[0])
-
-        def stage(attack: Attack, standing: tf.Tensor, x_adv: tf.Tensor, lead: tf.Tensor) -> tuple:
-            """Who stands, the images and their margins after one more attack."""
-            clean, labels, seeds = (tf.gather(rows, standing) for rows in (x, y, seed))
-            found = attack.run(network, clean, labels, seeds, scale)
+        def stage(
+            attack: Attack, seed: tf.Tensor, active: tf.Tensor, x_adv: tf.Tensor, margins: tf.Tensor
+        ) -> tuple:
+            """Which examples are robust, the images and their margins after one more attack."""
+            clean, labels, seeds = (tf.gather(rows, active) for rows in (x, y, seed))
+            found = attack.run(network, clean, labels, seeds, budget)
             logits = network(found)
-            broken = tf.not_equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels)
-            reached, before = margin(logits, labels), tf.gather(lead, standing)
-            take = tf.logical_or(broken, reached < before)
-            found = choose(take, found, tf.gather(x_adv, standing))
-            where = standing[:, tf.newaxis]
+            is_adversarial = is_misclassified(logits, labels)
+            reached, before = margin(logits, labels), tf.gather(margins, active)
+            take = tf.logical_or(is_adversarial, reached < before)
+            found = choose(take, found, tf.gather(x_adv, active))
+            where = active[:, tf.newaxis]
             return (
-                tf.boolean_mask(standing, tf.logical_not(broken)),
+                tf.boolean_mask(active, tf.logical_not(is_adversarial)),
                 tf.tensor_scatter_nd_update(x_adv, where, found),
-                tf.tensor_scatter_nd_update(lead, where, tf.minimum(reached, before)),
+                tf.tensor_scatter_nd_update(margins, where, tf.minimum(reached, before)),
             )
 
         state = tf.range(tf.shape(y)[0]), x, tf.fill(tf.shape(y), float("inf"))
-        for _, attack in self.stages():
-            # No stage is run on an empty batch, of which batch normalisation may know no mean.
+        for _, attack, own in self.seeded_stages(each(seed, tf.shape(y)[0])):
+            # No stage is run on an empty batch, of which batch normalization may know no mean.
             state = tf.cond(
                 tf.size(state[0]) > 0,
-                lambda attack=attack, state=state: stage(attack, *state),
+                lambda attack=attack, own=own, state=state: stage(attack, own, *state),
                 lambda state=state: state,
             )
         return state[1]

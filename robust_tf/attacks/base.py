@@ -3,45 +3,90 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import tensorflow as tf
 
 from robust_tf import compat
-from robust_tf.attacks.arguments import check_batch, check_values
+from robust_tf.attacks.arguments import check_batch, check_model, check_values, known_value
 from robust_tf.attacks.compiled import compiled, passes_of
 from robust_tf.attacks.network import Network, logits_of
 from robust_tf.attacks.randomness import as_seed
+from robust_tf.attacks.steps import Steepest
+from robust_tf.attacks.threat import Budget, Threat, scalar
+from robust_tf.validation import check_eps, check_step_size
+
+Number = float | tf.Tensor
+Own = TypeVar("Own", bound="Attack")
+
+
+class MinimalDistance(NamedTuple):
+    """How far each image is from the nearest misclassified one that an attack found.
+
+    distance: float32 (B,), in the norm of the attack, an upper bound of the least distance; 0 where
+      the image itself is misclassified, inf where no misclassified image was found.
+    x_adv: that image; the clean one where the distance is 0 or inf.
+    queries: int32 (B,), images that the search sent through the model, beside the clean one.
+    """
+
+    distance: tf.Tensor
+    x_adv: tf.Tensor
+    queries: tf.Tensor
 
 
 class Attack:
-    """Base of all attacks; a subclass is a frozen dataclass that defines `run`."""
+    """Base of all attacks; a subclass is a frozen dataclass that defines `run`.
 
+    Attributes:
+      eps: radius of the ball, in pixel units of images in [0, 1].
+      step_size: of an attack with `has_step_size`, in the same units; None: eps.
+      norm: 'Linf' or 'L2'.
+      batch_norm: mode of `robust_tf.models.BatchNormalization` in the attack.
+    """
+
+    eps: float
+    step_size: float | None
+    norm: str = "Linf"
     batch_norm: str = "running"
-    # Whether it does without the gradients of the model that it attacks.
+    # Fields that have another name in files of version 0.1: old -> new.
+    renamed: ClassVar[dict[str, str]] = {}
+    # Whether a step size may be given; other attacks choose theirs.
+    has_step_size: ClassVar[bool] = False
+    # Whether it does without the gradients of the model that it attacks (black box).
     black_box: ClassVar[bool] = False
     # Whether it sees labels alone: then only those of the model in full precision will do, as
     # there is no margin that would tell rounding from a boundary.
     hard_labels: ClassVar[bool] = False
 
-    def _put(self, **values: Any) -> None:
-        """Sets fields of this frozen dataclass to what their checks gave back."""
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
-
     def run(
-        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
     ) -> tf.Tensor:
-        """The attack as graph code; `network` gives float32 logits (B, C)."""
+        """The attack as graph code; `network` gives float32 logits (B, C).
+
+        Radius and step size are those of `budget`: one graph serves them all, and while it is
+        traced the attack's own fields `eps` and `step_size` are 1.
+        """
         raise NotImplementedError
 
-    def stages(self) -> Iterator[tuple[str, Attack]]:
-        """The attacks, by name, of which this one is the worst case.
+    def network_of(self, model: Callable[..., Any]) -> Network:
+        """The model as `run` sees it."""
+        return logits_of(model, self.batch_norm)
 
-        An evaluator runs them one after the other, each on the images still standing.
-        """
+    def stages(self) -> Iterator[tuple[str, Attack]]:
+        """The attacks, by name, of which this one is the worst case."""
         yield "", self
+
+    def seeded_stages(self, seed: tf.Tensor) -> Iterator[tuple[str, Attack, tf.Tensor]]:
+        """Name, attack and seed of each stage: all have the same seed, as in AutoAttack's program.
+
+        Each is run on the images that are robust so far, with the rows of the seed that are theirs;
+        so a stage draws the same numbers in a call of the whole as in an evaluation, which runs one
+        stage after the other.
+        """
+        for name, attack in self.stages():
+            yield name, attack, seed
 
     def notes(self, num_classes: int) -> list[str]:
         """What the attack does otherwise than its source, for so many classes; for the result."""
@@ -53,18 +98,23 @@ class Attack:
         x: Any,
         y: Any,
         *,
+        eps: Number | None = None,
+        step_size: Number | None = None,
         seed: int | tf.Tensor = 0,
-        scale: float | tf.Tensor = 1.0,
+        scale: Number = 1.0,
     ) -> tf.Tensor:
         """Adversarial images for `model`.
 
         Inside a `tf.function` this adds the attack to the graph. Called eagerly it checks the data,
-        compiles the attack once for this model and shape of image, and runs it.
+        compiles the attack once for this model and shape of image, and runs it. Attacks that differ
+        in eps and step size alone share what is compiled.
 
         Args:
           model: Keras model or any callable from images (B, H, W, C) to logits (B, C).
           x: float32 images in [0, 1].
           y: integer labels (B,), of the target class if the attack is targeted.
+          eps: radius in place of the attack's own, a number or scalar tensor.
+          step_size: in place of the attack's own, which stays as it is if eps alone is given.
           seed: int, int32 (2,), or int32 (B, 2) with one for each example, which makes an example's
             result independent of the others in its batch. The same seed gives the same bits.
           scale: in [0, 1], multiplies eps and the step size (warm-up of a training attack).
@@ -73,11 +123,49 @@ class Attack:
           Images of the shape and dtype of x, inside the ball and [0, 1], without gradient.
 
         Raises:
-          TypeError: images that are not float32, labels that are not integers.
-          ValueError: images outside [0, 1], labels that are one-hot, outside 0..C-1 or not one for
-            each image, a model whose output is not (B, C).
+          TypeError: a model that cannot be called, images that are not float32, labels that are not
+            integers.
+          ValueError: eps or step size out of range, images outside [0, 1], labels that are one-hot,
+            outside 0..C-1 or not one for each image, a model whose output is not (B, C).
         """
-        return self.enter("run", model, x, y, seed, scale)
+        return self.enter("run", model, x, y, seed, self.budget(eps, step_size, scale))
+
+    def budget(
+        self, eps: Number | None = None, step_size: Number | None = None, scale: Number = 1.0
+    ) -> Budget:
+        """The tensors that `run` takes: these values, or the attack's own, times `scale`.
+
+        Raises:
+          ValueError: a value out of range, as far as it is known; a step size for an attack that
+            chooses its own.
+        """
+        owner = type(self).__name__
+        if step_size is not None and not self.has_step_size:
+            raise ValueError(
+                f"{owner}(step_size={step_size!r}): this attack takes no step size; leave it out."
+            )
+        if eps is None:
+            eps = getattr(self, "eps", math.inf)  # one without a ball may go anywhere
+        elif (value := known_value(eps)) is not None:
+            eps = check_eps(owner, value, self.norm)
+        if step_size is None:
+            own = getattr(self, "step_size", None)
+            step_size = eps if own is None else own
+        elif (value := known_value(step_size)) is not None:
+            step_size = check_step_size(owner, value, self.norm)
+        scale = tf.cast(scale, tf.float32)
+        radius = scalar(eps, tf.float64) * tf.cast(scale, tf.float64)
+        return Budget(radius, scalar(step_size, tf.float32) * scale)
+
+    def at(self: Own, eps: float | None = None, step_size: float | None = None) -> Own:
+        """This attack with another radius or step size, its parts too.
+
+        Raises:
+          ValueError: a value out of range; a step size for an attack that chooses its own.
+        """
+        if step_size is not None and not self.has_step_size:
+            self.budget(step_size=step_size)  # says so
+        return _at(self, {"eps": eps, "step_size": step_size})
 
     def enter(
         self,
@@ -86,22 +174,25 @@ class Attack:
         x: Any,
         y: Any,
         seed: int | tf.Tensor,
-        scale: float | tf.Tensor,
+        budget: Budget,
     ) -> Any:
         """A call, for `run` or another method with the arguments of `run`: what it returns."""
+        check_model(model)
         x, y = check_batch(x, y)
-        seed, scale = as_seed(seed), tf.cast(scale, tf.float32)
+        seed, code = as_seed(seed), _code(self)
         if tf.inside_function():
-            network = logits_of(model, self.batch_norm)
-            results = getattr(self, method)(network, x, y, seed, scale)
+            results = getattr(code, method)(code.network_of(model), x, y, seed, budget)
             return tf.nest.map_structure(tf.stop_gradient, results)
-        graph = compiled(self, model, x, seed, method)
+        graph = compiled(code, method, model, x, seed)
         check_values(x, y, graph.num_classes)
-        return tf.nest.map_structure(tf.stop_gradient, graph.function(x, y, seed, scale))
+        return tf.nest.map_structure(tf.stop_gradient, graph.function(x, y, seed, budget))
 
     def passes(self, *models: Callable[..., Any]) -> tuple[int, int]:
-        """Images that its eager calls have sent through these models: forwards, and backwards."""
-        counts = [passes_of(self, model) for model in models]
+        """Images that its eager calls have sent through these models: forwards, and backwards.
+
+        Attacks that share a graph, as they differ in eps or step size alone, are counted together.
+        """
+        counts = [passes_of(_code(self), model) for model in models]
         return sum(forwards for forwards, _ in counts), sum(gradients for _, gradients in counts)
 
     def get_config(self) -> dict[str, Any]:
@@ -112,4 +203,58 @@ class Attack:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Attack:
         """Inverse of `get_config`."""
-        return cls(**{name: compat.deserialize(value) for name, value in config.items()})
+        values = {name: compat.deserialize(value) for name, value in config.items()}
+        return cls(**{cls.renamed.get(name, name): value for name, value in values.items()})
+
+    def _put(self, **values: Any) -> None:
+        """Sets fields of this frozen dataclass to what their checks gave back."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+
+class WrappedAttack(Attack):
+    """Base of attacks that run another one, `attack`, whose ball, steps and mode are theirs."""
+
+    attack: Attack
+
+    @property
+    def eps(self) -> float:  # type: ignore[override]
+        """Of the attack, as the others."""
+        return self.attack.eps
+
+    @property
+    def step_size(self) -> float | None:  # type: ignore[override]
+        return self.attack.step_size
+
+    @property
+    def has_step_size(self) -> bool:  # type: ignore[override]
+        return self.attack.has_step_size
+
+    @property
+    def norm(self) -> str:  # type: ignore[override]
+        return self.attack.norm
+
+    @property
+    def batch_norm(self) -> str:  # type: ignore[override]
+        return self.attack.batch_norm
+
+    def notes(self, num_classes: int) -> list[str]:
+        return self.attack.notes(num_classes)
+
+
+def _code(attack: Own) -> Own:
+    """What is compiled: the attack with eps and step size 1, as the budget says what they are."""
+    return _at(attack, {"eps": 1.0, "step_size": 1.0})
+
+
+def _at(value: Any, changes: dict[str, float | None]) -> Any:
+    """An attack, and what it is made of, with these values in the fields of these names."""
+    if not isinstance(value, (Attack, Threat, Steepest)) or not dataclasses.is_dataclass(value):
+        return value
+    found = {}
+    for field in dataclasses.fields(value):
+        own = getattr(value, field.name)
+        new = _at(own, changes) if changes.get(field.name) is None else changes[field.name]
+        if new is not own:
+            found[field.name] = new
+    return dataclasses.replace(value, **found) if found else value

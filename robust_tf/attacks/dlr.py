@@ -19,11 +19,11 @@ def difference_of_logits_ratio(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 
     With two classes there is no third logit, and it is the numerator alone.
     """
-    lead = margin(logits, y)
+    rise = -margin(logits, y)
     if num_classes_of(logits) < 3:
-        return -lead
+        return rise
     top = tf.math.top_k(logits, 3).values
-    return -lead / (top[:, 0] - top[:, 2] + _TINY)
+    return rise / (top[:, 0] - top[:, 2] + _TINY)
 
 
 def targeted_difference_of_logits_ratio(

@@ -12,12 +12,10 @@ import tensorflow as tf
 from robust_tf import registration
 from robust_tf.attacks import fab_projections, randomness
 from robust_tf.attacks.active_set import Rows, choose, on_active_set, per_image
-from robust_tf.attacks.arguments import check_batch, check_values
-from robust_tf.attacks.base import Attack
-from robust_tf.attacks.compiled import compiled
+from robust_tf.attacks.base import Attack, MinimalDistance
 from robust_tf.attacks.network import Network, finite, input_gradient, num_classes_of
-from robust_tf.attacks.presets import threat
-from robust_tf.attacks.threat import Threat, flat
+from robust_tf.attacks.objectives import is_misclassified
+from robust_tf.attacks.threat import Budget, Threat, flat, threat_of
 from robust_tf.models.forward import check_batch_norm_mode
 from robust_tf.validation import check_eps, check_norm, check_number, check_whole
 
@@ -92,8 +90,8 @@ class FAB(Attack):
 
     @property
     def ball(self) -> Threat:
-        """Around each clean image; its norm is the one that is minimised."""
-        return threat(self.norm, self.eps)
+        """Around each clean image; its norm is the one that is minimized."""
+        return threat_of(self.norm, self.eps)
 
     def notes(self, num_classes: int) -> list[str]:
         if not self.targeted or self.targets < num_classes:
@@ -101,31 +99,20 @@ class FAB(Attack):
         return [f"FAB: {num_classes - 1} targets in place of {self.targets}; there are no more."]
 
     def run(
-        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
     ) -> tf.Tensor:
-        bounds = self.ball.bounds(x, scale)
+        bounds = self.ball.bounds(x, budget.eps)
         # The distance is rounded too: this much nearer and the image is inside for certain.
         near = bounds.radius * (1 - 2.0**-20)
-        x_adv, broken = self._search(network, x, y, seed, scale, lambda last: near)
-        return choose(broken, x_adv, self.ball.project(x_adv, bounds))
+        x_adv, is_adversarial = self._search(network, x, y, seed, budget, lambda last: near)
+        return choose(is_adversarial, x_adv, self.ball.project(x_adv, bounds))
 
-    def closest(
-        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The graph code of `minimal`; nobody leaves before the last iteration."""
-        infinity = tf.constant(float("inf"))
-        x_adv, found = self._search(
-            network, x, y, seed, scale, lambda last: tf.where(last, x.dtype.max, -1.0)
-        )
-        distance = self.ball.distance(x, x_adv)
-        return choose(found, x_adv, x), tf.where(found, distance, infinity)
-
-    def minimal(
-        self, model: Callable[..., Any], x: Any, y: Any, seed: int | tf.Tensor = 0
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def minimal_distance(
+        self, model: Callable[..., Any], x: Any, y: Any, *, seed: int | tf.Tensor = 0
+    ) -> MinimalDistance:
         """The nearest misclassified image over all targets and restarts, wherever eps is.
 
-        To be called eagerly; compiled once for a model and shape of image.
+        Compiled once for a model and shape of image. eps is the scale of the random starts alone.
 
         Args:
           model: as for a call.
@@ -133,19 +120,27 @@ class FAB(Attack):
           y: integer labels (B,).
           seed: as for a call.
 
-        Returns:
-          The images, and their distances (B,) in the norm of the attack: inf, and the clean image,
-          where none was found; 0 where the clean image is misclassified. An upper bound of the
-          least distance.
-
         Raises:
           TypeError, ValueError: as a call.
         """
-        x, y = check_batch(x, y)
-        seed = randomness.as_seed(seed)
-        graph = compiled(self, model, x, seed, "closest")
-        check_values(x, y, graph.num_classes)
-        return graph.function(x, y, seed, tf.constant(1.0))
+        return self.enter("closest", model, x, y, seed, self.budget())
+
+    def closest(
+        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
+    ) -> MinimalDistance:
+        """The graph code of `minimal_distance`; no example leaves before the last iteration."""
+        x_adv, found = self._search(
+            network, x, y, seed, budget, lambda last: tf.where(last, x.dtype.max, -1.0)
+        )
+        x_adv = choose(found, x_adv, x)
+        distance = tf.where(found, self.ball.distance(x, x_adv), float("inf"))
+        # An example that is misclassified from the start is left alone, at distance 0.
+        searched = 2 * self.steps * self._runs(num_classes_of(network(x[:1])))
+        return MinimalDistance(distance, x_adv, tf.where(distance > 0, searched, 0))
+
+    def _runs(self, num_classes: int) -> int:
+        targets = min(self.targets, num_classes - 1) if self.targeted else 1
+        return targets * self.restarts
 
     def _search(
         self,
@@ -153,17 +148,17 @@ class FAB(Attack):
         x: tf.Tensor,
         y: tf.Tensor,
         seed: tf.Tensor,
-        scale: tf.Tensor,
+        budget: Budget,
         enough: Callable[[tf.Tensor], tf.Tensor],
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The nearest misclassified images, or the last ones, and which are at most `enough` away.
 
         `enough` is asked with whether this is the last iteration of all. The misclassified clean
-        images count as broken.
+        images count as adversarial.
         """
         logits = network(x)
-        targets = min(self.targets, num_classes_of(logits) - 1) if self.targeted else 1
-        runs = targets * self.restarts
+        runs = self._runs(num_classes_of(logits))
+        targets = runs // self.restarts
         rows = {
             "x": x,
             "y": y,
@@ -172,7 +167,7 @@ class FAB(Attack):
             "point": x,
             "x_adv": x,
             "best": tf.fill(tf.shape(y), float("inf")),
-            "broken": tf.argmax(logits, axis=1, output_type=tf.int32) != y,
+            "is_adversarial": is_misclassified(logits, y),
         }
         boundary_at = (
             self._boundary_to_target(network) if self.targeted else self._boundary(network)
@@ -182,7 +177,7 @@ class FAB(Attack):
             if self.restarts == 1:
                 return rows["x"]
             first = tf.equal(run % self.restarts, 0)
-            return tf.cond(first, lambda: rows["x"], lambda: self._random_start(run, rows, scale))
+            return tf.cond(first, lambda: rows["x"], lambda: self._random_start(run, rows, budget))
 
         def step(k: tf.Tensor, rows: Rows) -> Rows:
             x, y, run = rows["x"], rows["y"], k // self.steps
@@ -191,7 +186,7 @@ class FAB(Attack):
             target = tf.gather(rows["ranked"], run // self.restarts, axis=1)
             point = self._move(x, point, *boundary_at(point, y, target))
 
-            wrong = tf.argmax(network(point), axis=1, output_type=tf.int32) != y
+            wrong = is_misclassified(network(point), y)
             distance = self.ball.distance(point, x)
             closer = wrong & (distance < rows["best"])
             best = tf.where(closer, distance, rows["best"])
@@ -201,7 +196,7 @@ class FAB(Attack):
                 "x_adv": choose(keep, rows["x_adv"], point),
                 "best": best,
                 "point": choose(wrong, x + self.beta * (point - x), point),
-                "broken": best <= enough(tf.equal(k, runs * self.steps - 1)),
+                "is_adversarial": best <= enough(tf.equal(k, runs * self.steps - 1)),
             }
 
         return on_active_set(step, rows, runs * self.steps)
@@ -222,7 +217,7 @@ class FAB(Attack):
         beyond_point, beyond_x = tf.split(pair + self.eta * tf.reshape(move, tf.shape(pair)), 2)
         return tf.clip_by_value((1 - alpha) * beyond_point + alpha * beyond_x, 0.0, 1.0)
 
-    def _random_start(self, run: tf.Tensor, rows: Rows, scale: tf.Tensor) -> tf.Tensor:
+    def _random_start(self, run: tf.Tensor, rows: Rows, budget: Budget) -> tf.Tensor:
         """In a random direction, half as far as eps or the nearest image found so far."""
         x = rows["x"]
         draw = (
@@ -232,7 +227,7 @@ class FAB(Attack):
         )
         direction = draw(randomness.fold(rows["seed"], run), tf.shape(x))
         length = self.ball.distance(direction, tf.zeros_like(direction))
-        radius = 0.5 * tf.minimum(rows["best"], self.eps * scale)
+        radius = 0.5 * tf.minimum(rows["best"], tf.cast(budget.eps, x.dtype))
         return tf.clip_by_value(x + per_image(radius / length, x) * direction, 0.0, 1.0)
 
     def _boundary_to_target(self, network: Network) -> BoundaryAt:

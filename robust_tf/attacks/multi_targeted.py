@@ -9,48 +9,48 @@ import tensorflow as tf
 
 from robust_tf import registration
 from robust_tf.attacks.active_set import Rows, choose, on_active_set
-from robust_tf.attacks.base import Attack
+from robust_tf.attacks.base import WrappedAttack
+from robust_tf.attacks.gradient import GradientAttack
 from robust_tf.attacks.network import Network, num_classes_of
 from robust_tf.attacks.objectives import Objective, margin
-from robust_tf.attacks.projected_gradient import ProjectedGradient
 from robust_tf.attacks.randomness import each, fold
+from robust_tf.attacks.threat import Budget
 
 
 @registration.configurable
 @registration.serializable
 @dataclasses.dataclass(frozen=True)
-class MultiTargeted(Attack):
-    """Runs `attack` at every class t != y; an example stands only if it withstands all of them.
+class MultiTargeted(WrappedAttack):
+    """Runs `attack` at every class t != y; an example is robust only if it is so at all of them.
 
-    An example that is broken at one class is not attacked at the next. ADR's program also runs
-    t = y, which cannot break an example and is left out.
+    An example that is adversarial at one class is not attacked at the next. ADR's program also runs
+    t = y, which cannot make an example adversarial and is left out.
 
     Args:
-      attack: a `ProjectedGradient`, made targeted if it is not; one run from a fresh random start
+      attack: a gradient attack such as `PGD`, made targeted if it is not; one run from a fresh random start
         costs what the attack costs, C - 1 of them are made.
       logits: raise z_t - z_y in place of the attack's own objective, as Gowal et al. (2019) do;
         with cross-entropy (the default) it is the multi-targeted attack of Bui et al. (2020).
     """
 
-    attack: ProjectedGradient
+    attack: GradientAttack
     logits: bool = False
 
     @property
-    def batch_norm(self) -> str:  # type: ignore[override]
-        """Of the attack."""
-        return self.attack.batch_norm
-
-    @property
-    def targeted(self) -> ProjectedGradient:
+    def targeted(self) -> GradientAttack:
         """The attack at one target."""
-        objective = dataclasses.replace(self.attack.objective, targeted=True)
-        return dataclasses.replace(self.attack, objective=objective)
+        return self.attack.as_targeted()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.attack, GradientAttack):
+            raise ValueError(
+                f"MultiTargeted(attack={self.attack!r}): must be a gradient attack, such as "
+                "PGD(eps, step_size, steps)."
+            )
         self.targeted  # an objective that cannot be targeted says so here  # noqa: B018
 
     def run(
-        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
     ) -> tf.Tensor:
         logits = network(x)
         num_classes = num_classes_of(logits)
@@ -59,33 +59,33 @@ class MultiTargeted(Attack):
             "y": y,
             "seed": each(seed, tf.shape(y)[0]),
             "x_adv": x,
-            "lead": margin(logits, y),
-            "broken": tf.zeros(tf.shape(y), tf.bool),
+            "margin": margin(logits, y),
+            "is_adversarial": tf.zeros(tf.shape(y), tf.bool),
         }
 
         def at_one_target(k: tf.Tensor, rows: Rows) -> Rows:
             x, y = rows["x"], rows["y"]
             target = (y + k + 1) % num_classes
             x_adv = self._at(y, target).run(
-                network, x, y if self.logits else target, fold(rows["seed"], k), scale
+                network, x, y if self.logits else target, fold(rows["seed"], k), budget
             )
-            lead = margin(network(x_adv), y)
-            worse = lead < rows["lead"]
+            reached = margin(network(x_adv), y)
+            worse = reached < rows["margin"]
             return {
                 **rows,
                 "x_adv": choose(worse, x_adv, rows["x_adv"]),
-                "lead": tf.minimum(lead, rows["lead"]),
-                "broken": lead < 0,
+                "margin": tf.minimum(reached, rows["margin"]),
+                "is_adversarial": reached < 0,
             }
 
         return on_active_set(at_one_target, rows, num_classes - 1, share=0.0)[0]
 
-    def _at(self, y: tf.Tensor, target: tf.Tensor) -> ProjectedGradient:
+    def _at(self, y: tf.Tensor, target: tf.Tensor) -> GradientAttack:
         """The attack at one target for each example, inside a graph."""
         if not self.logits:
             return self.targeted
         objective = LogitDifference(target=target)
-        return dataclasses.replace(self.attack, objective=objective)
+        return dataclasses.replace(self.attack.composition(), objective=objective)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

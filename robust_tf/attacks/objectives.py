@@ -61,7 +61,7 @@ class Margin(Objective):
     """-max(z_y - max_{j != y} z_j, -confidence), or with t for y and the inner sign turned.
 
     Args:
-      confidence: kappa >= 0; the hinge stops pushing where the wrong class leads by kappa. The 50
+      confidence: kappa >= 0; the hinge is flat where the margin is below -kappa. The 50
         of the released programs keeps it active in practice; inf is the plain margin.
 
     Source: Carlini & Wagner (2017), in the PGD loop as in Madry et al.'s and Zhang & Wang's
@@ -76,8 +76,8 @@ class Margin(Objective):
             object.__setattr__(self, "confidence", value)
 
     def values(self, logits: tf.Tensor, y: tf.Tensor, reference: tf.Tensor | None) -> tf.Tensor:
-        lead = margin(logits, y)
-        return -tf.maximum(-lead if self.targeted else lead, -self.confidence)
+        value = margin(logits, y)
+        return -tf.maximum(-value if self.targeted else value, -self.confidence)
 
 
 @registration.configurable
@@ -119,3 +119,8 @@ def margin(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     minus_inf = tf.constant(float("-inf"), logits.dtype)
     other = tf.reduce_max(tf.where(own, minus_inf, logits), axis=1)
     return tf.reduce_sum(tf.where(own, logits, 0.0), axis=1) - other
+
+
+def is_misclassified(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Whether the prediction is not y, bool (B,); of equal logits the first class counts."""
+    return tf.not_equal(tf.argmax(logits, axis=1, output_type=tf.int32), y)

@@ -25,10 +25,19 @@ class _Config:
         return cls(**config)
 
 
+@dataclasses.dataclass(frozen=True)
+class Start(_Config):
+    """Base of starts."""
+
+    def __call__(self, threat: Threat, bounds: Bounds, seed: tf.Tensor) -> tf.Tensor:
+        """Images of the ball, the shape of `bounds.center`."""
+        raise NotImplementedError
+
+
 @registration.configurable
 @registration.serializable
 @dataclasses.dataclass(frozen=True)
-class CleanStart(_Config):
+class CleanStart(Start):
     """Starts at the clean image (BIM, MIM)."""
 
     def __call__(self, threat: Threat, bounds: Bounds, seed: tf.Tensor) -> tf.Tensor:
@@ -38,7 +47,7 @@ class CleanStart(_Config):
 @registration.configurable
 @registration.serializable
 @dataclasses.dataclass(frozen=True)
-class UniformStart(_Config):
+class UniformStart(Start):
     """Starts at a uniform draw from the ball, clipped to [0, 1] as in Madry et al.'s program."""
 
     def __call__(self, threat: Threat, bounds: Bounds, seed: tf.Tensor) -> tf.Tensor:
@@ -46,10 +55,19 @@ class UniformStart(_Config):
         return threat.project(bounds.center + bounds.radius * noise, bounds)
 
 
+@registration.serializable
+@dataclasses.dataclass(frozen=True)
+class UnclippedStart(Start):
+    """Starts at a uniform draw from the ball, which may lie outside [0, 1] (ATLD's program)."""
+
+    def __call__(self, threat: Threat, bounds: Bounds, seed: tf.Tensor) -> tf.Tensor:
+        return bounds.center + bounds.radius * threat.random(bounds.center, seed)
+
+
 @registration.configurable
 @registration.serializable
 @dataclasses.dataclass(frozen=True)
-class GaussianStart(_Config):
+class GaussianStart(Start):
     """Starts at x + stddev * N(0, I), projected (TRADES: 0.001)."""
 
     stddev: float = 0.001

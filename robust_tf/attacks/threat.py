@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from robust_tf import registration
 from robust_tf.attacks import randomness
-from robust_tf.validation import check_eps
+from robust_tf.validation import check_eps, check_norm
 
 
 class Bounds(NamedTuple):
@@ -33,6 +33,16 @@ class Bounds(NamedTuple):
         return self._replace(**{name: rows[name] for name in self.rows()})
 
 
+class Budget(NamedTuple):
+    """How far an attack may go, as scalars of its graph, so that one trace serves all values.
+
+    eps: float64, radius of the ball; step_size: float32, of a gradient attack's steps.
+    """
+
+    eps: tf.Tensor
+    step_size: tf.Tensor
+
+
 @dataclasses.dataclass(frozen=True)
 class Threat:
     """A norm ball of radius `eps`, in pixel units of images in [0, 1], cut to the box [0, 1].
@@ -50,9 +60,15 @@ class Threat:
         name = type(self).__name__
         object.__setattr__(self, "eps", check_eps(name, self.eps, name))
 
-    def bounds(self, x: tf.Tensor, scale: tf.Tensor) -> Bounds:
-        """The ball of radius `scale * eps` around images x, scale a scalar in [0, 1]."""
+    def bounds(self, x: tf.Tensor, eps: float | tf.Tensor | None = None) -> Bounds:
+        """The ball around images x, of radius eps, a number or float64 scalar; None: its own."""
         raise NotImplementedError
+
+    def step(
+        self, x: tf.Tensor, direction: tf.Tensor, step_size: tf.Tensor, bounds: Bounds
+    ) -> tf.Tensor:
+        """x after a step of steepest ascent of this gradient, projected."""
+        return self.project(x + step_size * self.steepest(direction), bounds)
 
     def project(self, x: tf.Tensor, bounds: Bounds) -> tf.Tensor:
         """A point of the ball and the box, to the last bit; the nearest one for L-inf.
@@ -73,6 +89,10 @@ class Threat:
         """The norm of x - y for each example, (B,)."""
         raise NotImplementedError
 
+    def _radius(self, eps: float | tf.Tensor | None) -> tf.Tensor:
+        """eps as a float64 scalar."""
+        return scalar(self.eps if eps is None else eps, tf.float64)
+
     def get_config(self) -> dict[str, Any]:
         """For Keras files and result files."""
         return {"eps": self.eps}
@@ -89,9 +109,9 @@ class Threat:
 class Linf(Threat):
     """max |x' - x| <= eps."""
 
-    def bounds(self, x: tf.Tensor, scale: tf.Tensor) -> Bounds:
+    def bounds(self, x: tf.Tensor, eps: float | tf.Tensor | None = None) -> Bounds:
+        eps = self._radius(eps)
         # x +- eps rounded to float32 may lie an ulp outside the ball; step such bounds back inside.
-        eps = tf.cast(scale, tf.float64) * self.eps
         exact = tf.cast(x, tf.float64)
         high, low = tf.cast(exact + eps, x.dtype), tf.cast(exact - eps, x.dtype)
         high = tf.where(tf.cast(high, tf.float64) - exact > eps, tf.math.nextafter(high, x), high)
@@ -117,10 +137,10 @@ class Linf(Threat):
 class L2(Threat):
     """||x' - x||_2 <= eps, over all pixels and channels of an image."""
 
-    def bounds(self, x: tf.Tensor, scale: tf.Tensor) -> Bounds:
+    def bounds(self, x: tf.Tensor, eps: float | tf.Tensor | None = None) -> Bounds:
+        eps = tf.cast(self._radius(eps), x.dtype)
         # Each coordinate of center + step is rounded by at most 2^-25 in [0, 1], the norm of the
         # step itself by a few ulp: leave that much room, so that the result is inside for certain.
-        eps = tf.cast(scale, x.dtype) * self.eps
         size = tf.cast(tf.reduce_prod(tf.shape(x)[1:]), x.dtype)
         radius = tf.maximum(eps * (1 - 2.0**-20) - tf.sqrt(size) * 2.0**-24, 0.0)
         return Bounds(x, tf.zeros([], x.dtype), tf.ones([], x.dtype), radius)
@@ -152,3 +172,19 @@ def flat(x: tf.Tensor) -> tf.Tensor:
 def _norm(x: tf.Tensor) -> tf.Tensor:
     """L2 norm of each example, (B, 1, ..., 1)."""
     return tf.sqrt(tf.reduce_sum(tf.square(x), axis=list(range(1, x.shape.rank)), keepdims=True))
+
+
+def threat_of(norm: str, eps: float) -> Threat:
+    """`Linf(eps)` or `L2(eps)`.
+
+    Raises:
+      ValueError: another norm, or eps out of range.
+    """
+    check_norm("threat", norm)
+    return {"Linf": Linf, "L2": L2}[norm](eps)
+
+
+def scalar(value: float | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """A scalar of this type; a Python number without a detour by float32."""
+    value = tf.cast(value, dtype) if tf.is_tensor(value) else tf.convert_to_tensor(value, dtype)
+    return tf.ensure_shape(value, [])

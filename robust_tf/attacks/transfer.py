@@ -11,18 +11,19 @@ import keras
 import tensorflow as tf
 
 from robust_tf import compat, registration
-from robust_tf.attacks.base import Attack
-from robust_tf.attacks.network import Network, logits_of
+from robust_tf.attacks.base import Attack, Number, WrappedAttack
+from robust_tf.attacks.network import Network
+from robust_tf.attacks.threat import Budget
 
 
 @registration.configurable
 @registration.serializable
 @dataclasses.dataclass(frozen=True)
-class Transfer(Attack):
+class Transfer(WrappedAttack):
     """Runs `attack` on `source` and gives the images to whatever model is attacked.
 
-    The model attacked is not asked anything: neither its gradients nor its scores play a part, so
-    that a defence cannot hide from it. It costs what `attack` costs, on `source`, where `passes`
+    A black-box attack: neither gradients nor scores of the model attacked are used, so that a
+    defence cannot hide from it by masking them. It costs what `attack` costs, on `source`, where `passes`
     counts it; one graph serves all models attacked.
 
     Black-box protocol of the ATLD paper (tables 3 and 6): FGSM, PGD-20 and CW-20 of eps 8 / 255
@@ -35,7 +36,7 @@ class Transfer(Attack):
     barely across the source's boundary; those that go on, such as PGD, transfer better.
 
     Args:
-      attack: any attack; its ball and its batch-normalisation mode are this one's.
+      attack: any attack; its ball and its mode of batch normalization, in the source, are this one's.
       source: Keras model or any callable from images (B, H, W, C) to logits, of the same classes as
         the model attacked. Two Transfers are equal if their sources are one object.
 
@@ -58,34 +59,29 @@ class Transfer(Attack):
                 "logits; load a file first, by keras.saving.load_model(path)."
             )
 
-    @property
-    def batch_norm(self) -> str:  # type: ignore[override]
-        """Of the attack; it is the source's layers that it concerns."""
-        return self.attack.batch_norm
-
     def __call__(
         self,
         model: Callable[..., Any],
         x: Any,
         y: Any,
         *,
+        eps: Number | None = None,
+        step_size: Number | None = None,
         seed: int | tf.Tensor = 0,
-        scale: float | tf.Tensor = 1.0,
+        scale: Number = 1.0,
     ) -> tf.Tensor:
         """As any attack's; `model` is not looked at."""
-        return self.attack(self.source, x, y, seed=seed, scale=scale)
+        options: dict[str, Any] = {"eps": eps, "step_size": step_size}
+        return self.attack(self.source, x, y, seed=seed, scale=scale, **options)
 
     def passes(self, *models: Callable[..., Any]) -> tuple[int, int]:
         """Those of the attack on the source, whatever the models."""
         return self.attack.passes(self.source)
 
     def run(
-        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
     ) -> tf.Tensor:
-        return self.attack.run(logits_of(self.source, self.attack.batch_norm), x, y, seed, scale)
-
-    def notes(self, num_classes: int) -> list[str]:
-        return self.attack.notes(num_classes)
+        return self.attack.run(self.attack.network_of(self.source), x, y, seed, budget)
 
     def get_config(self) -> dict[str, Any]:
         """For result files: of a source that is no Keras model, a sentence that names it."""

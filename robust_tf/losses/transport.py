@@ -115,11 +115,14 @@ def transport_plan(
 
 def check_sinkhorn(
     regularizer: float, max_iterations: int, tolerance: float, owner: str = "sinkhorn_distance"
-) -> None:
-    """Raises ValueError unless these are settings of `sinkhorn_distance`."""
-    check_number(owner, "regularizer", regularizer, 0.0, "use 0.01", strict=True)
-    check_whole(owner, "max_iterations", max_iterations, 1, "use 100")
-    check_number(owner, "tolerance", tolerance, 0.0, "use 0.1, or 0 for all iterations")
+) -> dict[str, float]:
+    """Raises ValueError unless these are settings of `sinkhorn_distance`; as Python numbers."""
+    hint = "use 0.1, or 0 for all iterations"
+    return {
+        "regularizer": check_number(owner, "regularizer", regularizer, 0.0, "use 0.01", strict=True),
+        "max_iterations": check_whole(owner, "max_iterations", max_iterations, 1, "use 100"),
+        "tolerance": check_number(owner, "tolerance", tolerance, 0.0, hint),
+    }
 
 
 def _flat(z: tf.Tensor) -> tf.Tensor:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from robust_tf import registration
-from robust_tf.attacks.objectives import CrossEntropy
-from robust_tf.attacks.presets import threat
-from robust_tf.attacks.projected_gradient import ProjectedGradient
-from robust_tf.attacks.steps import CleanStart, Steepest, UniformStart
+from robust_tf.attacks.objectives import CrossEntropy, Objective
+from robust_tf.attacks.presets import Preset
+from robust_tf.attacks.steps import CleanStart, Start, UniformStart
 
 
 @registration.configurable
-def Collaborative(
-    eps: float,
-    step_size: float,
-    steps: int,
-    random_start: bool = False,
-    norm: str = "Linf",
-    batch_norm: str = "running",
-) -> ProjectedGradient:
+@registration.serializable
+@dataclasses.dataclass(frozen=True)
+class Collaborative(Preset):
     """PGD with its sign reversed: descends the cross-entropy of the labels it is given.
 
     That is targeted PGD whose targets are the true labels. It makes nothing harder for the model,
@@ -34,11 +30,18 @@ def Collaborative(
     Source: Li et al. (2023), "Squeeze training for adversarial robustness", arXiv 2205.11156. The
     start is not stated there.
     """
-    return ProjectedGradient(
-        threat(norm, eps),
-        Steepest(step_size),
-        steps,
-        CrossEntropy(targeted=True),
-        UniformStart() if random_start else CleanStart(),
-        batch_norm=batch_norm,
-    )
+
+    eps: float
+    step_size: float
+    steps: int
+    random_start: bool = False
+    norm: str = "Linf"
+    batch_norm: str = "running"
+
+    @property
+    def objective(self) -> Objective:  # type: ignore[override]
+        return CrossEntropy(targeted=True)
+
+    @property
+    def start(self) -> Start:  # type: ignore[override]
+        return UniformStart() if self.random_start else CleanStart()

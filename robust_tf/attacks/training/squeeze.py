@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -13,12 +13,13 @@ from robust_tf.attacks.active_set import choose
 from robust_tf.attacks.base import Attack
 from robust_tf.attacks.network import Network, finite, input_gradient
 from robust_tf.attacks.randomness import fold
-from robust_tf.attacks.steps import GaussianStart, UniformStart
-from robust_tf.attacks.threat import Bounds, Linf
+from robust_tf.attacks.steps import GaussianStart, Start, UniformStart
+from robust_tf.attacks.threat import Bounds, Budget, Linf
 from robust_tf.models.forward import check_batch_norm_mode
 from robust_tf.validation import check_eps, check_step_size, check_whole
 
-STARTS: dict[str, Any] = {"gaussian": GaussianStart(), "uniform": UniformStart()}
+LINF = Linf(1.0)  # whose radius here is always that of a budget
+STARTS: dict[str, Start] = {"gaussian": GaussianStart(), "uniform": UniformStart()}
 
 
 @registration.configurable
@@ -64,6 +65,8 @@ class SqueezeAttack(Attack):
     regularizer: str = "symmetric_kl"
     detach_targets: bool = True
     batch_norm: str = "batch"
+    has_step_size: ClassVar[bool] = True
+    renamed: ClassVar[dict[str, str]] = {"regulariser": "regularizer"}
 
     def __post_init__(self) -> None:
         self._put(
@@ -72,7 +75,7 @@ class SqueezeAttack(Attack):
             steps=check_whole("SqueezeAttack", "steps", self.steps, 1),
         )
         if self.start not in STARTS:
-            raise ValueError(f"start={self.start!r}: must be one of {tuple(STARTS)}.")
+            raise ValueError(f"SqueezeAttack(start={self.start!r}): must be one of {tuple(STARTS)}.")
         losses.squeeze_regularizer(self.regularizer)
         check_batch_norm_mode(self.batch_norm)
 
@@ -92,25 +95,23 @@ class SqueezeAttack(Attack):
         scale: float | tf.Tensor = 1.0,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Adversarial and collaborative images; arguments and errors as in a call of the attack."""
-        return self.enter("search", model, x, y, seed, scale)
+        return self.enter("search", model, x, y, seed, self.budget(scale=scale))
 
     def run(
-        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
     ) -> tf.Tensor:
-        return self.search(network, x, y, seed, scale)[0]
+        return self.search(network, x, y, seed, budget)[0]
 
     def starts(self, bounds: Bounds, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Adversarial and collaborative images before the first step."""
-        start, threat = STARTS[self.start], Linf(self.eps)
-        return start(threat, bounds, fold(seed, 0)), start(threat, bounds, fold(seed, 1))
+        start = STARTS[self.start]
+        return start(LINF, bounds, fold(seed, 0)), start(LINF, bounds, fold(seed, 1))
 
     def search(
-        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """`members` as graph code, like `run`."""
-        threat = Linf(self.eps)
-        bounds = threat.bounds(x, scale)
-        size = self.step_size * scale
+        bounds = LINF.bounds(x, budget.eps)
         clean, at_clean = self._clean(network, x)
         together = network if self._independent else _one_by_one(network)
 
@@ -127,8 +128,8 @@ class SqueezeAttack(Attack):
             images = [x, x_col, x_adv]
 
             def member(role: tf.Tensor) -> tf.Tensor:
-                step = size * threat.steepest(pick(gradients, role))
-                return threat.project(pick(images, role) + step, bounds)
+                image, gradient = pick(images, role), pick(gradients, role)
+                return LINF.step(image, gradient, budget.step_size, bounds)
 
             return member(upper), member(lower)
 
