@@ -2,18 +2,29 @@
 
 from robust_tf.attacks.apgd import APGD, APGDTargeted
 from robust_tf.attacks.autoattack import AutoAttack
-from robust_tf.attacks.base import Attack
-from robust_tf.attacks.collaborative import Collaborative
+from robust_tf.attacks.base import Attack, MinimalDistance
 from robust_tf.attacks.fab import FAB
+from robust_tf.attacks.gradient import GradientAttack, ProjectedGradient
 from robust_tf.attacks.multi_targeted import MultiTargeted
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Margin, Objective
 from robust_tf.attacks.presets import BIM, CW, FGSM, MIM, PGD, TRADESAttack
-from robust_tf.attacks.projected_gradient import ProjectedGradient
-from robust_tf.attacks.rays import RayS, RaySResult
+from robust_tf.attacks.rays import RayS
 from robust_tf.attacks.square import Square
-from robust_tf.attacks.squeeze import SqueezeAttack
-from robust_tf.attacks.steps import CleanStart, GaussianStart, Momentum, Steepest, UniformStart
-from robust_tf.attacks.threat import L2, Linf, Threat
+from robust_tf.attacks.steps import (
+    CleanStart,
+    GaussianStart,
+    Momentum,
+    Start,
+    Steepest,
+    UniformStart,
+)
+from robust_tf.attacks.threat import L2, Budget, Linf, Threat
+from robust_tf.attacks.training import (
+    Collaborative,
+    ManifoldAttack,
+    ScatteringAttack,
+    SqueezeAttack,
+)
 from robust_tf.attacks.transfer import Transfer
 
 __all__ = [
@@ -28,11 +39,17 @@ __all__ = [
     "APGDTargeted",
     "Attack",
     "AutoAttack",
+    "Budget",
     "CleanStart",
     "Collaborative",
     "CrossEntropy",
     "GaussianStart",
     "KLDivergence",
+    "GradientAttack",
+    "ManifoldAttack",
+    "MinimalDistance",
+    "ScatteringAttack",
+    "Start",
     "Linf",
     "Margin",
     "Momentum",
@@ -40,7 +57,6 @@ __all__ = [
     "Objective",
     "ProjectedGradient",
     "RayS",
-    "RaySResult",
     "Square",
     "SqueezeAttack",
     "Steepest",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 import tensorflow as tf
 
@@ -18,7 +18,7 @@ from robust_tf.attacks.steps import Steepest
 from robust_tf.attacks.threat import Budget, Threat, scalar
 from robust_tf.validation import check_eps, check_step_size
 
-Number = float | tf.Tensor
+Number: TypeAlias = float | tf.Tensor
 Own = TypeVar("Own", bound="Attack")
 
 
@@ -257,4 +257,4 @@ def _at(value: Any, changes: dict[str, float | None]) -> Any:
         new = _at(own, changes) if changes.get(field.name) is None else changes[field.name]
         if new is not own:
             found[field.name] = new
-    return dataclasses.replace(value, **found) if found else value
+    return dataclasses.replace(value, **found) if found else value  # type: ignore[arg-type]

@@ -104,7 +104,7 @@ class FAB(Attack):
         bounds = self.ball.bounds(x, budget.eps)
         # The distance is rounded too: this much nearer and the image is inside for certain.
         near = bounds.radius * (1 - 2.0**-20)
-        x_adv, is_adversarial = self._search(network, x, y, seed, budget, lambda last: near)
+        x_adv, is_adversarial, _ = self._search(network, x, y, seed, budget, lambda last: near)
         return choose(is_adversarial, x_adv, self.ball.project(x_adv, bounds))
 
     def minimal_distance(
@@ -129,18 +129,13 @@ class FAB(Attack):
         self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
     ) -> MinimalDistance:
         """The graph code of `minimal_distance`; no example leaves before the last iteration."""
-        x_adv, found = self._search(
+        x_adv, found, iterations = self._search(
             network, x, y, seed, budget, lambda last: tf.where(last, x.dtype.max, -1.0)
         )
         x_adv = choose(found, x_adv, x)
         distance = tf.where(found, self.ball.distance(x, x_adv), float("inf"))
         # An example that is misclassified from the start is left alone, at distance 0.
-        searched = 2 * self.steps * self._runs(num_classes_of(network(x[:1])))
-        return MinimalDistance(distance, x_adv, tf.where(distance > 0, searched, 0))
-
-    def _runs(self, num_classes: int) -> int:
-        targets = min(self.targets, num_classes - 1) if self.targeted else 1
-        return targets * self.restarts
+        return MinimalDistance(distance, x_adv, tf.where(distance > 0, 2 * iterations, 0))
 
     def _search(
         self,
@@ -150,15 +145,17 @@ class FAB(Attack):
         seed: tf.Tensor,
         budget: Budget,
         enough: Callable[[tf.Tensor], tf.Tensor],
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> tuple[tf.Tensor, tf.Tensor, int]:
         """The nearest misclassified images, or the last ones, and which are at most `enough` away.
+
+        Also the number of iterations.
 
         `enough` is asked with whether this is the last iteration of all. The misclassified clean
         images count as adversarial.
         """
         logits = network(x)
-        runs = self._runs(num_classes_of(logits))
-        targets = runs // self.restarts
+        targets = min(self.targets, num_classes_of(logits) - 1) if self.targeted else 1
+        iterations = targets * self.restarts * self.steps
         rows = {
             "x": x,
             "y": y,
@@ -196,10 +193,10 @@ class FAB(Attack):
                 "x_adv": choose(keep, rows["x_adv"], point),
                 "best": best,
                 "point": choose(wrong, x + self.beta * (point - x), point),
-                "is_adversarial": best <= enough(tf.equal(k, runs * self.steps - 1)),
+                "is_adversarial": best <= enough(tf.equal(k, iterations - 1)),
             }
 
-        return on_active_set(step, rows, runs * self.steps)
+        return *on_active_set(step, rows, iterations), iterations
 
     def _move(
         self, x: tf.Tensor, point: tf.Tensor, gradient: tf.Tensor, gap: tf.Tensor

@@ -50,14 +50,14 @@ class Ascent(NamedTuple):
         return self._replace(bounds=self.bounds.of(rows))
 
     def step(self, x: tf.Tensor, gradient: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-        """x after one step, and the rule's state."""
+        """X after one step, and the rule's state."""
         direction, state = self.rule.direction(gradient, state)
         return self.threat.step(x, direction, self.step_size, self.bounds), state
 
     def repeat(
         self, gradient_at: Callable[[tf.Tensor], Any], x: tf.Tensor, steps: int | tf.Tensor
     ) -> tf.Tensor:
-        """x after so many steps.
+        """X after so many steps.
 
         Args:
           gradient_at: x -> (gradient, ...), as of `network.input_gradient`.

@@ -27,8 +27,8 @@ class MultiTargeted(WrappedAttack):
     t = y, which cannot make an example adversarial and is left out.
 
     Args:
-      attack: a gradient attack such as `PGD`, made targeted if it is not; one run from a fresh random start
-        costs what the attack costs, C - 1 of them are made.
+      attack: a gradient attack such as `PGD`, made targeted if it is not; one run from a fresh
+        random start costs what the attack costs, C - 1 of them are made.
       logits: raise z_t - z_y in place of the attack's own objective, as Gowal et al. (2019) do;
         with cross-entropy (the default) it is the multi-targeted attack of Bui et al. (2020).
     """

@@ -4,36 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
 from robust_tf import registration
 from robust_tf.attacks.active_set import Rows, on_active_set, per_image
-from robust_tf.attacks.arguments import check_batch, check_values
-from robust_tf.attacks.base import Attack
-from robust_tf.attacks.compiled import compiled
+from robust_tf.attacks.base import Attack, MinimalDistance
 from robust_tf.attacks.network import Network
-from robust_tf.attacks.randomness import as_seed
-from robust_tf.attacks.threat import Linf
+from robust_tf.attacks.objectives import is_misclassified
+from robust_tf.attacks.threat import Budget, Linf
 from robust_tf.models.forward import check_batch_norm_mode
 from robust_tf.validation import check_eps, check_number, check_whole
 
 Ask = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-
-
-class RaySResult(NamedTuple):
-    """What a search of decision radii finds, for each example.
-
-    x_adv: the closest misclassified image, the clean one where there is none.
-    distance: (B,) float32, L-inf norm of x_adv - x; 0 where x itself is misclassified, inf where no
-      misclassified image was found. The mean over a data set is its ADBD.
-    queries: (B,) int32, forwards that the search took, without the one of x.
-    """
-
-    x_adv: tf.Tensor
-    distance: tf.Tensor
-    queries: tf.Tensor
 
 
 @registration.configurable
@@ -50,7 +34,7 @@ class RayS(Attack):
 
     `run` lets an example leave when an image inside the ball is misclassified, at the end of a
     block; the others return their closest misclassified image, projected to the ball.
-    `decision_radius` lets none leave.
+    `minimal_distance` lets none leave.
 
     Args:
       eps: radius of the L-inf ball; the leaderboard of RayS takes 0.031 on CIFAR-10.
@@ -93,48 +77,45 @@ class RayS(Attack):
         check_batch_norm_mode(self.batch_norm)
 
     def run(
-        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
     ) -> tf.Tensor:
         threat = Linf(self.eps)
-        bounds = threat.bounds(x, scale)
+        bounds = threat.bounds(x, budget.eps)
 
         def step(_: tf.Tensor, rows: Rows) -> Rows:
             rows = self._one_block(network, rows)
             within = (rows["x_adv"] >= rows["low"]) & (rows["x_adv"] <= rows["high"])
-            broken = tf.reduce_all(within, axis=range(1, x.shape.rank)) & _found(rows)
+            inside = tf.reduce_all(within, axis=range(1, x.shape.rank)) & _found(rows)
             # Those out of queries leave too, with what they have.
-            return {**rows, "broken": broken | (rows["queries"] >= self.queries)}
+            return {**rows, "is_adversarial": inside | (rows["queries"] >= self.queries)}
 
         rows = {**_initial(network, x, y), "low": bounds.low, "high": bounds.high}
         x_adv, _ = on_active_set(step, rows, self.queries, share=0.0)
         return threat.project(x_adv, bounds)
 
-    def decision_radius(self, model: Any, x: Any, y: Any, queries: int | None = None) -> RaySResult:
+    def minimal_distance(
+        self, model: Callable[..., Any], x: Any, y: Any, *, seed: int | tf.Tensor = 0
+    ) -> MinimalDistance:
         """How far each image is from its closest misclassified one, as far as RayS can tell.
 
-        An upper bound of the true L-inf distance, for the average decision boundary distance
-        (ADBD). eps plays no part. Compiled once for this model and shape of image; not for use
-        inside a `tf.function`.
+        An upper bound of the true L-inf distance; its mean over a data set is the average decision
+        boundary distance (ADBD). eps plays no part. Compiled once for this model and shape of
+        image.
 
         Args:
-          model: Keras model or any callable from images (B, H, W, C) to logits (B, C).
+          model: as for a call.
           x: float32 images in [0, 1].
           y: integer labels (B,).
-          queries: most forwards for an example, `self.queries` by default.
+          seed: as for a call; the search is deterministic.
 
         Raises:
-          TypeError, ValueError: as in a call of the attack.
+          TypeError, ValueError: as a call.
         """
-        attack = self if queries is None else dataclasses.replace(self, queries=queries)
-        x, y = check_batch(x, y)
-        seed = as_seed(0)
-        graph = compiled(attack, model, x, seed, "_to_the_end")
-        check_values(x, y, graph.num_classes)
-        return graph.function(x, y, seed, tf.constant(1.0))
+        return self.enter("closest", model, x, y, seed, self.budget())
 
-    def _to_the_end(
-        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
-    ) -> RaySResult:
+    def closest(
+        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
+    ) -> MinimalDistance:
         """All queries of all examples; graph code like `run`."""
         rows = tf.while_loop(
             lambda rows: tf.reduce_any(self._open(rows)),
@@ -143,11 +124,12 @@ class RayS(Attack):
             parallel_iterations=1,
         )[0]
         distance = Linf(self.eps).distance(rows["x_adv"], x)
-        known = rows["broken"] | _found(rows)
-        return RaySResult(rows["x_adv"], tf.where(known, distance, float("inf")), rows["queries"])
+        known = rows["is_adversarial"] | _found(rows)
+        distance = tf.where(known, distance, float("inf"))
+        return MinimalDistance(distance, rows["x_adv"], rows["queries"])
 
     def _open(self, rows: Rows) -> tf.Tensor:
-        return ~rows["broken"] & (rows["queries"] < self.queries)
+        return ~rows["is_adversarial"] & (rows["queries"] < self.queries)
 
     def _one_block(self, network: Network, rows: Rows) -> Rows:
         """The next block turned, for the rows that are open."""
@@ -163,8 +145,7 @@ class RayS(Attack):
             index = tf.where(which)
             own = index[:, 0]
             image = _along(tf.gather(x, own), tf.gather(sign, own), tf.gather(at, own))
-            predicted = tf.argmax(network(image), axis=1, output_type=tf.int32)
-            wrong = tf.not_equal(predicted, tf.gather(y, own))
+            wrong = is_misclassified(network(image), tf.gather(y, own))
             return tf.tensor_scatter_nd_update(tf.zeros_like(which), index, wrong)
 
         asked = self._open(rows)
@@ -217,7 +198,7 @@ def _initial(network: Network, x: tf.Tensor, y: tf.Tensor) -> Rows:
         "x": x,
         "y": y,
         "x_adv": x,
-        "broken": tf.not_equal(tf.argmax(network(x), axis=1, output_type=tf.int32), y),
+        "is_adversarial": is_misclassified(network(x), y),
         "sign": tf.ones_like(x),
         "radius": tf.zeros(tf.shape(y)) + float("inf"),
         "queries": number,

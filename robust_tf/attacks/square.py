@@ -13,10 +13,10 @@ from robust_tf import registration
 from robust_tf.attacks.active_set import Rows, choose, on_active_set
 from robust_tf.attacks.base import Attack
 from robust_tf.attacks.network import Network
-from robust_tf.attacks.objectives import margin
-from robust_tf.attacks.presets import threat
+from robust_tf.attacks.objectives import is_misclassified, margin
 from robust_tf.attacks.randomness import each, fold, uniform
 from robust_tf.attacks.square_moves import Bumps, Moves, Stripes
+from robust_tf.attacks.threat import Budget, threat_of
 from robust_tf.models.forward import check_batch_norm_mode
 from robust_tf.validation import check_eps, check_norm, check_number, check_whole
 
@@ -37,9 +37,9 @@ class Square(Attack):
 
     A query is one forward of one image; a restart has `queries` of them, the first of which is the
     start's. The clean images cost one more. An example leaves with the first image that is
-    misclassified; one that is never broken keeps the image of the lowest margin. Random numbers are
-    drawn for 500 queries together, which takes 2000 * (2 + channels) bytes for each example of a
-    batch (L2: 2000 * (5 + channels)).
+    misclassified; one that is robust to the end keeps the image of the lowest margin. Random
+    numbers are drawn for 500 queries together, which takes 2000 * (2 + channels) bytes for each
+    example of a batch (L2: 2000 * (5 + channels)).
 
     Images of shape (H, W, C), of any sides; (H, W) and vectors (n,) are taken as (H, W, 1) and
     (n, 1, 1).
@@ -49,7 +49,7 @@ class Square(Attack):
       queries: in each restart, >= 1.
       p_init: in (0, 1], share of the image that the first squares cover.
       norm: 'Linf' or 'L2'.
-      restarts: number of runs from fresh starts, >= 1, each on what the ones before left standing.
+      restarts: number of runs from fresh starts, >= 1, each on the images robust so far.
       batch_norm: mode of `robust_tf.models.BatchNormalization` in the attack: 'running' (default),
         'batch' or 'training'.
       rescale_schedule: stretches the schedule of p, made for 10,000 queries, to `queries`. False
@@ -86,10 +86,10 @@ class Square(Attack):
         check_batch_norm_mode(self.batch_norm)
 
     def run(
-        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
+        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
     ) -> tf.Tensor:
         shape = _image_shape(x)
-        bounds = threat(self.norm, self.eps).bounds(tf.reshape(x, [-1, *shape]), scale)
+        bounds = threat_of(self.norm, self.eps).bounds(tf.reshape(x, [-1, *shape]), budget.eps)
         areas = self._shares() * shape[0] * shape[1]
         moves: Moves = {"Linf": Stripes, "L2": Bumps}[self.norm](shape, areas)
         block = min(self.queries, _BLOCK)
@@ -97,8 +97,7 @@ class Square(Attack):
 
         def judge(images: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             logits = network(tf.reshape(images, [-1, *x.shape[1:]]))
-            wrong = tf.not_equal(tf.argmax(logits, axis=1, output_type=tf.int32), y)
-            return margin(logits, y), wrong
+            return margin(logits, y), is_misclassified(logits, y)
 
         def numbers(rows: Rows, draw: tf.Tensor, shape: list[int]) -> tf.Tensor:
             return uniform(fold(rows["seed"], draw), [tf.shape(rows["y"])[0], *shape])
@@ -119,30 +118,30 @@ class Square(Attack):
                 ),
                 lambda: moves.candidate(drawn[:, query % block], query - 1, rows["image"], own),
             )
-            lead, broken = judge(image, rows["y"])
-            take = first | broken | (lead < rows["image_lead"])
-            best = broken | (lead < rows["lead"])
+            reached, is_adversarial = judge(image, rows["y"])
+            take = first | is_adversarial | (reached < rows["image_margin"])
+            best = is_adversarial | (reached < rows["margin"])
             return {
                 **rows,
                 "numbers": drawn,
                 "image": choose(take, image, rows["image"]),
-                "image_lead": tf.where(take, lead, rows["image_lead"]),
+                "image_margin": tf.where(take, reached, rows["image_margin"]),
                 "x_adv": choose(best, image, rows["x_adv"]),
-                "lead": tf.where(best, lead, rows["lead"]),
-                "broken": broken,
+                "margin": tf.where(best, reached, rows["margin"]),
+                "is_adversarial": is_adversarial,
             }
 
-        lead, broken = judge(bounds.center, y)
+        margins, is_adversarial = judge(bounds.center, y)
         rows = {
             **bounds.rows(),
             "y": y,
             "seed": each(seed, tf.shape(y)[0]),
             "numbers": tf.zeros([tf.shape(y)[0], block, moves.numbers]),
             "image": bounds.center,
-            "image_lead": lead,
+            "image_margin": margins,
             "x_adv": bounds.center,
-            "lead": lead,
-            "broken": broken,
+            "margin": margins,
+            "is_adversarial": is_adversarial,
         }
         x_adv = on_active_set(step, rows, self.restarts * self.queries, share=0.0)[0]
         return tf.reshape(x_adv, tf.shape(x))

@@ -67,7 +67,7 @@ class Threat:
     def step(
         self, x: tf.Tensor, direction: tf.Tensor, step_size: tf.Tensor, bounds: Bounds
     ) -> tf.Tensor:
-        """x after a step of steepest ascent of this gradient, projected."""
+        """X after a step of steepest ascent of this gradient, projected."""
         return self.project(x + step_size * self.steepest(direction), bounds)
 
     def project(self, x: tf.Tensor, bounds: Bounds) -> tf.Tensor:
@@ -90,7 +90,7 @@ class Threat:
         raise NotImplementedError
 
     def _radius(self, eps: float | tf.Tensor | None) -> tf.Tensor:
-        """eps as a float64 scalar."""
+        """Eps as a float64 scalar."""
         return scalar(self.eps if eps is None else eps, tf.float64)
 
     def get_config(self) -> dict[str, Any]:

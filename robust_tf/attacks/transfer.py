@@ -23,8 +23,8 @@ class Transfer(WrappedAttack):
     """Runs `attack` on `source` and gives the images to whatever model is attacked.
 
     A black-box attack: neither gradients nor scores of the model attacked are used, so that a
-    defence cannot hide from it by masking them. It costs what `attack` costs, on `source`, where `passes`
-    counts it; one graph serves all models attacked.
+    defense cannot hide from it by masking them. It costs what `attack` costs, on `source`, where
+    `passes` counts it; one graph serves all models attacked.
 
     Black-box protocol of the ATLD paper (tables 3 and 6): FGSM, PGD-20 and CW-20 of eps 8 / 255
     on sources trained without defence, by PGD, by Feature Scattering and by ATLD, each against
@@ -36,7 +36,8 @@ class Transfer(WrappedAttack):
     barely across the source's boundary; those that go on, such as PGD, transfer better.
 
     Args:
-      attack: any attack; its ball and its mode of batch normalization, in the source, are this one's.
+      attack: any attack; its ball is this one's, and its mode of batch normalization, which
+        concerns the source.
       source: Keras model or any callable from images (B, H, W, C) to logits, of the same classes as
         the model attacked. Two Transfers are equal if their sources are one object.
 

@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from robust_tf import registration
 from robust_tf.attacks import APGD, Attack, AutoAttack, CrossEntropy, RayS, Square, Transfer
+from robust_tf.attacks.gradient import ProjectedGradient
 from robust_tf.attacks.objectives import Margin, Objective
-from robust_tf.attacks.presets import threat
-from robust_tf.attacks.projected_gradient import ProjectedGradient
 from robust_tf.attacks.steps import Steepest
+from robust_tf.attacks.threat import threat_of
 from robust_tf.evaluation.attack_names import name_of
 from robust_tf.evaluation.defended import Defended
 from robust_tf.evaluation.results import Evaluation
@@ -142,7 +142,7 @@ def adaptive_attacks(
 
     def pgd(objective: Objective | None = None) -> Attack:
         step = Steepest(eps / 4 if step_size is None else step_size)
-        ball = threat(norm, eps)
+        ball = threat_of(norm, eps)
         return ProjectedGradient(
             ball, step, steps, objective or CrossEntropy(), restarts=restarts, keep="best"
         )

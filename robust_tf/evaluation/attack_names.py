@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from robust_tf.attacks import Attack, MultiTargeted, ProjectedGradient, Transfer
+from robust_tf.attacks import Attack, GradientAttack, MultiTargeted, Transfer
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Margin
 from robust_tf.attacks.steps import CleanStart, Momentum
 from robust_tf.attacks.threat import Linf
@@ -18,7 +18,7 @@ def named(attacks: Iterable[Attack]) -> dict[str, Attack]:
     result: dict[str, Attack] = {}
     for attack, name in plain.items():
         inner = attack.attack if isinstance(attack, MultiTargeted) else attack
-        if names.count(name) > 1 and isinstance(inner, ProjectedGradient):
+        if names.count(name) > 1 and isinstance(inner, GradientAttack):
             name += f" step={inner.step.step_size:.4g}"
         unique, number = name, 2
         while unique in result:
@@ -29,20 +29,13 @@ def named(attacks: Iterable[Attack]) -> dict[str, Attack]:
 
 def eps_of(attack: Attack) -> float | None:
     """The radius of the ball that an attack works in, where it has one."""
-    for owner in (attack, getattr(attack, "threat", None)):
-        if getattr(owner, "eps", None) is not None:
-            return float(owner.eps)  # type: ignore[union-attr]
-    inner = getattr(attack, "attack", None)
-    return None if inner is None else eps_of(inner)
+    eps = getattr(attack, "eps", None)
+    return None if eps is None else float(eps)
 
 
 def norm_of(attack: Attack) -> str:
     """The norm of that ball, 'Linf' where nothing is said."""
-    threat = getattr(attack, "threat", None)
-    inner = getattr(attack, "attack", None)
-    if threat is None and inner is not None:
-        return norm_of(inner)
-    return getattr(attack, "norm", "Linf") if threat is None else type(threat).__name__
+    return attack.norm
 
 
 def stages_of(name: str, attack: Attack) -> dict[str, Attack]:
@@ -70,7 +63,7 @@ def name_of(attack: Attack) -> str:
         inner = name_of(attack.attack).replace(" targeted", "")
         kind, _, rest = inner.partition(" ")
         return f"{kind} multi-targeted{' logits' * attack.logits} {rest}".strip()
-    if not isinstance(attack, ProjectedGradient):
+    if not isinstance(attack, GradientAttack):
         return _plain_name(attack)
     objective, threat = attack.objective, attack.threat
     parts = [_kind(attack)]
@@ -102,7 +95,7 @@ def _plain_name(attack: Attack) -> str:
     return " ".join(parts)
 
 
-def _kind(attack: ProjectedGradient) -> str:
+def _kind(attack: GradientAttack) -> str:
     """FGSM, BIM-20, PGD-20, MIM-20, CW-20, TRADES-10."""
     clean = isinstance(attack.start, CleanStart)
     if isinstance(attack.step, Momentum):

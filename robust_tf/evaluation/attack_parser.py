@@ -124,15 +124,22 @@ def _attack_names() -> list[str]:
 
 
 def _makers() -> dict[str, Callable[..., Any]]:
-    # Transfer needs a model, which text cannot give; the last two are for training and study.
-    others = {"Attack", "Objective", "Threat", "Transfer", "Collaborative", "SqueezeAttack"}
+    # Transfer needs a model, which text cannot give.
+    bases = {
+        "Attack",
+        "Budget",
+        "GradientAttack",
+        "MinimalDistance",
+        "Objective",
+        "Start",
+        "Threat",
+    }
+    others = bases | {"Transfer", *library.training.__all__}
     return {n: getattr(library, n) for n in sorted(library.__all__) if n not in others}
 
 
 def _makes_attack(maker: Any) -> bool:
-    if inspect.isclass(maker):
-        return issubclass(maker, Attack)
-    return "ProjectedGradient" in str(inspect.signature(maker).return_annotation)
+    return inspect.isclass(maker) and issubclass(maker, Attack)
 
 
 def _value(node: ast.expr, text: str) -> Any:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from robust_tf import losses
 from robust_tf.attacks.arguments import check_batch, check_logits, check_values
+from robust_tf.attacks.gradient import Ascent
 from robust_tf.attacks.network import input_gradient, logits_of
 from robust_tf.attacks.steps import Steepest
 from robust_tf.attacks.threat import Linf
@@ -72,21 +73,9 @@ def loss_profile(
         ]
     )
     def along(x: tf.Tensor, y: tf.Tensor, sign: tf.Tensor) -> tf.Tensor:
-        bounds = threat.bounds(x, tf.constant(1.0))
-
-        def body(step: tf.Tensor, iterate: tf.Tensor, values: tf.TensorArray) -> tuple:
-            gradient, value, _ = gradient_at(iterate, y)
-            moved = iterate + sign * rule.step_size * threat.steepest(gradient)
-            return step + 1, threat.project(moved, bounds), values.write(step, value)
-
-        values = tf.TensorArray(tf.float32, steps + 1, element_shape=[None])
-        _, iterate, values = tf.while_loop(
-            lambda step, *_: step < steps,
-            body,
-            (tf.constant(0), x, values),
-            parallel_iterations=1,
-        )
-        return values.write(steps, losses.cross_entropy(network(iterate), y)).stack()
+        ascent = Ascent(threat, threat.bounds(x), sign * rule.step_size, rule)
+        last, values = ascent.values(lambda x: gradient_at(x, y), x, steps)
+        return tf.concat([values, losses.cross_entropy(network(last), y)[tf.newaxis]], 0)
 
     def everywhere(sign: float) -> np.ndarray:
         batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)

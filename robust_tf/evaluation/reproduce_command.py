@@ -8,7 +8,7 @@ import shlex
 from typing import Any
 
 from robust_tf import compat
-from robust_tf.attacks import PGD, Attack, ProjectedGradient
+from robust_tf.attacks import PGD, Attack, GradientAttack, ProjectedGradient
 from robust_tf.attacks.threat import Linf
 from robust_tf.evaluation.adaptive import OBLIVIOUS
 from robust_tf.evaluation.attack_parser import parse_attack
@@ -87,18 +87,22 @@ def text_of(attack: Attack) -> str:
       ValueError: no text gives this attack: it holds a model, or is of somebody's own making.
     """
     text = _text(attack)
-    if parse_attack(text) != attack:
+    if _parts(parse_attack(text)) != _parts(attack):
         raise ValueError(f"{attack!r} cannot be said in a command.")
     return text
+
+
+def _parts(attack: Attack) -> Attack:
+    """The attack, a gradient attack as a free composition: files of version 0.1 hold those."""
+    return attack.composition() if isinstance(attack, GradientAttack) else attack
 
 
 def _text(value: Any) -> str:
     """A part of an attack."""
     if isinstance(value, ProjectedGradient) and isinstance(value.threat, Linf):
-        size = getattr(value.step, "step_size", None)
-        if size is not None and value == PGD(value.threat.eps, size, value.steps):
-            eps, size = _number(value.threat.eps), _number(size)
-            return f"PGD(eps={eps}, step_size={size}, steps={value.steps})"
+        short = PGD(value.eps, value.step_size, value.steps)  # as files of version 0.1 hold it
+        if value == short.composition():
+            return _text(short)
     if dataclasses.is_dataclass(value):
         said: list[str] = []
         for field in dataclasses.fields(value):

@@ -7,10 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from robust_tf.attacks.gradient import Ascent
 from robust_tf.attacks.network import input_gradient, logits_of
 from robust_tf.attacks.objectives import CrossEntropy
 from robust_tf.attacks.randomness import fold
-from robust_tf.attacks.steps import UniformStart
+from robust_tf.attacks.steps import Steepest, UniformStart
 from robust_tf.attacks.threat import Linf
 
 # What `attack` takes after images and labels.
@@ -20,7 +21,7 @@ SPECS = (
     tf.TensorSpec([], tf.int32, name="steps"),
     tf.TensorSpec([], tf.int32, name="seed"),
 )
-_UNIT = Linf(1.0)  # whose scale is the radius
+_UNIT = Linf(1.0)  # whose radius is an argument here
 
 
 def gradient(
@@ -70,18 +71,11 @@ def attack(
     with tf.control_dependencies(checks):
         x, y = tf.identity(x), tf.identity(y)
     bounds = _UNIT.bounds(x, eps)
+    ascent = Ascent(_UNIT, bounds, step_size, Steepest(1.0))
     # As `attacks.randomness.as_seed` makes of a Python int.
     pair = tf.stack([tf.bitwise.bitwise_and(seed, 2**31 - 1), 0])
     start = UniformStart()(_UNIT, bounds, fold(pair, 0))
-
-    def ascend(iterate: tf.Tensor) -> tuple[tf.Tensor]:
-        direction, _, _ = gradient_at(iterate, y, None)
-        return (_UNIT.project(iterate + step_size * _UNIT.steepest(direction), bounds),)
-
-    [result] = tf.while_loop(
-        lambda _: True, ascend, (start,), maximum_iterations=steps, parallel_iterations=1
-    )
-    return tf.stop_gradient(result)
+    return tf.stop_gradient(ascent.repeat(lambda x: gradient_at(x, y, None), start, steps))
 
 
 def _labels_fit(y: tf.Tensor, classes: int) -> list[tf.Operation]:

@@ -9,8 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from robust_tf import data, inference, methods, models
-from robust_tf.attacks import PGD
-from robust_tf.attacks.manifold import ManifoldAttack
+from robust_tf.attacks import PGD, ManifoldAttack, ScatteringAttack
 from robust_tf.figures import plane
 from robust_tf.figures.forward import adversarial_at, batched, logits_at
 
@@ -59,7 +58,7 @@ def make_method(name: str, eps: float, seed: int) -> methods.RobustModel:
         return methods.AdversarialTraining(network, PGD(eps, eps / 4, 10))
     if name == "Feature Scattering":
         # The cosine of two logits hardly moves before the prediction turns; features do.
-        attack = methods.ScatteringAttack(eps, space="features")
+        attack = ScatteringAttack(eps, space="features")
         return methods.FeatureScattering(network, attack, label_smoothing=SMOOTHING)
     if name == "ATLD":
         return methods.ATLD(

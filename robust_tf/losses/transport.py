@@ -118,8 +118,9 @@ def check_sinkhorn(
 ) -> dict[str, float]:
     """Raises ValueError unless these are settings of `sinkhorn_distance`; as Python numbers."""
     hint = "use 0.1, or 0 for all iterations"
+    weight = check_number(owner, "regularizer", regularizer, 0.0, "use 0.01", strict=True)
     return {
-        "regularizer": check_number(owner, "regularizer", regularizer, 0.0, "use 0.01", strict=True),
+        "regularizer": weight,
         "max_iterations": check_whole(owner, "max_iterations", max_iterations, 1, "use 100"),
         "tolerance": check_number(owner, "tolerance", tolerance, 0.0, hint),
     }

@@ -1,6 +1,6 @@
 """Training methods: a `RobustModel` around a network, trained by plain Keras or by `bin/train`."""
 
-from robust_tf.attacks.manifold import ManifoldAttack
+from robust_tf.attacks import ManifoldAttack, ScatteringAttack
 from robust_tf.methods.adr import ADR, Compactness
 from robust_tf.methods.adversarial import AdversarialTraining
 from robust_tf.methods.alp import ALP
@@ -9,7 +9,7 @@ from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import AdversarialBatch, Batch
 from robust_tf.methods.bilateral import Bilateral
 from robust_tf.methods.discriminator_training import DiscriminatorTraining
-from robust_tf.methods.feature_scattering import FeatureScattering, ScatteringAttack
+from robust_tf.methods.feature_scattering import FeatureScattering
 from robust_tf.methods.lat import LAT
 from robust_tf.methods.mart import MART
 from robust_tf.methods.squeeze import SqueezeTraining

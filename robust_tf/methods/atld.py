@@ -10,9 +10,9 @@ import keras
 import tensorflow as tf
 
 from robust_tf import compat, losses, registration
-from robust_tf.attacks import ProjectedGradient
-from robust_tf.attacks.manifold import ManifoldLoss
+from robust_tf.attacks import GradientAttack
 from robust_tf.attacks.randomness import fold
+from robust_tf.attacks.training import ManifoldLoss
 from robust_tf.losses.labels import check_smoothing
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Terms
@@ -98,7 +98,7 @@ class ATLD(RobustModel):
     def __init__(
         self,
         network: SplitClassifier,
-        attack: ProjectedGradient,
+        attack: GradientAttack,
         discriminator: Discriminator | Callable[..., Discriminator] = WideDiscriminator,
         disc_training: DiscriminatorTraining | None = None,
         kappa: float = 2.0,

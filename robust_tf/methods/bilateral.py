@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from robust_tf import losses, registration
-from robust_tf.attacks import ProjectedGradient
+from robust_tf.attacks import GradientAttack
 from robust_tf.attacks.network import logits_of
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
@@ -50,7 +49,7 @@ class Bilateral(RobustModel):
     def __init__(
         self,
         network: SplitClassifier,
-        attack: ProjectedGradient,
+        attack: GradientAttack,
         multiplier: float = 9.0,
         gap: float = 0.01,
         name: str | None = None,
@@ -58,14 +57,13 @@ class Bilateral(RobustModel):
         hint = "9 in the paper; below 1 a wrong class would lead"
         check_number("Bilateral", "multiplier", multiplier, 1.0, hint)
         check_number("Bilateral", "gap", gap, 0.0, "0.01 in the paper", strict=True)
-        if not isinstance(attack, ProjectedGradient):
+        if not isinstance(attack, GradientAttack):
             raise ValueError(
-                f"Bilateral(attack={attack!r}): give the training adversary, a ProjectedGradient, "
+                f"Bilateral(attack={attack!r}): give the training adversary, a gradient attack, "
                 "e.g. attacks.PGD(eps=0.3, step_size=0.01, steps=40); it is aimed here."
             )
         # Made targeted here, not by whoever writes the recipe; what cannot be says so.
-        aim = dataclasses.replace(attack.objective, targeted=True)
-        self.aimed = dataclasses.replace(attack, objective=aim)
+        self.aimed = attack.as_targeted()
         self.multiplier, self.gap = float(multiplier), float(gap)
         super().__init__(network, attack, {"adversarial": 1.0}, name)
         if network.num_classes < 2:

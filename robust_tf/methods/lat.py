@@ -8,9 +8,9 @@ import keras
 import tensorflow as tf
 
 from robust_tf import compat, losses, registration
-from robust_tf.attacks import PGD, Attack, ProjectedGradient
-from robust_tf.attacks.network import logits_of
+from robust_tf.attacks import PGD, Attack, GradientAttack
 from robust_tf.attacks.randomness import fold
+from robust_tf.attacks.training import attack_features
 from robust_tf.methods.arguments import check_attack
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
@@ -48,7 +48,7 @@ class LAT(RobustModel):
       network: to be trained; it is cut where the latent attack should be, in the paper after its
         second stage.
       attack: training adversary on images, e.g. `PGD(eps=8 / 255, step_size=2 / 255, steps=10)`.
-      latent_attack: `ProjectedGradient` on features scaled to [0, 1], with eps > 0; by default the
+      latent_attack: gradient attack on features scaled to [0, 1], with eps > 0; by default the
         program's `PGD(8 / 255, 1 / 255, 20, batch_norm='batch')`.
       latent_rate: learning rate of the second update, > 0.
       latent_momentum: in [0, 1).
@@ -67,7 +67,7 @@ class LAT(RobustModel):
         self,
         network: SplitClassifier,
         attack: Attack,
-        latent_attack: ProjectedGradient | None = None,
+        latent_attack: GradientAttack | None = None,
         latent_rate: float = 2.5e-4,
         latent_momentum: float = 0.9,
         name: str | None = None,
@@ -76,14 +76,14 @@ class LAT(RobustModel):
         hint = "a fraction of each channel's range, such as 8 / 255"
         if latent_attack is None:
             latent_attack = PGD(8 / 255, 1 / 255, 20, batch_norm="batch")
-        if not isinstance(latent_attack, ProjectedGradient):
+        if not isinstance(latent_attack, GradientAttack):
             raise ValueError(
-                f"LAT(latent_attack={latent_attack!r}): must be a ProjectedGradient, e.g. "
+                f"LAT(latent_attack={latent_attack!r}): must be a gradient attack, e.g. "
                 "attacks.PGD(eps=8 / 255, step_size=1 / 255, steps=20)."
             )
         if latent_attack.objective.targeted:
             raise ValueError("LAT(latent_attack): a targeted attack has no target here.")
-        check_number("LAT", "latent_attack.eps", latent_attack.threat.eps, 0.0, hint, strict=True)
+        check_number("LAT", "latent_attack.eps", latent_attack.eps, 0.0, hint, strict=True)
         check_number("LAT", "latent_rate", latent_rate, 0.0, "2.5e-4 in the program", strict=True)
         if not 0 <= latent_momentum < 1:
             raise ValueError(f"LAT(latent_momentum={latent_momentum!r}): must be in [0, 1).")
@@ -128,21 +128,7 @@ class LAT(RobustModel):
         self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
     ) -> tf.Tensor:
         """Attacked features z' of clean images, float32 (B, ...), without gradient."""
-        with forward_mode(batch_norm="batch"):
-            z = tf.cast(self.network.features(x), tf.float32)
-        axes = list(range(z.shape.rank - 1))
-        low = tf.reduce_min(z, axes)
-        extent = tf.reduce_max(z, axes) - low
-
-        def classify(shares: tf.Tensor) -> tf.Tensor:
-            return self.network.classify(low + extent * shares)
-
-        # In these units the ball is one of equal radii and the range is the box of images.
-        shares = tf.clip_by_value(tf.math.divide_no_nan(z - low, extent), 0.0, 1.0)
-        network = logits_of(classify, self.latent_attack.batch_norm)
-        return tf.stop_gradient(
-            low + extent * self.latent_attack.run(network, shares, y, seed, scale)
-        )
+        return attack_features(self.network, self.latent_attack, x, y, seed, scale)
 
     def get_config(self) -> dict[str, Any]:
         names = ("latent_rate", "latent_momentum")

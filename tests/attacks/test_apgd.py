@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from robust_tf import attacks
 from robust_tf.attacks.adaptive_steps import checkpoints
-from robust_tf.attacks.compiled import passes_of
 from robust_tf.attacks.dlr import difference_of_logits_ratio, targeted_difference_of_logits_ratio
 from robust_tf.attacks.objectives import margin
 from tests.attacks import reference_apgd as reference
@@ -158,7 +157,7 @@ def test_few_classes(classes):
         x_adv = attack(model, model.x, model.y)
         before, after = margin(model(model.x), model.y), margin(model(x_adv), model.y)
         assert (after < before).numpy().all()
-    assert passes_of(attacks.APGDTargeted(0.1, 10), model)[1] <= (classes - 1) * 11 * len(model.x)
+    assert attacks.APGDTargeted(0.1, 10).passes(model)[1] <= (classes - 1) * 11 * len(model.x)
 
 
 def test_notes():
@@ -175,14 +174,14 @@ def test_broken_examples_leave_and_the_others_pay_one_gradient_an_iteration():
     model, steps = Recorder(), 12
     hard, easy = attacks.APGD(0.02, steps), attacks.APGD(0.5, steps, restarts=3)
     hard(model, model.x, model.y)
-    assert passes_of(hard, model) == (len(model.x) * (steps + 2), len(model.x) * (steps + 1))
+    assert hard.passes(model) == (len(model.x) * (steps + 2), len(model.x) * (steps + 1))
     x_adv = easy(model, model.x, model.y)
     assert (np.argmax(model(x_adv), axis=1) != model.y).all()
-    assert passes_of(easy, model)[1] < len(model.x) * (steps + 1)
+    assert easy.passes(model)[1] < len(model.x) * (steps + 1)
     wrong = (model.y + 1) % 5
     easy = attacks.APGDTargeted(0.5, steps)
     np.testing.assert_array_equal(easy(model, model.x, wrong), model.x)
-    assert passes_of(easy, model) == (len(model.x), 0)
+    assert easy.passes(model) == (len(model.x), 0)
 
 
 def test_restarts_go_on_with_what_stands():
@@ -204,7 +203,7 @@ def test_expectation_over_a_noisy_network():
     x, y = np.full((64, *SHAPE), 0.5, "float32"), np.zeros(64, "int32")
     still = attacks.APGD(1e-6, 2, eot=100)
     still(noisy, x, y)
-    gradients = passes_of(still, noisy)[1]
+    gradients = still.passes(noisy)[1]
     assert gradients > 0.95 * 64 * 3 * 100
     x_adv = attacks.APGD(0.3, 5, eot=20)(noisy, x, y).numpy()
     assert (((x_adv - 0.5).reshape(64, 64) @ weights)[:, 0] < -0.5).mean() > 0.9

@@ -56,7 +56,7 @@ def margin_gradient(x, y):
 
 def start_of(attack, seed=SEED):
     """Where the attack's first run starts."""
-    bounds = attack.threat.bounds(tf.constant(X), tf.constant(1.0))
+    bounds = attack.threat.bounds(tf.constant(X))
     return np.asarray(attack.start(attack.threat, bounds, fold(as_seed(seed), 0)), "float64")
 
 

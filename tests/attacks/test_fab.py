@@ -5,7 +5,6 @@ import pytest
 import tensorflow as tf
 
 from robust_tf.attacks import FAB, fab_projections, randomness
-from robust_tf.attacks.compiled import passes_of
 from tests.attacks import reference_fab as reference
 from tests.tiny import CLASSES, SHAPE, Smooth, images, same_bits
 
@@ -145,7 +144,8 @@ def test_minimal_on_a_linear_model_away_from_the_box(norm, classes, targeted, rn
             dual = np.abs(w).sum() if norm == "Linf" else np.linalg.norm(w)
             ratios[i, j] = (logits[i, y[i]] - logits[i, j]) / dual
     attack = FAB(0.1, steps=15, targeted=targeted, norm=norm, eta=1.001)
-    x_adv, distance = attack.minimal(model, x, y)
+    distance, x_adv, queries = attack.minimal_distance(model, x, y)
+    assert (queries.numpy() == 2 * 15 * (model.weights.shape[1] - 1 if targeted else 1)).all()
     assert (np.argmax(model(x_adv), axis=1) != y).all()
     np.testing.assert_allclose(distance, ratios.min(1), rtol=1e-3, atol=1e-6)
 
@@ -163,7 +163,8 @@ def test_minimal_on_a_linear_model_at_the_box(norm, rng):
             for v, label in zip(x, y, strict=True)
         ]
     )
-    x_adv, distance = FAB(0.1, steps=40, norm=norm, eta=1.001).minimal(model, x, y)
+    attack = FAB(0.1, steps=40, norm=norm, eta=1.001)
+    distance, x_adv, _ = attack.minimal_distance(model, x, y)
     np.testing.assert_allclose(distance, least, rtol=5e-3)
     assert np.array(x_adv).min() >= 0 and np.array(x_adv).max() <= 1
 
@@ -171,13 +172,16 @@ def test_minimal_on_a_linear_model_at_the_box(norm, rng):
 def test_minimal_says_what_was_wrong_before_and_what_is_never_wrong():
     x, y = images(4), np.array([0, 1, 2, 0], "int32")
     attack = FAB(0.3, steps=3, restarts=2)
-    x_adv, distance = attack.minimal(lambda x: tf.zeros_like(x[:, 0, :3, 0]) + [2.0, 0, 0], x, y)
+    distance, x_adv, queries = attack.minimal_distance(
+        lambda x: tf.zeros_like(x[:, 0, :3, 0]) + [2.0, 0, 0], x, y
+    )
+    same_bits(queries, np.array([24, 0, 0, 24], "int32"))
     same_bits(distance, [np.inf, 0, 0, np.inf])
     same_bits(x_adv, x)
     model = Smooth()
-    attack.minimal(model, x, y)
+    attack.minimal_distance(model, x, y)
     calls = model.calls
-    attack.minimal(model, x[:3], y[:3], seed=4)
+    attack.minimal_distance(model, x[:3], y[:3], seed=4)
     assert model.calls == calls  # compiled once
 
 
@@ -185,7 +189,7 @@ def test_run_agrees_with_minimal():
     """Within eps exactly where the least distance is, in one call."""
     model, x = Smooth(), images(16)
     y = np.argmax(model(x), axis=1).astype("int32")
-    distance = FAB(0.3, steps=10).minimal(model, x, y)[1].numpy()
+    distance = FAB(0.3, steps=10).minimal_distance(model, x, y).distance.numpy()
     eps = float(np.median(distance)) + 1e-4
     wrong = np.argmax(model(FAB(eps, steps=10)(model, x, y)), axis=1) != y
     np.testing.assert_array_equal(wrong, distance <= eps)
@@ -202,7 +206,7 @@ def test_examples_leave_when_broken(targeted):
     np.testing.assert_array_equal(np.argmax(model(x_adv), axis=1), [1] * 4 + [0] * 4)
     runs, backwards = (2, 1) if targeted else (1, 2)
     kept = 8 + 4 * (5 * runs - 1)  # in all iterations together
-    assert passes_of(attack, model) == (8 + 2 * kept, backwards * kept)
+    assert attack.passes(model) == (8 + 2 * kept, backwards * kept)
 
 
 def test_restarts_begin_at_random():
@@ -210,7 +214,9 @@ def test_restarts_begin_at_random():
     model, x = Smooth(), images(16)
     y = np.argmax(model(x), axis=1).astype("int32")
     once, twice = (FAB(0.3, steps=2, targeted=False, restarts=n) for n in (1, 2))
-    first, second = (attack.minimal(model, x, y, seed=2)[1].numpy() for attack in (once, twice))
+    first, second = (
+        attack.minimal_distance(model, x, y, seed=2)[0].numpy() for attack in (once, twice)
+    )
     assert (second <= first).all()
 
     def start_of_the_second_run(rows, seed):

@@ -5,7 +5,6 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import attacks
-from robust_tf.attacks.compiled import passes_of
 from tests.attacks import reference_rays as reference
 from tests.attacks.test_square import Tanh
 from tests.tiny import Smooth, images
@@ -15,9 +14,9 @@ def wrong_about(model, y):
     return lambda image: np.argmax(model.score(image)) != y
 
 
-def test_decision_radius_is_that_of_the_loops():
+def test_minimal_distance_is_that_of_the_loops():
     model, queries = Tanh((6, 5, 3)), 301
-    result = attacks.RayS(0.1).decision_radius(model, model.x, model.y, queries)
+    result = attacks.RayS(0.1, queries).minimal_distance(model, model.x, model.y)
     for n, y in enumerate(model.y):
         x = model.x[n].astype("float64")
         image, used = reference.search(wrong_about(model, y), x, queries)
@@ -25,7 +24,7 @@ def test_decision_radius_is_that_of_the_loops():
         # A hundredth of what a search leaves open: a label at the boundary hangs on the last bit.
         np.testing.assert_allclose(result.x_adv[n], image, rtol=0, atol=1e-5)
         np.testing.assert_allclose(result.distance[n], np.abs(image - x).max(), rtol=0, atol=1e-5)
-    assert passes_of(attacks.RayS(0.1, queries), model) == (len(model.x) * (queries + 1), 0)
+    assert attacks.RayS(0.1, queries).passes(model) == (len(model.x) * (queries + 1), 0)
 
 
 def test_run_is_that_of_the_loops_and_examples_leave():
@@ -42,7 +41,7 @@ def test_run_is_that_of_the_loops_and_examples_leave():
         assert broken[-1] or used == 200
         forwards += used
     assert 0 < sum(broken) < len(broken), broken
-    assert passes_of(attack, model) == (forwards, 0)
+    assert attack.passes(model) == (forwards, 0)
 
 
 def linear(bias):
@@ -60,7 +59,7 @@ def test_linear_boundary():
     """The distance is margin / ||w||_1, where the box does not matter."""
     w, model = linear(4.0)
     x = np.random.default_rng(8).uniform(0.4, 0.6, (5, *w.shape)).astype("float32")
-    result = attacks.RayS(0.1).decision_radius(model, x, np.zeros(5, "int32"), queries=1000)
+    result = attacks.RayS(0.1, 1000).minimal_distance(model, x, np.zeros(5, "int32"))
     exact = (((x - 0.5) * w).sum((1, 2, 3)) + 4) / np.abs(w).sum()
     assert exact.max() < 0.4
     excess = result.distance.numpy() - exact
@@ -72,11 +71,11 @@ def test_linear_boundary():
 def test_no_query_too_many_for_images_of_any_shape(shape):
     model = Tanh(shape)
     for queries in (1, 9):
-        result = attacks.RayS(0.1).decision_radius(model, model.x, model.y, queries)
+        result = attacks.RayS(0.1, queries).minimal_distance(model, model.x, model.y)
         assert (result.queries.numpy() == queries).all()
         wrong = np.argmax(model(result.x_adv), axis=1) != model.y
         np.testing.assert_array_equal(wrong, np.isfinite(result.distance))
-        assert passes_of(attacks.RayS(0.1, queries), model) == (len(model.x) * (queries + 1), 0)
+        assert attacks.RayS(0.1, queries).passes(model) == (len(model.x) * (queries + 1), 0)
 
 
 def test_where_there_is_nothing_to_find_or_to_do():
@@ -86,29 +85,29 @@ def test_where_there_is_nothing_to_find_or_to_do():
     def always_0(x):
         return tf.repeat(constant, tf.shape(x)[0], axis=0)
 
-    result = attacks.RayS(0.3).decision_radius(always_0, x, y, queries=50)
+    result = attacks.RayS(0.3, 50).minimal_distance(always_0, x, y)
     np.testing.assert_array_equal(result.distance, [np.inf, 0] * 3)
     np.testing.assert_array_equal(result.queries, [50, 0] * 3)
     np.testing.assert_array_equal(result.x_adv, x)
     np.testing.assert_array_equal(attacks.RayS(0.3, queries=50)(always_0, x, y), x)
-    empty = attacks.RayS(0.3).decision_radius(always_0, x[:0], y[:0], queries=50)
+    empty = attacks.RayS(0.3, 50).minimal_distance(always_0, x[:0], y[:0])
     assert empty.distance.shape == (0,)
 
 
-def test_decision_radius_is_compiled_once():
+def test_minimal_distance_is_compiled_once():
     model, x = Smooth(), images()
     y = np.argmax(model(x), axis=1).astype("int32")
-    attacks.RayS(0.1, 20).decision_radius(model, x, y)
+    attacks.RayS(0.1, 20).minimal_distance(model, x, y)
     calls = model.calls
-    attacks.RayS(0.1).decision_radius(model, x[:2], y[:2], queries=20)
+    attacks.RayS(0.2, 20).minimal_distance(model, x[:2], y[:2])
     assert model.calls == calls
 
 
-def test_decision_radius_looks_at_the_data():
+def test_minimal_distance_looks_at_the_data():
     with pytest.raises(ValueError, match=r"images range over \[0, 255\]"):
-        attacks.RayS(0.1).decision_radius(Smooth(), 255 * images(), np.zeros(6, "int32"))
-    with pytest.raises(ValueError, match=r"queries=0: must be an integer >= 1"):
-        attacks.RayS(0.1).decision_radius(Smooth(), images(), np.zeros(6, "int32"), 0)
+        attacks.RayS(0.1).minimal_distance(Smooth(), 255 * images(), np.zeros(6, "int32"))
+    with pytest.raises(ValueError, match=r"RayS.queries=0\): must be an integer >= 1"):
+        attacks.RayS(0.1, 0)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import attacks
-from robust_tf.attacks.compiled import passes_of
 from robust_tf.attacks.randomness import as_seed, each, fold
 from tests.tiny import Smooth, cross_entropies, images, tiny_network
 
@@ -54,7 +53,7 @@ def test_best_of_restarts_judges_every_iterate():
     x, y = images(24, seed=3), np.zeros(24, "int32")
     eps, step_size = np.float32(0.1), np.float32(0.2)
     attack = attacks.PGD(float(eps), float(step_size), 4, restarts=5, keep="best")
-    bounds = attack.threat.bounds(tf.constant(x), tf.constant(1.0))
+    bounds = attack.threat.bounds(tf.constant(x))
     wrong, iterates = [], []  # [restart][iterate]
     for restart in range(5):
         iterate = attack.start(attack.threat, bounds, fold(each(as_seed(SEED), 24), restart))
@@ -97,7 +96,7 @@ def test_what_is_broken_costs_nothing_more(restarts, keep):
     # The broken half is seen at the end of the first run; if every image counts, at its start.
     forwards, gradients = (5, 4) if keep == "last" else (1, 1)
     expected = 5 * (5 * restarts + forwards), 5 * (4 * restarts + gradients)
-    assert passes_of(attack, model) == expected
+    assert attack.passes(model) == expected
 
 
 def test_examples_that_see_each_other_stay_together():
@@ -106,7 +105,7 @@ def test_examples_that_see_each_other_stay_together():
     for keep in ("last", "best"):
         attack = attacks.PGD(0.1, 0.05, 4, 2, keep, batch_norm="batch")
         attack(network, X, y)
-        assert passes_of(attack, network) == (2 * 5 * 8, 2 * 4 * 8)
+        assert attack.passes(network) == (2 * 5 * 8, 2 * 4 * 8)
 
 
 ROWS = {

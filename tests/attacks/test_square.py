@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from robust_tf import attacks
 from robust_tf.attacks import square
-from robust_tf.attacks.compiled import passes_of
 from robust_tf.attacks.randomness import as_seed, each, fold, uniform
 from robust_tf.attacks.square_moves import bump
 from tests.attacks import reference_square as reference
@@ -77,7 +76,7 @@ def test_trajectory(name, monkeypatch):
         broken.append(lowest < 0)
         np.testing.assert_allclose(x_adv[n], best.reshape(shape), rtol=0, atol=1e-5)
     assert 0 < sum(broken) < 5, broken
-    assert passes_of(attack, model) == (forwards, 0)
+    assert attack.passes(model) == (forwards, 0)
 
 
 def test_bumps():
@@ -114,7 +113,7 @@ def test_worst_point_of_a_linear_model():
     x_adv = attack(model, x, np.zeros(4, "int32")).numpy()
     worst = np.clip(x - 0.1 * np.sign(w), 0, 1)
     np.testing.assert_allclose(x_adv, worst, rtol=0, atol=1e-7)
-    assert passes_of(attack, model) == (4 * 2001, 0)
+    assert attack.passes(model) == (4 * 2001, 0)
 
 
 def test_most_of_the_worst_of_a_linear_model_in_l2():
@@ -148,7 +147,7 @@ def test_misclassified_images_cost_one_forward():
     wrong = ((np.argmax(model(x), axis=1) + 1) % 3).astype("int32")
     attack = attacks.Square(0.3)
     np.testing.assert_array_equal(attack(model, x, wrong), x)
-    assert passes_of(attack, model) == (len(x), 0)
+    assert attack.passes(model) == (len(x), 0)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import attacks, losses
-from robust_tf.attacks.compiled import passes_of
 from tests.tiny import CLASSES, Smooth, cross_entropies, images, same_bits
 
 EPS, SIZE = 0.1, 0.02
@@ -90,7 +89,7 @@ def test_cost(batch_norm):
     model, steps, batch = Smooth(), 4, len(X)
     attack = attacks.SqueezeAttack(EPS, SIZE, steps, batch_norm=batch_norm)
     attack(model, X, Y)
-    forwards, gradients = passes_of(attack, model)
+    forwards, gradients = attack.passes(model)
     again, gradients_again = forwards - batch * (1 + 2 * steps), gradients - 2 * batch * steps
     if batch_norm == "running":  # once more for the examples that chose their clean image
         assert 0 < again == gradients_again < batch * steps
@@ -100,7 +99,7 @@ def test_cost(batch_norm):
 
 def test_starts():
     x = np.full((4, 8, 8, 1), 0.5, "float32")
-    bounds = attacks.Linf(EPS).bounds(tf.constant(x), 1.0)
+    bounds = attacks.Linf(EPS).bounds(tf.constant(x))
     for start, spread in (("gaussian", 0.001), ("uniform", EPS / np.sqrt(3))):
         attack = attacks.SqueezeAttack(EPS, SIZE, 1, start)
         noise = [np.asarray(s) - x for s in attack.starts(bounds, tf.constant([1, 2]))]

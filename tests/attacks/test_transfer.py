@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from robust_tf import attacks, compat
-from robust_tf.attacks.compiled import passes_of
 from tests.harness import ATTACK_CHECKS, AttackCase, run_attack_test
 from tests.tiny import Smooth, images, same_bits, tiny_network, weights_of
 
@@ -42,8 +41,8 @@ def test_is_the_attack_on_the_source_and_asks_the_target_nothing():
     y = np.argmax(source(X), axis=1).astype("int32")
     transfer = attacks.Transfer(PGD, source)
     same_bits(transfer(target, X, y, seed=3), PGD(source, X, y, seed=3))
-    assert passes_of(transfer, target) == (0, 0)
-    assert transfer.passes(target) == passes_of(PGD, source) == (2 * 4 * len(X), 2 * 4 * len(X))
+    assert transfer.passes(target) == (0, 0)
+    assert transfer.passes(target) == PGD.passes(source) == (2 * 4 * len(X), 2 * 4 * len(X))
     assert transfer.notes(2) == [] and [name for name, _ in transfer.stages()] == [""]
 
 

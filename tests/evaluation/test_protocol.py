@@ -50,10 +50,10 @@ def test_an_interrupted_evaluation_continues(examples, tmp_path):
     assert sum(key.startswith("weak") for key in kept) == 2
     battery["weak"] = Failing(WEAK, [True] * 99)
     record = EvaluationState(path)
-    before = attacks.compiled.passes_of(MULTI, model)
+    before = MULTI.passes(model)
     result = evaluate(model, examples, battery, record=record, **arguments)
     assert 99 - len(battery["weak"].calls) == 5 - 2  # only what was missing
-    assert attacks.compiled.passes_of(MULTI, model) == before  # and nothing of the other attack
+    assert MULTI.passes(model) == before  # and nothing of the other attack
     same(result, evaluate(model, examples, {"multi": MULTI, "weak": WEAK}, **arguments))
     record.close()
     assert not files.exists(path)

@@ -85,7 +85,7 @@ def search(attack, forward, x, y, x_adv, x_col):
 
 
 def starts(model):
-    bounds = attacks.Linf(EPS).bounds(tf.constant(X), tf.constant(1.0))
+    bounds = attacks.Linf(EPS).bounds(tf.constant(X))
     return [s.numpy() for s in model.attack.starts(bounds, reference_step.adversary_seed(model))]
 
 

@@ -75,7 +75,9 @@ class SqueezeAttack(Attack):
             steps=check_whole("SqueezeAttack", "steps", self.steps, 1),
         )
         if self.start not in STARTS:
-            raise ValueError(f"SqueezeAttack(start={self.start!r}): must be one of {tuple(STARTS)}.")
+            raise ValueError(
+                f"SqueezeAttack(start={self.start!r}): must be one of {tuple(STARTS)}."
+            )
         losses.squeeze_regularizer(self.regularizer)
         check_batch_norm_mode(self.batch_norm)
 

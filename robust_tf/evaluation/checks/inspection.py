@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from robust_tf import compat
-from robust_tf.attacks import presets
 from robust_tf.attacks.arguments import check_batch
 from robust_tf.attacks.network import logits_of
+from robust_tf.attacks.threat import threat_of
 from robust_tf.evaluation.checks import forward as forward_checks
 from robust_tf.evaluation.checks.flags import Flag
 from robust_tf.evaluation.checks.search import Search, gradients
@@ -52,7 +52,7 @@ def inspect(
     Raises:
       TypeError, ValueError: images or labels that do not fit; eps or norm out of range.
     """
-    if not presets.threat(norm, eps).eps > 0:
+    if not threat_of(norm, eps).eps > 0:
         raise ValueError(f"eps={eps!r}: must be > 0; give the eps of the attacks.")
     images, labels = check_batch(x, y)
     x, y = images[:EXAMPLES].numpy(), labels[:EXAMPLES].numpy()
