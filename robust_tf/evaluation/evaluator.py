@@ -13,7 +13,7 @@ import tensorflow as tf
 from robust_tf import compat
 from robust_tf.attacks import Attack
 from robust_tf.attacks.arguments import check_values
-from robust_tf.attacks.randomness import as_seed, fold
+from robust_tf.attacks.randomness import as_seed
 from robust_tf.evaluation import checks
 from robust_tf.evaluation.attack_names import check_aim, eps_of, norm_of, stages_of
 from robust_tf.evaluation.attack_parser import as_attacks
@@ -156,19 +156,18 @@ class _Run:
         """One attack on all images that are classified correctly."""
         rounded = natural.copy() if self.protocol.eight_bits else None
         outcome = Outcome(natural.copy(), eight_bits=rounded)
-        stages = list(attack.stages())
+        stages = list(attack.seeded_stages(as_seed(self.protocol.seed)))
         details: dict[str, Any] = {}
         if notes := attack.notes(self.subject.num_classes):
             details["notes"] = notes
         totals = np.zeros(3)  # seconds, forwards, gradients
         with Progress(name, len(natural), int(natural.sum()), len(stages), self.progress) as report:
-            for index, (stage_name, stage) in enumerate(stages):
+            for index, (stage_name, stage, seed) in enumerate(stages):
                 last = index == len(stages) - 1
                 for part in self._chunks(np.flatnonzero(outcome.robust)):
                     key = f"{name}/{index}/{part[0]}"
                     piece = self.record.get(key)
                     if piece is None:
-                        seed = fold(as_seed(self.protocol.seed), index)
                         piece = self.runner.piece(f"stage{index}", name, stage, part, seed, last)
                         self.record.put(key, piece)
                     broken = part[piece["broken"]]
@@ -179,7 +178,7 @@ class _Run:
                     report.done(len(part), len(broken), len(stages) - index - 1)
                 if len(stages) > 1:
                     outcome.stages[stage_name] = outcome.robust.copy()
-        searched = any(self.runner.searches(stage) for _, stage in stages)
+        searched = any(self.runner.searches(stage) for _, stage, _ in stages)
         if searched and self.protocol.search_sample:
             details["float32_sample"] = self._repeat(name, attack, outcome)
         if outcome.stages:
@@ -205,11 +204,11 @@ class _Run:
         piece = self.record.get(key)
         if piece is None:
             stands, piece = np.ones(len(sample), bool), []
-            for index, (_, stage) in enumerate(attack.stages()):
+            seeded = attack.seeded_stages(as_seed(self.protocol.seed))
+            for index, (_, stage, seed) in enumerate(seeded):
                 part = sample[stands]
                 piece.append([])
                 if len(part):
-                    seed = fold(as_seed(self.protocol.seed), index)
                     x_adv = self.runner.craft(self.subject.model, stage, part, seed)
                     still = self.runner.stands(x_adv, part)
                     lost = self.examples.numbers[part[~still]]

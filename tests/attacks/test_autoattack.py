@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from robust_tf import attacks, registration
 from robust_tf.attacks.objectives import margin
+from robust_tf.evaluation import evaluate
+from robust_tf.evaluation.state import EvaluationState, load_adversarial
 from tests.harness import ATTACK_CHECKS, AttackCase, run_attack_test
 from tests.tiny import SHAPE, Smooth, images
 
@@ -143,3 +145,41 @@ def test_what_the_first_stage_breaks_costs_the_others_nothing():
     x_adv = attack(model, x, y)
     assert (np.argmax(model(x_adv), axis=1) != y).all()
     assert attack.passes(model)[1] <= 16 * 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn(attacks.AutoAttack):
+    """Stages whose results all hang on their draws."""
+
+    def stages(self):
+        yield "PGD", attacks.PGD(self.eps, self.eps / 4, 2)
+        yield "APGD", attacks.APGD(self.eps, 2)
+        yield "Square", attacks.Square(self.eps, 8)
+
+
+def test_alone_it_draws_what_an_evaluation_draws(tmp_path):
+    """The same seed: the same verdicts and images, at once or stage by stage in batches."""
+    model, x = Smooth(), images(24, seed=5)
+    y = np.argmax(model(x), axis=1).astype("int32")
+    attack = Drawn(0.06)
+    whole = attack(model, x, y, seed=9)
+    robust = np.argmax(model(whole), axis=1) == y
+    for size in (24, 7):
+        folder = tmp_path / str(size)
+        result = evaluate(
+            model,
+            (x, y),
+            {"AutoAttack": attack},
+            seed=9,
+            batch_size=size,
+            checks=False,
+            progress=False,
+            record=EvaluationState(None, str(folder)),
+        )
+        outcome = result.outcomes["AutoAttack"]
+        np.testing.assert_array_equal(outcome.robust, robust)
+        stages = list(outcome.stages.values())  # each of them turns some, so each is compared
+        assert len(x) > stages[0].sum() > stages[1].sum() > stages[2].sum() > 0
+        numbers, made = load_adversarial(folder, "AutoAttack")
+        turned = np.isin(numbers, np.flatnonzero(~robust))
+        np.testing.assert_allclose(made[turned], whole.numpy()[numbers[turned]], atol=1e-6)
