@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import attacks
-from tests.harness import AttackCase, assert_inside
+from tests.harness import AttackCase
+from tests.harness_attacks import assert_inside
 from tests.tiny import Smooth, images, same_bits
 
 MODEL, X = Smooth(), images()

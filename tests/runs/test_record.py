@@ -7,7 +7,7 @@ import gin
 import pytest
 
 from robust_tf import attacks, compat, files, recipes, runs
-from robust_tf.attacks.manifold import ManifoldAttack
+from robust_tf.attacks import ManifoldAttack
 from robust_tf.methods import ATLD
 from robust_tf.models import MLPDiscriminator
 from robust_tf.runs import bindings

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from robust_tf.attacks import Attack
+from robust_tf.attacks import Attack, GradientAttack
 from robust_tf.attacks.objectives import Margin
 from robust_tf.evaluation.attack_names import eps_of, norm_of
 from robust_tf.evaluation.checks.flags import Flag, flag
@@ -122,17 +122,22 @@ def _restarts_help(robust: Mapping[str, np.ndarray], kinds: Mapping[str, Kind]) 
 
 def _effort(attack: Attack) -> tuple[str, int, int]:
     """A hash of what an attack is beside its number of steps and of restarts, and these."""
-    config = attack.get_config()
-    inner = config.pop("attack", None)  # of what a wrapper repeats
-    if isinstance(inner, dict):
-        config.update(inner["config"])
+    parts = _parts(attack)
+    config = parts.get_config()
+    if config.pop("attack", None):  # what a wrapper repeats
+        config.update(_parts(attack.attack).get_config())  # type: ignore[attr-defined]
     steps, restarts = config.pop("steps", None), config.pop("restarts", 1)
     if not isinstance(steps, int):
         return "", 0, 0
     for detail in ("step", "keep"):  # steps are smaller where they are more
         config.pop(detail, None)
-    family = json.dumps({"kind": type(attack).__name__, **config}, sort_keys=True, default=str)
+    family = json.dumps({"kind": type(parts).__name__, **config}, sort_keys=True, default=str)
     return hashlib.sha256(family.encode()).hexdigest()[:8], steps, restarts
+
+
+def _parts(attack: Attack) -> Attack:
+    """The attack, a preset as what it is composed of: PGD and CW differ in their objective alone."""
+    return attack.composition() if isinstance(attack, GradientAttack) else attack
 
 
 def _stages(attack: Attack) -> list[Attack]:
