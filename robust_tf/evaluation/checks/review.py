@@ -136,7 +136,7 @@ def _effort(attack: Attack) -> tuple[str, int, int]:
 
 
 def _parts(attack: Attack) -> Attack:
-    """The attack, a preset as what it is composed of: PGD and CW differ in their objective alone."""
+    """The attack, a preset as its parts: PGD and CW differ in their objective alone."""
     return attack.composition() if isinstance(attack, GradientAttack) else attack
 
 
