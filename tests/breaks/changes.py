@@ -1,0 +1,276 @@
+"""Deliberate breaks of the library, each with the tests that must notice."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+CLONE = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """One break: in `file`, `old` becomes `new`; the tests that pytest is given must fail."""
+
+    title: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+    def make(self, folder: Path) -> None:
+        """Breaks the copy of the clone in `folder`.
+
+        Raises:
+          ValueError: `old` is not there exactly once.
+        """
+        path = folder / self.file
+        text = path.read_text() if path.exists() else ""
+        if text.count(self.old) != 1:
+            raise ValueError(
+                f"{self.title}: {self.file} has {self.old!r} {text.count(self.old)} times; it must "
+                "be there once: bring tests/breaks/changes.py up to date."
+            )
+        path.write_text(text.replace(self.old, self.new))
+
+
+def chosen(file: str, expression: str = "") -> tuple[str, ...]:
+    """Pytest's arguments for a file of tests, or those of it that the expression chooses."""
+    return (f"tests/{file}", *(("-k", expression) if expression else ()))
+
+
+ATTACKS = "attacks/test_every_attack.py"
+METHODS = "methods/test_every_method.py"
+CHANGES = [
+    Change(
+        "the cross-entropy's sign is turned",
+        "robust_tf/attacks/objectives.py",
+        "return -value if self.targeted else value",
+        "return value if self.targeted else -value",
+        chosen(ATTACKS, "PGD-raises_loss"),
+    ),
+    Change(
+        "L-inf does not project",
+        "robust_tf/attacks/threat.py",
+        "return tf.clip_by_value(x, bounds.low, bounds.high)",
+        "return x",
+        chosen(ATTACKS, "PGD-ball"),
+    ),
+    Change(
+        "the upper bound of the ball is rounded outwards",
+        "robust_tf/attacks/threat.py",
+        "tf.math.nextafter(high, x), high)",
+        "high, high)",
+        chosen(ATTACKS, "PGD-ball or FGSM-ball or BIM-ball"),
+    ),
+    Change(
+        "the L2 norm is over the batch too",
+        "robust_tf/attacks/threat.py",
+        "axis=list(range(1, x.shape.rank)), keepdims=True",
+        "axis=list(range(0, x.shape.rank)), keepdims=True",
+        chosen("attacks/test_attacks_numpy.py", "l2_loop"),
+    ),
+    Change(
+        "momentum forgets the steps before",
+        "robust_tf/attacks/steps.py",
+        "momentum = self.decay * state[0] + gradient",
+        "momentum = gradient",
+        chosen("attacks/test_attacks_numpy.py", "momentum or the_loop"),
+    ),
+    Change(
+        "the divergence that TRADES raises is the other way round",
+        "robust_tf/attacks/objectives.py",
+        'if self.direction == "clean_adv":',
+        'if self.direction == "adv_clean":',
+        chosen("attacks/test_attacks_numpy.py"),
+    ),
+    Change(
+        "the margin's best other class may be the label's own",
+        "robust_tf/attacks/objectives.py",
+        "tf.reduce_max(tf.where(own, minus_inf, logits), axis=1)",
+        "tf.reduce_max(logits, axis=1)",
+        chosen("attacks/test_attacks_numpy.py", "margin"),
+    ),
+    Change(
+        "the best iterate is the one of the lowest objective",
+        "robust_tf/attacks/projected_gradient.py",
+        'tf.logical_or(broken, values > rows["value"])',
+        'tf.logical_or(broken, values < rows["value"])',
+        chosen("attacks/test_restarts.py", "best or weaker"),
+    ),
+    Change(
+        "every restart begins where the first one did",
+        "robust_tf/attacks/projected_gradient.py",
+        'last(rows, fold(rows["seed"], run))',
+        'last(rows, rows["seed"])',
+        chosen("attacks/test_restarts.py"),
+    ),
+    Change(
+        "DLR divides by the gap to the second logit",
+        "robust_tf/attacks/dlr.py",
+        "return -lead / (top[:, 0] - top[:, 2] + _TINY)",
+        "return -lead / (top[:, 0] - top[:, 1] + _TINY)",
+        chosen("attacks/test_apgd.py", "ratios"),
+    ),
+    Change(
+        "FAB's projection mistakes the room to the box",
+        "robust_tf/attacks/fab_projections.py",
+        "room = tf.where(direction > 0, 1 - x, x)",
+        "room = tf.where(direction > 0, x, 1 - x)",
+        chosen("attacks/test_fab.py", "projection"),
+    ),
+    Change(
+        "an example that leaves the active set leaves its image behind",
+        "robust_tf/attacks/active_set.py",
+        "return tf.gather(index, stay), kept, settle(index, rows, results)",
+        "return tf.gather(index, stay), kept, results",
+        chosen("attacks/test_restarts.py"),
+    ),
+    Change(
+        "local compactness is a mean over the batch",
+        "robust_tf/losses/compactness.py",
+        "tf.reduce_mean(_power(tf.abs(z - z_adv), norm), axis=-1)",
+        "tf.reduce_mean(_power(tf.abs(z - z_adv), norm), axis=0)",
+        chosen("losses/test_losses_compactness.py", "local_value"),
+    ),
+    Change(
+        "global compactness draws other classes together",
+        "robust_tf/losses/compactness.py",
+        "tf.where(same, tf.constant(1.0), tf.constant(1 - 1 / alpha, tf.float32))",
+        "tf.where(same, tf.constant(1 - 1 / alpha, tf.float32), tf.constant(1.0))",
+        chosen("losses/test_losses_compactness.py", "pair_weights"),
+    ),
+    Change(
+        "smoothness holds the adversarial side fixed",
+        "robust_tf/losses/smoothness.py",
+        "return kl_divergence(tf.stop_gradient(tf.convert_to_tensor(logits)), logits_adv)",
+        "return kl_divergence(logits, tf.stop_gradient(tf.convert_to_tensor(logits_adv)))",
+        chosen("losses/test_losses_smoothness.py", "released"),
+    ),
+    Change(
+        "the triplet loss pushes the positive away",
+        "robust_tf/losses/triplet.py",
+        "tf.nn.relu(far - near + margin)",
+        "tf.nn.relu(near - far + margin)",
+        chosen("losses/test_losses_triplet.py", "cosine_triplet"),
+    ),
+    Change(
+        "batch normalization keeps the stale part of its averages",
+        "robust_tf/models/layers.py",
+        "new = self.decay * old + (1 - self.decay) * tf.stop_gradient(batch)",
+        "new = (1 - self.decay) * old + self.decay * tf.stop_gradient(batch)",
+        chosen("models/test_layers.py", "numpy"),
+    ),
+    Change(
+        "dropout does not scale what it keeps",
+        "robust_tf/models/layers.py",
+        "return inputs * keep / tf.cast(1 - self.rate, inputs.dtype)",
+        "return inputs * keep",
+        chosen("models/test_layers.py", "rate_and_scale"),
+    ),
+    Change(
+        "TRADES trains on the divergence the other way round",
+        "robust_tf/methods/trades.py",
+        "losses.kl_divergence(batch.clean.logits, batch.adv.logits)",
+        "losses.kl_divergence(batch.adv.logits, batch.clean.logits)",
+        chosen("methods/test_trades.py"),
+    ),
+    Change(
+        "MART weighs by p_y and not by 1 - p_y",
+        "robust_tf/methods/mart.py",
+        "missing = -tf.math.expm1(-losses.cross_entropy(clean, batch.y))",
+        "missing = tf.exp(-losses.cross_entropy(clean, batch.y))",
+        chosen("methods/test_alp_mart.py", "step"),
+    ),
+    Change(
+        "replicas do not share the mean",
+        "robust_tf/methods/base.py",
+        "replica_loss = loss / replicas",
+        "replica_loss = loss",
+        chosen(METHODS, "Standard-replicas"),
+    ),
+    Change(
+        "every step draws the same numbers",
+        "robust_tf/methods/base.py",
+        "tf.cast(self.optimizer.iterations, tf.int32)]",
+        "tf.constant(0)]",
+        chosen("methods/test_methods_step.py", "draws_anew"),
+    ),
+    Change(
+        "robust accuracy counts images that were wrong before the attack",
+        "robust_tf/methods/base.py",
+        "robust = natural * correct(network(x_adv, training=False), y)",
+        "robust = correct(network(x_adv, training=False), y)",
+        chosen("methods/test_methods_step.py", "robust_accuracy_counts"),
+    ),
+    Change(
+        "the weight average takes its decay for its rate",
+        "robust_tf/training/weight_average.py",
+        "if self.decay is None else 1.0 - self.decay",
+        "if self.decay is None else self.decay",
+        chosen("training/test_composition.py", "averages_line_by_line"),
+    ),
+    Change(
+        "the weight perturbation goes downhill",
+        "robust_tf/training/weight_perturbation.py",
+        "assign(w + self.gamma * length * move)",
+        "assign(w - self.gamma * length * move)",
+        chosen("training/test_composition.py", "perturbed_step"),
+    ),
+    Change(
+        "checkpoints leave the optimizers out",
+        "robust_tf/training/checkpoints.py",
+        "optimizer=_plain([model.optimizer, *auxiliary_optimizers]),",
+        "optimizer=[],",
+        chosen(METHODS, "Standard-trainer or AdversarialTraining-trainer"),
+    ),
+    Change(
+        "every epoch has the order of the first",
+        "robust_tf/data/catalog.py",
+        "np.random.default_rng([seed, epoch, 0])",
+        "np.random.default_rng([seed, 0, 0])",
+        chosen("data/test_pipeline.py", "same_seed"),
+    ),
+    Change(
+        "the worst case is that of the best attack",
+        "robust_tf/evaluation/results.py",
+        "return np.logical_and.reduce([self.natural, *self.robust.values()])",
+        "return np.logical_or.reduce([self.natural, *self.robust.values()])",
+        chosen("evaluation/test_evaluator.py", "worst_case"),
+    ),
+    Change(
+        "what an attack puts outside its ball counts",
+        "robust_tf/evaluation/runner.py",
+        "fits &= length <= eps * (1 + 1e-6)",
+        "pass",
+        chosen("evaluation/test_protocol.py", "not_an_image"),
+    ),
+    Change(
+        "a stage of an attack meets the images again that the one before has broken",
+        "robust_tf/evaluation/evaluator.py",
+        "self._chunks(np.flatnonzero(outcome.robust))",
+        "self._chunks(np.flatnonzero(natural))",
+        chosen("evaluation/test_evaluator.py", "stages"),
+    ),
+    Change(
+        "a collapsed network is not noticed",
+        "robust_tf/evaluation/checks/collapse.py",
+        "return int(predictions[0]) if wrong.sum() >= 3",
+        "return None if wrong.sum() >= 3",
+        chosen("evaluation/test_checks.py", "collapsed"),
+    ),
+    Change(
+        "the manifold transformation goes to the adversarial side",
+        "robust_tf/inference/manifold.py",
+        "u + tf.stop_gradient(reach * tf.sign(gradient))",
+        "u - tf.stop_gradient(reach * tf.sign(gradient))",
+        chosen("inference/test_manifold.py", "step_of_the_paper"),
+    ),
+    Change(
+        "intervals of accuracies are those of the fooled",
+        "robust_tf/figures/curves.py",
+        "low, high = wilson(np.asarray(counts), examples)",
+        "low, high = wilson(examples - np.asarray(counts), examples)",
+        chosen("figures/test_numbers.py", "curve_of_an_evaluation"),
+    ),
+]
