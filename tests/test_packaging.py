@@ -161,28 +161,39 @@ def test_the_wheel_holds_the_library_and_the_recipes_and_nothing_else(wheel):
 
 @pytest.mark.slow
 def test_the_wheel_works_in_an_empty_environment(wheel, tmp_path):
-    """Without extras, the library imports, and every command says what it takes."""
+    """Every command, from a folder elsewhere; what needs an extra says so before it is there."""
+    programs, elsewhere = tmp_path / "venv/bin", tmp_path / "elsewhere"
     venv.create(tmp_path / "venv", with_pip=True)
-    programs = tmp_path / "venv/bin"
-    install = [programs / "python", "-Im", "pip", "install", "--quiet", "-c"]
-    install += [CLONE / "constraints/default.txt", wheel]
-    subprocess.run(install, check=True)
-    elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    # Not isolated from the user's variables but from this clone.
-    environment = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(tmp_path)}
-    packages = "attacks, data, evaluation, losses, methods, models, training"
-    for command in (
-        ["python", "-c", f"from robust_tf import {packages}; print('imported')"],
-        *([f"robust-tf-{name}", "--help"] for name in COMMANDS),
-        ["robust-tf-train", "--list"],
-    ):
-        program = programs / command[0]
+
+    def call(program: str, *arguments: str, status: int = 0) -> str:
         done = subprocess.run(
-            [program, *command[1:]],
+            [programs / program, *arguments],
             cwd=elsewhere,
-            env=environment,
+            # Nothing of this clone's, such as PYTHONPATH.
+            env={"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(tmp_path)},
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0 and done.stdout, (command, done.stderr)
+        assert done.returncode == status, (program, arguments, done.stdout, done.stderr)
+        return done.stdout + done.stderr
+
+    def install(requirement: str) -> None:
+        constraints = str(CLONE / "constraints/default.txt")
+        call("python", "-Im", "pip", "install", "--quiet", "-c", constraints, requirement)
+
+    install(str(wheel))
+    call("python", "-c", "from robust_tf import attacks, data, evaluation, methods, training")
+    for command in COMMANDS:
+        assert f"usage: robust-tf-{command} " in call(f"robust-tf-{command}", "--help")
+    run = ("--run_dir", "run")
+    recipe = ("--gin_file", "gin/standard_digits.gin", "--gin_param", "train.epochs=2")
+    assert "accuracy" in call("robust-tf-train", *recipe, *run)
+    assert "worst case" in call("robust-tf-evaluate", *run, "--attacks", "FGSM(eps=0.1)")
+    call("robust-tf-export", *run, "--export_dir", "exported")
+    assert "robust_tf[report]" in call("robust-tf-report", *run, status=2)
+    install(f"{wheel}[report]")
+    call("robust-tf-report", *run, "--output", "report.html")
+    call("robust-tf-figures", "training", *run, "--output", "training.svg")
+    for made in ("exported/saved_model.pb", "report.html", "training.svg"):
+        assert (elsewhere / made).exists(), made
