@@ -1,4 +1,4 @@
-"""Datasets, and the `tf.data` pipelines that read them. Imports nothing else of this library."""
+"""Datasets, and the `tf.data` pipelines that read them; for any TensorFlow program."""
 
 from robust_tf.data.augment import Augmentation as Augmentation
 from robust_tf.data.catalog import NAMES as NAMES

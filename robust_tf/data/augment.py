@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 
 import numpy as np
 import tensorflow as tf
 
 from robust_tf import registration
+from robust_tf.validation import check_whole
 
 
 @registration.configurable
@@ -33,17 +33,10 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        try:
-            pad = -1 if isinstance(self.pad, bool) else operator.index(self.pad)
-        except TypeError:
-            pad = -1
-        if pad < 0:
-            raise ValueError(
-                f"Augmentation.pad is {self.pad!r}; it counts pixels per side and must be a whole "
-                "number, 0 or more. The papers use 0 (MNIST), 2 or 4 (CIFAR-10)."
-            )
+        hint = "pixels on each side, 0 for MNIST, 2 or 4 for CIFAR-10"
+        check_whole("Augmentation", "pad", self.pad, 0, hint)
         if not isinstance(self.flip, (bool, np.bool_)):
-            raise ValueError(f"Augmentation.flip is {self.flip!r}; it must be True or False.")
+            raise ValueError(f"Augmentation(flip={self.flip!r}): must be True or False.")
 
     def __bool__(self) -> bool:
         """True if any image can be changed."""

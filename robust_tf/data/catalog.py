@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import functools
 import hashlib
-import operator
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +15,7 @@ from robust_tf import registration
 from robust_tf.data import prepared
 from robust_tf.data.augment import Augmentation
 from robust_tf.data.prepared import Arrays
+from robust_tf.validation import check_whole
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -237,9 +237,9 @@ def load(
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"There is no dataset {name!r}.{hint} Known: {', '.join(NAMES)}.")
     entry = _CATALOG[name]
-    _check_whole("data.seed", seed)
+    check_whole("data", "seed", seed, 0)
     size = entry.validation_size if validation_size is None else validation_size
-    _check_whole("data.validation_size", size)
+    check_whole("data", "validation_size", size, 0)
     train, test = entry.read() if entry.read else prepared.read(name, data_dir, entry.source)
     images, labels = train
     if size >= len(labels):
@@ -251,7 +251,7 @@ def load(
     chosen[np.random.default_rng([seed, 3]).permutation(len(labels))[:size]] = True
     own = Split(images[~chosen], labels[~chosen])
     if train_size is not None:
-        _check_whole("data.train_size", train_size)
+        check_whole("data", "train_size", train_size, 0)
         if not 1 <= train_size <= len(own):
             raise ValueError(
                 f"data.train_size is {train_size}; it must be 1 .. {len(own)}, the examples of "
@@ -267,12 +267,3 @@ def load(
         augmentation=Augmentation() if augmentation is None else augmentation,
         seed=seed,
     )
-
-
-def _check_whole(name: str, value: int) -> None:
-    try:
-        fine = not isinstance(value, bool) and operator.index(value) >= 0
-    except TypeError:
-        fine = False
-    if not fine:
-        raise ValueError(f"{name} is {value!r}; it must be a whole number, 0 or more.")

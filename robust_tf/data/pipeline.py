@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import operator
-
 import numpy as np
 import tensorflow as tf
 
 from robust_tf.data.augment import Augmentation, crop_and_flip
 from robust_tf.data.catalog import Split
+from robust_tf.validation import check_whole
 
 _NO_AUGMENTATION = Augmentation()
 _PARALLEL, _PREFETCHED = 4, 4  # batches in work, and ready
@@ -28,7 +26,7 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
     Raises:
       ValueError: If `batch_size` is below 1 or above the number of examples.
     """
-    batch_size = _whole("batch_size", batch_size, least=1)
+    batch_size = check_whole("data", "batch_size", batch_size, 1)
     size = split.epoch_size
     if batch_size > size:
         raise ValueError(
@@ -52,9 +50,7 @@ def batches(
 ) -> tf.data.Dataset:
     """One pass over a split as a `tf.data.Dataset` of (images, labels).
 
-    The order, crops and flips of an epoch are drawn up front from (seed, epoch) by NumPy; the
-    pipeline itself only gathers, crops and scales with TensorFlow operations. The same arguments
-    give the same bits, on any number of threads.
+    The same arguments give the same bits, on any number of threads.
 
     Args:
       split: The examples.
@@ -78,45 +74,137 @@ def batches(
       ValueError: If an argument is out of its range, `count` does not divide `batch_size`, or a
         training split is smaller than a batch.
     """
-    epoch, seed = _whole("epoch", epoch), _whole("seed", seed)
-    count, index = _check_shard(shard, batch_size)
-    size = len(split)
-    steps = steps_per_epoch(split, batch_size) if training else -(-size // batch_size)
-    if _whole("skip", skip) > steps:
-        raise ValueError(
-            f"skip is {skip}, but the epoch has {steps} batches of {batch_size} out of {size} "
-            f"examples; it must be 0 .. {steps}."
-        )
     if training:
-        order = split.order(seed, epoch, batch_size)
-    else:
-        order = np.arange(size, dtype=np.int32)
-    first = np.arange(skip, steps, dtype=np.int64) * batch_size
-    parts = np.minimum(first + batch_size, size) - first
-    bounds = np.stack([first + parts * index // count, first + parts * (index + 1) // count], 1)
+        return epochs(
+            split,
+            batch_size,
+            1,
+            first=epoch,
+            seed=seed,
+            augmentation=augmentation,
+            skip=skip,
+            shard=shard,
+        )
+    check_whole("data", "epoch", epoch, 0)
+    check_whole("data", "seed", seed, 0)
+    bounds = _bounds(len(split), batch_size, shard)
+    skip = _check_skip(skip, len(bounds), batch_size)
+    return _pipeline(split, bounds[skip:], np.arange(len(split), dtype=np.int32), shard[0])
 
-    augment = training and bool(augmentation)
-    if augment and split.images.ndim != 4:
+
+def epochs(
+    split: Split,
+    batch_size: int,
+    count: int,
+    *,
+    first: int = 0,
+    seed: int = 0,
+    augmentation: Augmentation = _NO_AUGMENTATION,
+    skip: int = 0,
+    shard: tuple[int, int] = (1, 0),
+) -> tf.data.Dataset:
+    """Training batches of `count` epochs, one after the other, each in an order of its own.
+
+    For `model.fit(data.epochs(train, 128, 10), epochs=10, steps_per_epoch=...)`: it gets the same
+    batches as the trainer does; a single `batches(training=True)` would repeat one epoch.
+
+    The order, crops and flips of all epochs are drawn up front from (seed, epoch) by NumPy, 4 to 7
+    bytes for each image of each epoch; the one pipeline only gathers, crops and scales.
+
+    Args:
+      split: The examples.
+      batch_size: Examples per global batch (over all workers), 1 or more.
+      count: Number of epochs, 1 or more.
+      first: Which epoch is the first, 0 or more.
+      seed: Seed of the run, 0 or more.
+      augmentation: What is done to the images.
+      skip: Batches of the first epoch that were already done, 0 .. `steps_per_epoch`.
+      shard: See `batches`.
+
+    Returns:
+      (images, labels) as `batches` gives them, `count * steps_per_epoch - skip` batches.
+
+    Raises:
+      ValueError: As `batches`, or `count` below 1.
+    """
+    count = check_whole("data.epochs", "count", count, 1)
+    first, seed = check_whole("data", "epoch", first, 0), check_whole("data", "seed", seed, 0)
+    steps = steps_per_epoch(split, batch_size)
+    size = steps * batch_size
+    one = _bounds(size, batch_size, shard)
+    skip = _check_skip(skip, steps, batch_size)
+    bounds = np.concatenate([one + size * number for number in range(count)])[skip:]
+    if augmentation and split.images.ndim != 4:
         raise ValueError(
             f"{augmentation} needs images (N, H, W, C), but these examples have the shape "
             f"{split.images.shape}. Set Augmentation.pad = 0 and Augmentation.flip = False."
         )
+    orders, offsets, flips = [], [], []
+    for epoch in range(first, first + count):
+        order = split.order(seed, epoch, batch_size)[:size]
+        orders.append(order)
+        if augmentation:
+            shifts, mirrored = augmentation.draw(len(split), seed, epoch)
+            offsets.append(shifts[order].astype(np.min_scalar_type(2 * augmentation.pad)))
+            flips.append(mirrored[order])
+    order, share = np.concatenate(orders), batch_size // shard[0]
+    draws = (np.concatenate(offsets), np.concatenate(flips)) if augmentation else None
+    return _pipeline(split, bounds, order, shard[0], share, augmentation.pad, draws)
+
+
+def _check_skip(skip: int, steps: int, batch_size: int) -> int:
+    if check_whole("data", "skip", skip, 0) > steps:
+        raise ValueError(
+            f"skip is {skip}, but the epoch has {steps} batches of {batch_size}; it must be "
+            f"0 .. {steps}."
+        )
+    return skip
+
+
+def _bounds(size: int, batch_size: int, shard: tuple[int, int]) -> np.ndarray:
+    """First and last position of each batch, or of a worker's part of it, int64 (batches, 2)."""
+    batch_size, (count, index) = _check_shard(shard, batch_size)
+    first = np.arange(0, size, batch_size, dtype=np.int64)
+    parts = np.minimum(first + batch_size, size) - first
+    return np.stack([first + parts * index // count, first + parts * (index + 1) // count], 1)
+
+
+def _pipeline(
+    split: Split,
+    bounds: np.ndarray,
+    order: np.ndarray,
+    workers: int,
+    batch_size: int | None = None,
+    pad: int = 0,
+    draws: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tf.data.Dataset:
+    """Batches between `bounds` of the examples in this order.
+
+    Args:
+      split: The examples.
+      bounds: Of each batch, positions in `order`.
+      order: Positions in the split, int32.
+      workers: How many share each batch.
+      batch_size: Of each batch, or None if they differ.
+      pad: Zero pixels on each side, before the crop.
+      draws: Offsets of crops and flips, for each entry of `order`; None: images as they are.
+    """
     # Tensors, captured by the function below: as NumPy arrays they would be copied into its graph
     # as constants. On the host, where tf.data runs, whatever the strategy or device in force.
     with tf.init_scope(), tf.device("CPU:0"):
         all_images, all_labels = split.tensors
         order = tf.constant(order)
-        if augment:
-            offsets, flips = map(tf.constant, augmentation.draw(size, seed, epoch))
+        if draws is not None:
+            offsets, flips = map(tf.constant, draws)
 
     def load(bound: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        where = order[bound[0] : bound[1]]
-        if training:
-            where = tf.ensure_shape(where, [batch_size // count])
+        part = slice(bound[0], bound[1])
+        where = order[part]
+        if batch_size is not None:
+            where = tf.ensure_shape(where, [batch_size])
         images, labels = tf.gather(all_images, where), tf.gather(all_labels, where)
-        if augment:
-            shift, mirror = tf.gather(offsets, where), tf.gather(flips, where)
-            images = crop_and_flip(images, shift, mirror, augmentation.pad)
+        if draws is not None:
+            images = crop_and_flip(images, tf.cast(offsets[part], tf.int32), flips[part], pad)
         return to_unit_interval(images), labels
 
     with tf.init_scope():
@@ -130,42 +218,8 @@ def batches(
     options.deterministic = True
     # There are no files to deal out. A part is not to be cut again by tf.distribute.
     policy = tf.data.experimental.AutoShardPolicy
-    options.experimental_distribute.auto_shard_policy = policy.DATA if count == 1 else policy.OFF
+    options.experimental_distribute.auto_shard_policy = policy.DATA if workers == 1 else policy.OFF
     return dataset.with_options(options)
-
-
-def epochs(
-    split: Split,
-    batch_size: int,
-    count: int,
-    *,
-    seed: int = 0,
-    augmentation: Augmentation = _NO_AUGMENTATION,
-) -> tf.data.Dataset:
-    """Training batches of `count` epochs, one after the other, each in an order of its own.
-
-    For `model.fit(data.epochs(train, 128, 10), epochs=10, steps_per_epoch=...)`: it gets the same
-    batches as the trainer does; a single `batches(training=True)` would repeat one epoch.
-
-    Args:
-      split: The examples.
-      batch_size: Examples per batch, 1 or more.
-      count: Number of epochs, 1 or more.
-      seed: Seed of the run, 0 or more.
-      augmentation: What is done to the images.
-
-    Returns:
-      (images, labels) as `batches` gives them, `count * steps_per_epoch` batches.
-
-    Raises:
-      ValueError: As `batches`, or `count` below 1.
-    """
-    _whole("count", count, least=1)
-    stages = [
-        batches(split, batch_size, epoch=epoch, seed=seed, training=True, augmentation=augmentation)
-        for epoch in range(count)
-    ]
-    return functools.reduce(lambda all_before, one: all_before.concatenate(one), stages)
 
 
 def to_unit_interval(images: tf.Tensor) -> tf.Tensor:
@@ -173,23 +227,14 @@ def to_unit_interval(images: tf.Tensor) -> tf.Tensor:
     return tf.cast(images, tf.float32) / 255.0 if images.dtype == tf.uint8 else images
 
 
-def _whole(name: str, value: int, least: int = 0) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least or isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r}; it must be a whole number, {least} or more.")
-    return number
-
-
-def _check_shard(shard: tuple[int, int], batch_size: int) -> tuple[int, int]:
-    batch_size = _whole("batch_size", batch_size, least=1)
+def _check_shard(shard: tuple[int, int], batch_size: int) -> tuple[int, tuple[int, int]]:
+    batch_size = check_whole("data", "batch_size", batch_size, 1)
     try:
         count, index = shard
     except (TypeError, ValueError):
         raise ValueError(f"shard is {shard!r}; it must be a pair (count, index).") from None
-    count, index = _whole("shard count", count, least=1), _whole("shard index", index)
+    count = check_whole("data", "shard[0]", count, 1)
+    index = check_whole("data", "shard[1]", index, 0)
     if index >= count:
         raise ValueError(
             f"shard is {shard!r}; with {count} workers index must be 0 .. {count - 1}."
@@ -200,4 +245,4 @@ def _check_shard(shard: tuple[int, int], batch_size: int) -> tuple[int, int]:
             f"{max(batch_size // count, 1) * count} or {(batch_size // count + 1) * count}, or "
             "another number of workers."
         )
-    return count, index
+    return batch_size, (count, index)

@@ -130,9 +130,11 @@ class Trainer:
         reporter = Reporter(self.run_dir, self.recipe.epochs, start, self.chief)
         if self.chief:
             hparams.write_start(self.run_dir, hparams.hparams_of(self.record))
+        done, left = int(self.progress.step_in_epoch.numpy()), self.recipe.epochs - start
         try:
+            batches = iter(self._training_batches(start, done, left)) if left else None
             while not self.over:
-                self._epoch(int(self.progress.epoch.numpy()), reporter)
+                self._epoch(int(self.progress.epoch.numpy()), batches, reporter)
         finally:
             reporter.close()
         self.loop.refresh(self._training_batches(self.recipe.epochs, 0))
@@ -151,19 +153,18 @@ class Trainer:
         lost = patience is not None and best > 0 and validated - best >= patience
         return done >= self.recipe.epochs or lost
 
-    def _epoch(self, epoch: int, reporter: Reporter) -> None:
+    def _epoch(self, epoch: int, batches: Any, reporter: Reporter) -> None:
         recipe, progress = self.recipe, self.progress
         done = int(progress.step_in_epoch.numpy())
         if done == 0:
             self.loop.reset()
-        iterator = iter(self._training_batches(epoch, done))
         reporter.open_epoch(epoch, self.steps, done, recipe.batch_size)
         began = saved = time.monotonic()
         first = done
         several_workers = isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy)
         while done < self.steps:
             count = min(recipe.steps_per_call, self.steps - done)
-            good, finite = self.loop.train(iterator, tf.constant(count))
+            good, finite = self.loop.train(batches, tf.constant(count))
             if int(good) < count:
                 self._stop_at_loss(finite, epoch * self.steps + done + int(good) + 1)
             metrics = self.loop.train_metrics()
@@ -197,14 +198,16 @@ class Trainer:
         self._check_weights(step)
         self.checkpoints.save_last()
 
-    def _training_batches(self, epoch: int, skip: int) -> Any:
+    def _training_batches(self, first: int, skip: int, count: int = 1) -> Any:
+        """Of so many epochs from `first` on, without the `skip` batches that are done."""
+
         def make(shard: tuple[int, int]) -> tf.data.Dataset:
-            return data.batches(
+            return data.epochs(
                 self.dataset.train,
                 self.recipe.batch_size,
-                epoch=epoch,
+                count,
+                first=first,
                 seed=self.recipe.seed,
-                training=True,
                 augmentation=self.dataset.augmentation,
                 skip=skip,
                 shard=shard,

@@ -175,7 +175,7 @@ def test_validation_size_out_of_range(size):
 
 
 def test_negative_seed():
-    with pytest.raises(ValueError, match="seed is -3"):
+    with pytest.raises(ValueError, match=r"data\(seed=-3\): must be an integer >= 0"):
         data.load(seed=-3)
 
 
