@@ -69,7 +69,41 @@ def raw(variable: Any) -> tf.Variable:
     return variable.value if KERAS_3 else variable
 
 
-def build_optimizer(optimizer: keras.optimizers.Optimizer, variables: list[Any]) -> None:
+def build_optimizer(optimizer: Any, variables: list[Any]) -> None:
     """Creates the optimiser's slots, once, before a replica context or a restore needs them."""
-    if not optimizer.built if KERAS_3 else not getattr(optimizer, "_built", False):
+    if is_legacy(optimizer):
+        optimizer._create_all_weights(variables)
+    elif not optimizer.built if KERAS_3 else not getattr(optimizer, "_built", False):
         optimizer.build(variables)
+
+
+def is_legacy(optimizer: Any) -> bool:
+    """Whether it is of the kind before Keras 2.11, which tensorflow-addons builds on."""
+    return not KERAS_3 and isinstance(optimizer, keras.optimizers.legacy.Optimizer)
+
+
+def optimizer_variables(optimizer: Any) -> list[Any]:
+    """All that an optimiser keeps: its counter of steps, and its slots."""
+    # `variables` of a legacy optimiser leaves out those of an optimiser inside it.
+    return list(optimizer.weights if is_legacy(optimizer) else optimizer.variables)
+
+
+def save_legacy(optimizer: Any, store: Any) -> bool:
+    """Puts what a legacy optimiser keeps into a `.keras` file; whether it is one."""
+    if is_legacy(optimizer):
+        for number, variable in enumerate(optimizer_variables(optimizer)):
+            store[str(number)] = variable.numpy()
+    return is_legacy(optimizer)
+
+
+def load_legacy(optimizer: Any, store: Any) -> bool:
+    """Inverse of `save_legacy`."""
+    if is_legacy(optimizer):
+        for number, variable in enumerate(optimizer_variables(optimizer)):
+            variable.assign(store[str(number)])
+    return is_legacy(optimizer)
+
+
+def scale_loss(optimizer: Any, loss: tf.Tensor) -> tf.Tensor:
+    """The loss times what the optimiser divides its gradients by, in Keras 3; else the loss."""
+    return optimizer.scale_loss(loss) if KERAS_3 else loss

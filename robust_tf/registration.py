@@ -40,6 +40,11 @@ def configurable_as(name: str) -> Callable[[Target], Target]:
     return decorate
 
 
+def external(cls: Class, module: str) -> Class:
+    """Lets gin make a class of another library, under its own name; the class stays as it is."""
+    return gin.external_configurable(cls, module=module)
+
+
 def serializable(cls: Class) -> Class:
     """Registers a class with Keras as `robust_tf>Name`: files load without `custom_objects`."""
     return keras.saving.register_keras_serializable(package="robust_tf")(cls)

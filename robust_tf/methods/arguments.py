@@ -21,19 +21,14 @@ def check_network(owner: str, network: Any) -> None:
 
 
 def check_attack(owner: str, attack: Any) -> None:
-    """Raises unless `attack` is an untargeted `Attack`.
-
-    Raises:
-      ValueError: there is none, or it is targeted.
-      TypeError: it is something else, such as a name or a class.
-    """
+    """Raises ValueError unless `attack` is an untargeted `Attack`, and not a name or a class."""
     if attack is None:
         raise ValueError(
             f"{owner}(attack=None): give the training adversary, e.g. "
             "attacks.PGD(eps=0.3, step_size=0.01, steps=40), or train with Standard."
         )
     if not isinstance(attack, Attack):
-        raise TypeError(
+        raise ValueError(
             f"{owner}(attack={attack!r}): must be an attack, an object such as "
             "attacks.PGD(eps=0.3, step_size=0.01, steps=40)."
         )

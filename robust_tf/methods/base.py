@@ -11,9 +11,16 @@ from robust_tf import compat, losses
 from robust_tf.attacks import Attack
 from robust_tf.attacks.randomness import fold
 from robust_tf.methods.arguments import check_attack, check_network, check_weights, unpack
-from robust_tf.methods.batch import AdversarialBatch, Batch, Terms, correct, forward_together
+from robust_tf.methods.batch import (
+    AdversarialBatch,
+    Batch,
+    Terms,
+    correct,
+    forward_pair,
+    step_seed,
+)
 from robust_tf.methods.settings import CompileSettings
-from robust_tf.models import SplitClassifier, forward_mode
+from robust_tf.models import SplitClassifier
 
 
 class Scored(NamedTuple):
@@ -61,8 +68,8 @@ class RobustModel(keras.Model):
         super().__init__(name=name)
         owner = type(self).__name__
         check_network(owner, network)
-        own_images = type(self).generate_adversarial is not RobustModel.generate_adversarial
-        if attack is not None or (self.needs_adv and not own_images):
+        generates = type(self).generate_adversarial is not RobustModel.generate_adversarial
+        if attack is not None or (self.needs_adv and not generates):
             check_attack(owner, attack)
         check_weights(owner, weights)
         self.network = network
@@ -77,14 +84,11 @@ class RobustModel(keras.Model):
         self.built = True
 
     def build(self, input_shape: Any = None) -> None:
-        """Nothing to do: the network comes built."""
-        self.built = True
+        self.built = True  # the network comes built
 
     # ---- what a method defines -----------------------------------------------------------------
 
-    def generate_adversarial(
-        self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
-    ) -> Any:
+    def generate_adversarial(self, x: tf.Tensor, y: tf.Tensor, seed: Any, scale: Any) -> Any:
         """Adversarial images to train on; by default those of `attack` on the network.
 
         Returns:
@@ -99,25 +103,15 @@ class RobustModel(keras.Model):
         Returns:
           `Batch`, or a named tuple of the method's own with `y`, `clean` and `adv`.
         """
-        network, x_adv = self.network, adversarial.x_adv
-        with forward_mode(seed=fold(seed, 0)):
-            if self.needs_clean and self.needs_adv and not network.has_batch_norm:
-                both = forward_together(network, x, x_adv)
-                return Batch(x, y, adversarial, both[0], both[1], seed)
-            clean = network.forward(x, training=True) if self.needs_clean else None
-        with forward_mode(seed=fold(seed, 1)):
-            adv = network.forward(x_adv, training=True) if self.needs_adv else None
-        return Batch(x, y, adversarial, clean, adv, seed)
+        images = (x if self.needs_clean else None, adversarial.x_adv if self.needs_adv else None)
+        return Batch(x, y, adversarial, *forward_pair(self.network, *images, seed), seed)
 
     def terms(self, batch: Any) -> Terms:
         """Each term by name, as a function that gives (B,) values, of what `forward` gave."""
         raise NotImplementedError
 
     def auxiliary_optimizers(self) -> dict[str, tuple[keras.optimizers.Optimizer, list[Any]]]:
-        """Further optimisers by name, each with the variables that it updates.
-
-        Their updates are made by `auxiliary_step`. They are saved with the model.
-        """
+        """Optimisers by name, each with the variables that it updates in `auxiliary_step`."""
         return {}
 
     def auxiliary_models(self) -> dict[str, keras.Model]:
@@ -150,7 +144,7 @@ class RobustModel(keras.Model):
           evaluation_attack: makes `evaluate` and validation report `robust_accuracy`; or None.
           weight_decay: w of the penalty w/2 ||W||^2 over kernels (no biases, no batch-norm
             parameters), >= 0.
-          decay_all: the penalty is over all parameters of the network, as in PyTorch's SGD.
+          decay_all: the penalty is over all parameters, as in PyTorch's SGD.
           eps_warmup_steps: number of steps over which eps and step size of the training attack rise
             linearly to their values, >= 0.
           term_warmup_steps: number of steps over which the weights of the terms beside the
@@ -191,6 +185,16 @@ class RobustModel(keras.Model):
         if config:
             self.compile(**{name: compat.deserialize(value) for name, value in config.items()})
 
+    def save_own_variables(self, store: Any) -> None:
+        """Keras leaves out what an optimiser of tensorflow-addons keeps; it is added here."""
+        if not compat.save_legacy(self.optimizer, store):
+            super().save_own_variables(store)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Inverse of `save_own_variables`."""
+        if not compat.load_legacy(self.optimizer, store):
+            super().load_own_variables(store)
+
     @property
     def final_network(self) -> SplitClassifier:
         """What is evaluated and saved: the network, or that of its averaged weights."""
@@ -222,7 +226,7 @@ class RobustModel(keras.Model):
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One step on a replica's share of the batch; running means of the epoch so far."""
         x, y = unpack(data, self.network)
-        seed = self._step_seed()
+        seed = step_seed(self.settings.seed, self.optimizer.iterations)
         made: Any = AdversarialBatch(x)
         if self.needs_adv:
             scale = tf.convert_to_tensor(self.settings.eps_factor(self.optimizer.iterations))
@@ -244,6 +248,13 @@ class RobustModel(keras.Model):
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Natural cross-entropy and accuracy; robust accuracy where an evaluation attack is set."""
+        self.measure(data)
+        attacked = ["robust_accuracy"] if self.settings.evaluation_attack is not None else []
+        names = ["loss", "natural_accuracy", *attacked]
+        return {name: self.step_metrics[name].result() for name in names}
+
+    def measure(self, data: Any) -> tf.Tensor:
+        """Adds a batch to the metrics of `test_step`; the clean images' logits (B, C)."""
         network = self.final_network
         x, y = unpack(data, network)
         logits = network(x, training=False)
@@ -255,8 +266,7 @@ class RobustModel(keras.Model):
             x_adv = attack(network, x, y, seed=self.settings.seed)
             robust = natural * correct(network(x_adv, training=False), y)
             self.step_metrics["robust_accuracy"].update_state(robust)
-        names = ["loss", "natural_accuracy"] + ["robust_accuracy"] * bool(attack)
-        return {name: self.step_metrics[name].result() for name in names}
+        return logits
 
     def _score(
         self, x: tf.Tensor, y: tf.Tensor, adversarial: Any, seed: tf.Tensor, decay: bool
@@ -278,7 +288,7 @@ class RobustModel(keras.Model):
             loss = sum(weights[name] * tf.reduce_mean(values[name]) for name in values)
             if decay:
                 loss += self.settings.penalty(self.network)
-            replica_loss = loss / replicas
+            replica_loss = compat.scale_loss(self.optimizer, loss / replicas)
         return Scored(batch, loss, values, tape.gradient(replica_loss, variables))
 
     def _report(self, scored: Scored) -> dict[str, tf.Tensor]:
@@ -290,11 +300,3 @@ class RobustModel(keras.Model):
             if outputs is not None:
                 self.step_metrics[name].update_state(correct(outputs.logits, batch.y))
         return {name: self.step_metrics[name].result() for name in self.train_names}
-
-    def _step_seed(self) -> tf.Tensor:
-        """int32 (2,) of (seed, step), folded with the replica."""
-        seed = tf.stack(
-            [tf.constant(self.settings.seed % 2**31), tf.cast(self.optimizer.iterations, tf.int32)]
-        )
-        context = tf.distribute.get_replica_context()
-        return fold(seed, context.replica_id_in_sync_group if context else 0)

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from robust_tf.models import Outputs, SplitClassifier
+from robust_tf.attacks.randomness import fold
+from robust_tf.models import Outputs, SplitClassifier, forward_mode
 
 Terms = dict[str, Callable[[], tf.Tensor]]
 
@@ -53,6 +54,29 @@ def forward_together(network: SplitClassifier, *images: tf.Tensor) -> list[Outpu
     outputs = network.forward(tf.concat(images, 0), training=True)
     sizes = [tf.shape(x)[0] if x.shape[0] is None else x.shape[0] for x in images]
     return [Outputs(*parts) for parts in zip(*[tf.split(o, sizes) for o in outputs], strict=True)]
+
+
+def forward_pair(
+    network: SplitClassifier, x: tf.Tensor | None, x_adv: tf.Tensor | None, seed: tf.Tensor
+) -> tuple[Outputs | None, Outputs | None]:
+    """Outputs in training mode of clean and adversarial images, None for what is None.
+
+    One forward pass of both, two where batches have statistics.
+    """
+    with forward_mode(seed=fold(seed, 0)):
+        if x is not None and x_adv is not None and not network.has_batch_norm:
+            clean, adv = forward_together(network, x, x_adv)
+            return clean, adv
+        first = None if x is None else network.forward(x, training=True)
+    with forward_mode(seed=fold(seed, 1)):
+        return first, None if x_adv is None else network.forward(x_adv, training=True)
+
+
+def step_seed(seed: int, iterations: Any) -> tf.Tensor:
+    """int32 (2,) of (seed, step), folded with the replica."""
+    pair = tf.stack([tf.constant(seed % 2**31), tf.cast(iterations, tf.int32)])
+    context = tf.distribute.get_replica_context()
+    return fold(pair, context.replica_id_in_sync_group if context else 0)
 
 
 def correct(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

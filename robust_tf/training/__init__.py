@@ -2,7 +2,7 @@
 
 from robust_tf.training.checkpoints import CheckpointError
 from robust_tf.training.distribution import is_chief, make_strategy
-from robust_tf.training.optimizers import SGD, Adam, EpochSchedule, cosine, piecewise
+from robust_tf.training.optimizers import SGD, Adam, cosine, piecewise
 from robust_tf.training.pseudo_labels import PseudoLabels
 from robust_tf.training.recipe import Recipe
 from robust_tf.training.run_folder import RunFolderError
@@ -17,7 +17,6 @@ __all__ = [
     "SWA",
     "Adam",
     "CheckpointError",
-    "EpochSchedule",
     "NonFiniteLossError",
     "PseudoLabels",
     "Recipe",

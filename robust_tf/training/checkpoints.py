@@ -54,7 +54,11 @@ class Checkpoints:
         # Lists of plain variables: the same layout under both Keras, whatever wraps them.
         self._last = tf.train.Checkpoint(
             network=_plain([model.network, *averaged, *auxiliary_models]),
-            optimizer=_plain([model.optimizer, *auxiliary_optimizers]),
+            optimizer=[
+                compat.raw(variable)
+                for optimizer in (model.optimizer, *auxiliary_optimizers)
+                for variable in compat.optimizer_variables(optimizer)
+            ],
             metrics=_plain(model.metrics),
             progress=self.progress,
         )
@@ -147,10 +151,5 @@ class Checkpoints:
 
 
 def _plain(owners: Sequence[Any]) -> list[tf.Variable]:
-    """The variables of models, optimisers and metrics, one after the other."""
-    found = []
-    for owner in owners:
-        variables = owner.variables
-        variables = variables() if callable(variables) else variables
-        found += [compat.raw(variable) for variable in variables]
-    return found
+    """The variables of models and metrics, one after the other."""
+    return [compat.raw(variable) for owner in owners for variable in owner.variables]

@@ -1,18 +1,39 @@
-"""Optimisers and learning-rate schedules of the papers, as gin-bound constructors.
+"""Optimisers and learning-rate schedules by gin name: Keras', and those of tensorflow-addons.
 
-A schedule is a function of the step alone, so that a resumed run needs nothing but the step.
+Every optimiser class of Keras has its own name and arguments (`train.optimizer = @AdamW`,
+`AdamW.weight_decay = 0.01`); `SGD` is the papers', with momentum 0.9. On the stack with
+tensorflow-addons its optimisers are there too (`ADDONS`). A schedule is one of Keras', a function
+of the step alone, so that a resumed run needs nothing but the step.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from robust_tf import registration
+from robust_tf.validation import check_number, check_whole
+
+# Bases, wrappers, and an optimiser whose weights must be changed before they are evaluated.
+_NOT_BY_NAME = ("Optimizer", "LossScaleOptimizer", "MultiOptimizer", "ScheduleFreeAdamW", "SGD")
+# tensorflow-addons' optimisers that Keras lacks. Its averages are `train.weight_average` here.
+ADDONS = (
+    "AdaBelief",
+    "ConditionalGradient",
+    "LAMB",
+    "LazyAdam",
+    "NovoGrad",
+    "ProximalAdagrad",
+    "RectifiedAdam",
+    "SGDW",
+    "Yogi",
+)
 
 
 @registration.configurable
@@ -24,68 +45,88 @@ def SGD(learning_rate: Any, momentum: float = 0.9, nesterov: bool = False) -> An
     return keras.optimizers.SGD(learning_rate, momentum=momentum, nesterov=nesterov)
 
 
+def _of_keras() -> dict[str, Any]:
+    """Keras' optimisers by name, as gin makes them."""
+    classes = [
+        value
+        for value in vars(keras.optimizers).values()
+        if isinstance(value, type) and issubclass(value, keras.optimizers.Optimizer)
+    ]
+    return {
+        value.__name__: registration.external(value, "keras.optimizers")
+        for value in classes
+        if value.__name__ not in _NOT_BY_NAME
+    }
+
+
+Adam = _of_keras()["Adam"]
+
+
+# ---- tensorflow-addons -------------------------------------------------------------------------
+
+
+def _of_addons(name: str) -> Callable[..., Any]:
+    """A builder of an optimiser of tensorflow-addons, which is imported when it is called."""
+
+    def build(learning_rate: Any, **arguments: Any) -> Any:
+        made = getattr(_addons(name), name)
+        try:
+            return made(learning_rate=learning_rate, **arguments)
+        except TypeError as error:
+            raise ValueError(f"{name}: {error}; give it as {name}.ARGUMENT = VALUE.") from error
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"`tensorflow_addons.optimizers.{name}`, with its arguments."
+    return registration.configurable_as(name)(build)
+
+
+for _name in ADDONS:
+    _of_addons(_name)
+
+
 @registration.configurable
-def Adam(
-    learning_rate: Any, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7
+def Lookahead(
+    learning_rate: Any,
+    optimizer: Callable[..., Any] = SGD,
+    sync_period: int = 6,
+    slow_step_size: float = 0.5,
 ) -> Any:
-    """Adam (Kingma & Ba, 2015)."""
-    return keras.optimizers.Adam(learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
-
-
-@registration.serializable
-class EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """`learning_rate` times a factor that depends on the epoch.
+    """Slow weights that follow the fast ones of another optimiser (Zhang et al., 2019).
 
     Args:
-      learning_rate: at the start, > 0.
-      steps_per_epoch: >= 1.
-      boundaries: epochs (counted from 0, fractions allowed) at which the rate is multiplied by
-        `factor`, ascending.
-      factor: > 0.
-      cosine_epochs: if > 0, the rate follows half a cosine to 0 over this many epochs instead.
+      learning_rate: of the other optimiser.
+      optimizer: its builder, (learning_rate) -> optimiser: @SGD, @RectifiedAdam.
+      sync_period: steps of the fast weights for one of the slow ones, >= 1.
+      slow_step_size: of the way to the fast weights, in (0, 1].
+
+    Raises:
+      ValueError: an argument out of its range; tensorflow-addons is not there.
     """
+    check_whole("Lookahead", "sync_period", sync_period, 1, "6 in the paper")
+    hint = "0.5 in the paper"
+    check_number("Lookahead", "slow_step_size", slow_step_size, 0.0, hint, high=1.0, strict=True)
+    addons = _addons("Lookahead")
+    fast = optimizer(learning_rate=learning_rate)
+    if isinstance(fast, keras.optimizers.Optimizer):
+        fast = tf.keras.__internal__.optimizers.convert_to_legacy_optimizer(fast)
+    return addons.Lookahead(fast, sync_period=sync_period, slow_step_size=slow_step_size)
 
-    def __init__(
-        self,
-        learning_rate: float,
-        steps_per_epoch: int,
-        boundaries: Sequence[float] = (),
-        factor: float = 0.1,
-        cosine_epochs: float = 0,
-    ):
-        if not 0 < learning_rate < math.inf:
-            raise ValueError(f"learning_rate={learning_rate!r}: must be finite and > 0.")
-        numbers = isinstance(boundaries, (tuple, list)) and all(
-            isinstance(b, (int, float)) for b in boundaries
-        )
-        if not numbers or list(boundaries) != sorted(boundaries) or min(boundaries, default=1) <= 0:
-            raise ValueError(
-                f"boundaries={boundaries!r}: must be ascending epochs > 0, e.g. (55, 75, 90)."
-            )
-        if not 0 < factor < math.inf:
-            raise ValueError(f"factor={factor!r}: must be finite and > 0.")
-        self.learning_rate, self.steps_per_epoch = float(learning_rate), int(steps_per_epoch)
-        self.boundaries, self.factor = tuple(boundaries), float(factor)
-        self.cosine_epochs = float(cosine_epochs)
 
-    def __call__(self, step: Any) -> tf.Tensor:
-        epoch = tf.cast(step, tf.float32) / self.steps_per_epoch
-        if self.cosine_epochs:
-            done = tf.minimum(epoch / self.cosine_epochs, 1.0)
-            return self.learning_rate * 0.5 * (1 + tf.cos(math.pi * done))
-        rate = tf.constant(self.learning_rate)
-        for boundary in self.boundaries:
-            rate = tf.where(epoch >= boundary, rate * self.factor, rate)
-        return rate
+def _addons(name: str) -> Any:
+    """The optimisers of tensorflow-addons; ValueError where it is not installed."""
+    try:
+        with warnings.catch_warnings():  # that its development has ended
+            warnings.simplefilter("ignore")
+            import tensorflow_addons as addons
+    except ImportError as error:
+        raise ValueError(
+            f"train.optimizer=@{name}: it is tensorflow-addons', which is not installed here "
+            "(bin/train --stack=addons has it); use one of Keras', such as @AdamW or @Lion."
+        ) from error
+    return addons.optimizers
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "learning_rate": self.learning_rate,
-            "steps_per_epoch": self.steps_per_epoch,
-            "boundaries": list(self.boundaries),
-            "factor": self.factor,
-            "cosine_epochs": self.cosine_epochs,
-        }
+
+# ---- schedules ---------------------------------------------------------------------------------
 
 
 @registration.configurable
@@ -95,12 +136,57 @@ def piecewise(
     epochs: int,
     boundaries: Sequence[float] = (),
     factor: float = 0.1,
-) -> EpochSchedule:
-    """Multiplies the rate by `factor` at each epoch of `boundaries`; with none it is constant."""
-    return EpochSchedule(learning_rate, steps_per_epoch, boundaries, factor)
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Multiplies the rate by `factor` at the beginning of each epoch of `boundaries`.
+
+    Args:
+      learning_rate: at the start, > 0.
+      steps_per_epoch: >= 1.
+      epochs: of the run; any number does.
+      boundaries: epochs, counted from 0, fractions allowed, > 0 and ascending; with none the rate
+        is constant.
+      factor: > 0.
+
+    Raises:
+      ValueError: an argument out of its range.
+    """
+    check_number("piecewise", "learning_rate", learning_rate, 0.0, "0.1 is usual", strict=True)
+    check_number("piecewise", "factor", factor, 0.0, "0.1 is usual", strict=True)
+    numbers = isinstance(boundaries, (tuple, list)) and all(
+        isinstance(b, (int, float)) for b in boundaries
+    )
+    if not numbers or list(boundaries) != sorted(boundaries) or min(boundaries, default=1) <= 0:
+        raise ValueError(
+            f"piecewise(boundaries={boundaries!r}): must be ascending epochs > 0, e.g. (55, 75, "
+            "90)."
+        )
+    # Keras changes the rate after its boundary, a step. Products in float32, as on the device.
+    firsts = [math.ceil(boundary * steps_per_epoch - 1e-6) for boundary in boundaries]
+    steps, values = [max(first - 1, 0) for first in firsts], [np.float32(learning_rate)]
+    for _ in boundaries:
+        values.append(values[-1] * np.float32(factor))
+    if not boundaries:  # Keras needs one
+        steps, values = [0], values * 2
+    return keras.optimizers.schedules.PiecewiseConstantDecay(steps, [float(v) for v in values])
 
 
 @registration.configurable
-def cosine(learning_rate: float, steps_per_epoch: int, epochs: int) -> EpochSchedule:
+def cosine(
+    learning_rate: float, steps_per_epoch: int, epochs: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
     """Half a cosine from the rate to 0 over all epochs."""
-    return EpochSchedule(learning_rate, steps_per_epoch, cosine_epochs=epochs)
+    check_number("cosine", "learning_rate", learning_rate, 0.0, "0.1 is usual", strict=True)
+    return keras.optimizers.schedules.CosineDecay(learning_rate, steps_per_epoch * epochs)
+
+
+@registration.serializable
+class EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """What `.keras` files of version 0.1 name as schedule; it is read as one of Keras'."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> keras.optimizers.schedules.LearningRateSchedule:
+        """The schedule of these arguments, of `piecewise` or `cosine`."""
+        rate, steps = config["learning_rate"], config["steps_per_epoch"]
+        if config["cosine_epochs"]:
+            return cosine(rate, steps, config["cosine_epochs"])
+        return piecewise(rate, steps, 0, config["boundaries"], config["factor"])

@@ -172,14 +172,17 @@ class Recipe:
                     f"train.method built a {type(model).__name__}: must be a training method, such "
                     "as @ADR."
                 )
-            own_way = type(model).generate_adversarial is not RobustModel.generate_adversarial
-            if model.needs_adv and not (own_way and model.attack is None):
-                _check_attack(f"{type(model).__name__}.attack", model.attack, aims=True)
             rate = self.schedule(
                 learning_rate=self.learning_rate, steps_per_epoch=steps, epochs=self.epochs
             )
+            optimizer = self.optimizer(learning_rate=rate)
+            if getattr(optimizer, "use_ema", False):
+                raise ValueError(
+                    f"train.optimizer={type(optimizer).__name__}(use_ema=True): its average would "
+                    "be neither validated nor saved; use train.weight_average = @EMA."
+                )
             model.compile(
-                self.optimizer(learning_rate=rate),
+                optimizer,
                 evaluation_attack=self.validation_attack,
                 weight_decay=self.weight_decay,
                 decay_all=self.decay_all,
@@ -221,12 +224,13 @@ def _check_whole(name: str, value: Any, least: int) -> None:
         raise ValueError(f"train.{name}={value!r}: must be an integer >= {least}.")
 
 
-def _check_attack(name: str, value: Any, aims: bool = False) -> None:
-    """Raises unless `value` is an attack, and untargeted where nobody names targets."""
+def _check_attack(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is an untargeted attack."""
     if not isinstance(value, Attack):
         raise ValueError(
             f"{name}={value!r}: must be an attack, such as @PGD() (with brackets: it is made here)."
         )
     if getattr(getattr(value, "objective", None), "targeted", False):
-        way = "use an untargeted one" if aims else "wrap it, MultiTargeted.attack = @PGD()"
-        raise ValueError(f"{name}: a targeted attack has no target here; {way}.")
+        raise ValueError(
+            f"{name}: a targeted attack has no target here; wrap it, MultiTargeted.attack = @PGD()."
+        )

@@ -1,15 +1,13 @@
-"""A recipe's settings, and what is refused before there is a folder; learning rates."""
+"""A recipe's settings, and what is refused before there is a folder."""
 
 import functools
 
-import keras
 import numpy as np
 import pytest
 
 from robust_tf import data
 from robust_tf.attacks import PGD
 from robust_tf.methods import ADR
-from robust_tf.training import Adam, EpochSchedule, cosine, piecewise
 from tests.training.runs import moons, points_recipe, trainer
 
 WRONG = {
@@ -59,35 +57,8 @@ def test_wrong_data_and_attack_are_refused_before_there_is_a_folder(tmp_path):
     with pytest.raises(ValueError, match="labels"):
         data.Data("wrong", moons().train, moons().validation, moons().test, num_classes=1)
     for attack in (PGD, None, PGD(0.1, 0.1, 1, targeted=True)):
-        with pytest.raises(ValueError, match="ADR.attack"):
+        with pytest.raises(ValueError, match=r"ADR\(attack="):
             trainer(folder, points_recipe(method=functools.partial(ADR, attack=attack)), moons())
     with pytest.raises(ValueError, match="train.method built"):
         trainer(folder, points_recipe(method=lambda network: network), moons())
     assert not folder.exists()
-
-
-def test_schedules():
-    rate = piecewise(0.1, steps_per_epoch=10, epochs=5, boundaries=(1, 2.5), factor=0.1)
-    np.testing.assert_allclose(
-        [rate(s) for s in (0, 9, 10, 24, 25, 99)], [0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3], rtol=1e-6
-    )
-    half = cosine(0.1, steps_per_epoch=10, epochs=4)
-    np.testing.assert_allclose(
-        [half(s) for s in (0, 10, 20, 40, 50)],
-        [0.1, 0.1 * (1 + np.sqrt(0.5)) / 2, 0.05, 0, 0],
-        atol=1e-7,
-    )
-    copy = EpochSchedule.from_config(rate.get_config())
-    assert copy.get_config() == rate.get_config()
-    optimizer = Adam(rate)
-    assert (
-        keras.optimizers.deserialize(keras.optimizers.serialize(optimizer)).get_config()
-        == optimizer.get_config()
-    )
-    for boundaries in (5, (3, 2), (0, 1), ("a",)):
-        with pytest.raises(ValueError, match="boundaries"):
-            piecewise(0.1, 10, 5, boundaries=boundaries)
-    with pytest.raises(ValueError, match="factor"):
-        piecewise(0.1, 10, 5, boundaries=(1,), factor=0)
-    with pytest.raises(ValueError, match="learning_rate"):
-        piecewise(-0.1, 10, 5)
