@@ -4,23 +4,23 @@ import pytest
 
 from robust_tf import data, recipes, training
 from robust_tf.attacks.steps import CleanStart
-from tests.test_recipes import attack_numbers, built
+from tests.test_recipes import TRAINING, attack_numbers, built, rates
 
 
 def optimisation(name):
     """Rate, momentum, Nesterov, epochs, batch, decay, of all parameters, boundaries."""
     dataset, recipe, _, model = built(f"{name}.gin")
     optimizer = model.optimizer
-    schedule = getattr(optimizer, "_learning_rate", optimizer.learning_rate)
+    rate, _, boundaries = rates(optimizer, TRAINING[dataset] // recipe.batch_size)
     assert recipe.seed == 0 and recipe.dtype_policy == "float32"
     return (
-        schedule.learning_rate,
+        rate,
         optimizer.momentum,
         recipe.epochs,
         recipe.batch_size,
         recipe.weight_decay,
         recipe.decay_all,
-        schedule.boundaries,
+        boundaries,
     )
 
 
