@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     protocol = _protocol(options, settings)
     partial = f"{options.output}.partial" if options.output else None
     source = {"run_dir" if options.run_dir else "model": options.run_dir or options.model}
-    record = evaluation.EvaluationState(
+    state = evaluation.EvaluationState(
         partial, options.save_adversarial, options.run_dir or options.model
     )
     if options.inference and run is not None:
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         file=sys.stderr,
     )
     try:
-        result = evaluation.evaluate(model, split, attacks, record=record, **protocol)
+        result = evaluation.evaluate(model, split, attacks, state=state, **protocol)
     except KeyboardInterrupt:
         if partial:
             print(f"\nkept in {partial}; the same command continues.", file=sys.stderr)
@@ -153,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.output:
         files.write_json(options.output, report)
         print(f"written to {options.output}", file=sys.stderr)
-    record.close()
+    state.close()
     return 0
 
 

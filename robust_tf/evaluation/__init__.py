@@ -10,12 +10,13 @@ from robust_tf.evaluation.adaptive import (
     oblivious_attacks,
 )
 from robust_tf.evaluation.attack_names import name_of, named
-from robust_tf.evaluation.attack_parser import parse_attack, parse_attacks
+from robust_tf.evaluation.attack_parser import attacks_from_json, parse_attack, parse_attacks
+from robust_tf.evaluation.batteries import battery
 from robust_tf.evaluation.defended import Defended, ExpectationOverTransformation
 from robust_tf.evaluation.evaluator import evaluate
 from robust_tf.evaluation.loss_profile import LossProfile, loss_profile
 from robust_tf.evaluation.protocol import Protocol
-from robust_tf.evaluation.results import Evaluation, Outcome, attacks_from_json
+from robust_tf.evaluation.results import Evaluation, Outcome
 from robust_tf.evaluation.state import EvaluationState, load_adversarial, merge
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "EvaluationState",
     "adaptive_attacks",
     "attacks_from_json",
+    "battery",
     "adaptive_table",
     "evaluate",
     "load_adversarial",

@@ -1,4 +1,4 @@
-"""Attacks on `ManifoldTransformation`: those that do not know of it, and those that do."""
+"""Attacks on `ManifoldTransformation`, unaware of it and adaptive, and the summary of both."""
 
 from __future__ import annotations
 
@@ -97,9 +97,9 @@ def oblivious_attacks(
     """Each attack on the network alone, its images to be judged behind the transformation.
 
     The protocol of the ATLD paper, and of its AutoAttack rows. It overstates the robustness: this
-    adversary does not know the defence. Images that are wrong without an attack count as broken,
-    as everywhere here; the paper's tables do not always seem to count so (SVHN, IMT: FGSM 89.07
-    above natural 85.85).
+    adversary does not know the defence. Images that are wrong without an attack count as
+    adversarial, as everywhere here; the paper's tables do not always seem to count so (SVHN, IMT:
+    FGSM 89.07 above natural 85.85).
     """
     source = bare(model)
     return {OBLIVIOUS + name: Transfer(attack, source) for name, attack in attacks.items()}

@@ -38,6 +38,19 @@ def norm_of(attack: Attack) -> str:
     return attack.norm
 
 
+def at_eps(attack: Attack, eps: float) -> Attack:
+    """The attack at another radius, > 0; its step size changes in proportion.
+
+    Raises:
+      ValueError: the attack has no eps, or cannot have this one.
+    """
+    own = eps_of(attack)
+    if not own:
+        raise ValueError(f"{name_of(attack)} has no eps > 0 that could be changed; leave eps out.")
+    size = attack.step_size if attack.has_step_size else None
+    return attack.at(eps, None if size is None else size * (eps / own))
+
+
 def stages_of(name: str, attack: Attack) -> dict[str, Attack]:
     """The stages of the attack of this name: 'NAME: STAGE', or 'NAME' where there is but one."""
     stages = list(attack.stages())
@@ -71,7 +84,7 @@ def name_of(attack: Attack) -> str:
         parts.append("targeted")
     if not isinstance(threat, Linf):
         parts.append(type(threat).__name__)
-    parts.append(f"eps={_fraction(threat.eps)}")
+    parts.append(f"eps={fraction(threat.eps)}")
     if attack.restarts > 1:
         parts.append(f"restarts={attack.restarts}")
     if attack.keep != "last":
@@ -87,7 +100,7 @@ def _plain_name(attack: Attack) -> str:
     for field in dataclasses.fields(attack):  # type: ignore[arg-type]
         value = getattr(attack, field.name)
         if field.name == "eps":
-            parts.append(f"eps={_fraction(value)}")
+            parts.append(f"eps={fraction(value)}")
         elif isinstance(value, Attack):
             parts.append(name_of(value))
         elif isinstance(value, (int, float, str)) and value != field.default:
@@ -113,7 +126,7 @@ def _kind(attack: GradientAttack) -> str:
     return f"{kind}-{attack.steps}"
 
 
-def _fraction(eps: float) -> str:
+def fraction(eps: float) -> str:
     """`eps` as n/255 where it is such a number, else as a decimal."""
     pixels = eps * 255
     if pixels >= 1 and abs(pixels - round(pixels)) < 1e-9 and f"{eps:.4g}" != str(eps):

@@ -1,4 +1,4 @@
-"""Attacks from text: `PGD(eps=8/255, step_size=2/255, steps=20)`."""
+"""Attacks from text, `PGD(eps=8/255, step_size=2/255, steps=20)`, and from result files."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import ast
 import difflib
 import inspect
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from robust_tf import attacks as library
+from robust_tf import compat
 from robust_tf.attacks import Attack
-from robust_tf.evaluation.attack_names import named
+from robust_tf.evaluation.attack_names import at_eps, fraction, named, norm_of
+from robust_tf.validation import check_eps, check_number
 
 _BINARY: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -97,25 +101,82 @@ def number(text: str) -> float:
         raise ValueError(f"{text!r} is not a number, such as 0.3 or 8/255.") from None
 
 
-def as_attacks(attacks: Mapping[str, Attack] | Sequence[Attack] | str) -> dict[str, Attack]:
+def as_attacks(
+    attacks: Attack | Mapping[str, Attack] | Sequence[Attack] | str,
+    eps: float | Sequence[float] | None = None,
+) -> dict[str, Attack]:
     """Attacks by name from any of the forms that `evaluate` takes.
+
+    Args:
+      attacks: one, several, several by name, or text.
+      eps: one or several, > 0: each attack at each of them. Names that the user has given have
+        the eps added where there are several.
 
     Raises:
       TypeError: something else is among them.
-      ValueError: as `parse_attacks`.
+      ValueError: as `parse_attacks`; an eps out of range; an attack that has none.
     """
     if isinstance(attacks, str):
-        return parse_attacks(attacks)
-    if isinstance(attacks, Attack):
+        attacks = list(parse_attacks(attacks).values())
+    elif isinstance(attacks, Attack):
         attacks = [attacks]
-    items = dict(attacks) if isinstance(attacks, Mapping) else dict(enumerate(attacks))
+    elif not isinstance(attacks, (Mapping, Sequence)):
+        raise TypeError(
+            f"the attacks are {attacks!r}; expected attacks.PGD(eps=8/255, step_size=2/255, "
+            "steps=20), a list of attacks, or a dictionary of them by name."
+        )
+    given = isinstance(attacks, Mapping)
+    items: dict[Any, Any] = dict(attacks if isinstance(attacks, Mapping) else enumerate(attacks))
     for name, attack in items.items():
         if not isinstance(attack, Attack):
             raise TypeError(
                 f"attack {name!r} is {attack!r}; expected an Attack, e.g. "
                 "attacks.PGD(eps=8/255, step_size=2/255, steps=20)."
             )
-    return dict(attacks) if isinstance(attacks, Mapping) else named(items.values())
+    if eps is None:
+        return items if given else named(items.values())
+    radii = _radii(eps, {norm_of(attack) for attack in items.values()})
+    if not given:
+        return named(at_eps(attack, radius) for radius in radii for attack in items.values())
+    return {
+        f"{name} eps={fraction(radius)}" if len(radii) > 1 else name: at_eps(attack, radius)
+        for radius in radii
+        for name, attack in items.items()
+    }
+
+
+def _radii(eps: float | Sequence[float], norms: Iterable[str]) -> list[float]:
+    """One eps or several, checked for these norms."""
+    given: list[Any] = [eps] if np.ndim(eps) == 0 else list(eps)  # type: ignore[arg-type]
+    if not given:
+        raise ValueError("evaluate(eps=[]): must be one eps or more, such as [4/255, 8/255].")
+    for radius in given:
+        for norm in norms:
+            check_eps("evaluate", radius, norm)
+        check_number("evaluate", "eps", radius, 0, "give the eps of the attacks", strict=True)
+    return [float(radius) for radius in given]
+
+
+def attacks_from_json(value: dict[str, Any]) -> dict[str, Attack]:
+    """The attacks of `Evaluation.to_json()`, built again, by name.
+
+    Raises:
+      ValueError: `value` is not an evaluation's, or an attack in it is not known here.
+    """
+    try:
+        configs = {name: part["attack"] for name, part in value["attacks"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"this is not an evaluation's JSON: {error!r}.") from error
+    attacks = {}
+    for name, config in configs.items():
+        try:
+            attack = compat.deserialize(config)
+        except Exception as error:  # Keras raises of every kind
+            raise ValueError(f"cannot rebuild the attack {name!r}: {error}") from error
+        if not isinstance(attack, Attack):
+            raise ValueError(f"{name!r} is not an attack but {type(attack).__name__}.")
+        attacks[name] = attack
+    return attacks
 
 
 def _attack_names() -> list[str]:

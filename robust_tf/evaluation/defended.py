@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from robust_tf.validation import check_whole
+
 Transform = Callable[[tf.Tensor], tf.Tensor]
 
 
@@ -90,9 +92,8 @@ class ExpectationOverTransformation:
     """
 
     def __init__(self, model: Callable[..., Any], samples: int = 20):
-        if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
-            raise ValueError(f"samples={samples!r}: must be an integer >= 1; 20 is common.")
-        self.model, self.samples = model, samples
+        self.model = model
+        self.samples = check_whole(type(self).__name__, "samples", samples, 1, "20 is common")
         self.image_shape = image_shape_of(model)
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:

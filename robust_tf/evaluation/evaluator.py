@@ -1,4 +1,4 @@
-"""Runs attacks on a classifier and counts, image by image, what they broke."""
+"""`evaluate`: attacks a classifier and says which images it still classifies correctly."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import compat, registration
 from robust_tf.attacks import Attack
 from robust_tf.attacks.arguments import check_values
 from robust_tf.attacks.randomness import as_seed
-from robust_tf.evaluation import checks
+from robust_tf.evaluation import checks as signs
 from robust_tf.evaluation.attack_names import check_aim, eps_of, norm_of, stages_of
 from robust_tf.evaluation.attack_parser import as_attacks
 from robust_tf.evaluation.protocol import Examples, Protocol, choose
@@ -24,85 +24,123 @@ from robust_tf.evaluation.state import EvaluationState
 from robust_tf.evaluation.target_model import TargetModel, sources_of
 from robust_tf.version import __version__
 
-Attacks = Mapping[str, Attack] | Sequence[Attack] | str
+Attacks = Attack | Sequence[Attack] | Mapping[str, Attack] | str
 
 
+@registration.configurable_as("evaluate")
 def evaluate(
     model: Callable[..., Any],
-    split: Any,
+    data: Any,
     attacks: Attacks,
     *,
-    record: EvaluationState | None = None,
+    eps: float | Sequence[float] | None = None,
+    batch_size: int = 500,
+    max_examples: int | None = None,
+    shard: tuple[int, int] | None = None,
+    seed: int = 0,
+    search_dtype: str | None = None,
+    search_sample: int = 8,
+    eight_bits: bool = False,
+    checks: bool = True,
+    state: EvaluationState | None = None,
     progress: bool | None = None,
-    **protocol: Any,
 ) -> Evaluation:
     """Natural accuracy, and robust accuracy under each attack and under all of them.
 
-    Each attack starts anew from all images that are classified correctly. Its stages (those of
-    AutoAttack) run one after the other on those that still stand. An image counts as robust to the
-    attack if no stage broke it, and as robust if no attack did: the per-example worst case is the
-    headline. The verdict is the model's own prediction on the attack's result, never what the
-    attack believes.
+    Each attack starts anew from all images that are classified correctly. An attack that is a
+    sequence of others (AutoAttack) runs them one after the other, each on the images that those
+    before it have not changed into adversarial ones. An image counts as robust under an attack if
+    the model still classifies what the attack returns correctly, and as robust if it is so under
+    every attack: the worst case over all attacks, example by example, is the result to report.
+
+    Example:
+      evaluate(model, digits.test, attacks.PGD(8/255, 2/255, 20), eps=[4/255, 8/255])
 
     Args:
       model: Keras model or any callable, from float32 images (B, H, W, C) in [0, 1] to logits
         (B, C).
-      split: `data.Split`, or images (uint8 in 0..255, or float32 in [0, 1]) and integer labels.
-      attacks: by name; or attacks without names; or text as for `parse_attacks`.
-      record: where to keep what is finished, and to continue from if it was interrupted; its
-        `close` deletes it when the result is safe.
+      data: `data.Split`, or images (uint8 in 0..255, or float32 in [0, 1]) and integer labels.
+      attacks: one attack, several, several by name, or text as for `parse_attacks`.
+      eps: runs each attack at this eps, or at each of several, instead of its own; its step size
+        changes in proportion. In units of pixels in [0, 1], > 0.
+      batch_size: images attacked at once, >= 1. It changes time and memory; an example's result
+        only by float rounding.
+      max_examples: only the first so many, >= 1; None: all.
+      shard: (i, n), 1 <= i <= n: only the i-th of n equal parts (examples i - 1, i - 1 + n, ...).
+        `merge` puts the parts together to what one run gives.
+      seed: of the attacks' randomness, >= 0. An example's result depends on this seed, the number
+        of the example and the attack alone.
+      search_dtype: None: attacks and verdicts use the model as it is. 'bfloat16': attacks work on
+        a copy that computes in bfloat16, and a copy in float32 gives the verdicts; images that are
+        adversarial for the first copy only are attacked again in float32. RayS, which sees labels
+        alone, works in float32 in any case: on the copy it was weaker. 'float32': both in float32.
+      search_sample: with 'bfloat16', so many of the images that are robust under an attack are
+        attacked again in float32, to see whether the lower precision has weakened it.
+      eight_bits: adds a verdict on each adversarial image rounded to multiples of 1/255.
+      checks: look for a collapsed network and for signs of masked gradients.
+      state: where finished pieces are kept, and read from to continue an interrupted evaluation;
+        its `close` deletes the file when the result is safe.
       progress: True: a bar on stderr; None: a bar on a terminal, else one line per attack; False:
         nothing.
-      **protocol: settings of `Protocol`: batch_size, max_examples, shard, seed, search_dtype, ...
+
+    gin binds all but the first three as `evaluate.NAME`; what the call gives comes first.
 
     Returns:
       The verdicts.
 
     Raises:
       TypeError, ValueError: images, labels, model and attacks that do not fit, before any work.
-      FileError: the record cannot be written.
+      FileError: the state cannot be written.
     """
-    settings = Protocol(**protocol)
-    examples = choose(split, settings)
-    named = as_attacks(attacks)
+    settings = Protocol(
+        batch_size, max_examples, shard, seed, search_dtype, search_sample, eight_bits, checks
+    )
+    if not callable(model):
+        raise TypeError(
+            f"evaluate(model={model!r}): must be a Keras model or a callable from images to "
+            "logits; load_model(path) reads a file."
+        )
+    examples = choose(data, settings)
+    named = as_attacks(attacks, eps)
     for name, attack in named.items():
         check_aim(name, attack)
         if eps_of(attack) == 0:
             raise ValueError(f"{name}: eps is 0, which leaves nothing to attack; give eps > 0.")
-    first = examples.pixels(np.arange(min(64, settings.batch_size, len(examples))))
-    subject = TargetModel(model, first, settings.search_dtype)
-    check_values(first, examples.labels, subject.num_classes)
+    first = examples.pixels(np.arange(min(64, batch_size, len(examples))))
+    target = TargetModel(model, first, search_dtype)
+    check_values(first, examples.labels, target.num_classes)
     sources = sources_of(named, first)
-    run = _Run(subject, sources, examples, settings, record or EvaluationState(), progress)
-    run.record.open(run.settings(named))
+    run = _Run(target, sources, examples, settings, state or EvaluationState(), progress)
+    run.state.open(run.settings(named))
     try:
         natural = run.natural()
-        flags = run.inspect(named) if settings.checks else []
+        flags = run.inspect(named) if checks else []
         outcomes = {name: run.attack(name, attack, natural) for name, attack in named.items()}
     finally:
-        run.record.save()
+        run.state.save()
     result = Evaluation(natural, outcomes, run.settings(named))
-    if settings.checks:
-        flags += result.review()
-        weak = checks.weak_battery(named)
+    if checks:
+        if not any(flag.name == "collapsed" for flag in flags):
+            flags += result.review()
+        weak = signs.weak_battery(named)
         flags += [weak] if weak else []
     return dataclasses.replace(result, flags=[dataclasses.asdict(flag) for flag in flags])
 
 
 @dataclasses.dataclass
 class _Run:
-    """One evaluation on its way."""
+    """One evaluation while it runs."""
 
-    subject: TargetModel
+    target: TargetModel
     sources: dict[str, str | None]
     examples: Examples
     protocol: Protocol
-    record: EvaluationState
+    state: EvaluationState
     progress: bool | None
 
     @property
     def runner(self) -> AttackRunner:
-        return AttackRunner(self.subject, self.examples, self.protocol, self.record)
+        return AttackRunner(self.target, self.examples, self.protocol, self.state)
 
     def settings(self, attacks: dict[str, Attack]) -> dict[str, Any]:
         """All that the result depends on, JSON-ready."""
@@ -115,9 +153,9 @@ class _Run:
         return {
             **protocol,
             "total_examples": self.examples.total,
-            "model": self.subject.fingerprint,
+            "model": self.target.fingerprint,
             "sources": self.sources,
-            "num_classes": self.subject.num_classes,
+            "num_classes": self.target.num_classes,
             "data_hash": self.examples.fingerprint,
             "versions": {
                 "robust_tf": __version__,
@@ -125,32 +163,37 @@ class _Run:
                 "keras": keras.__version__,
             },
             "balls": {n: [norm_of(attack), eps_of(attack)] for n, attack in attacks.items()},
-            "kinds": {n: dataclasses.asdict(checks.kind_of(one)) for n, one in stages.items()},
+            "kinds": {n: dataclasses.asdict(signs.kind_of(one)) for n, one in stages.items()},
             "attacks": {name: compat.serialize(attack) for name, attack in attacks.items()},
         }
 
     def natural(self) -> np.ndarray:
-        """Whether each clean image is classified correctly; what is kept goes by this verdict."""
+        """Whether each clean image is classified correctly; a continued run keeps its verdict."""
         right = np.zeros(len(self.examples), bool)
-        known = self.record.get("natural")
+        known = self.state.get("natural")
         if known is None:
+            predictions = np.zeros(len(self.examples), np.int32)
             for part in self._chunks(np.arange(len(self.examples))):
-                right[part] = self.runner.stands(self.examples.pixels(part), part)
-            self.record.put("natural", np.flatnonzero(right).tolist())
-        else:
-            right[known] = True
+                predictions[part] = self.target.predict(self.examples.pixels(part)).numpy()
+            known = np.flatnonzero(predictions == self.examples.labels).tolist()
+            collapsed = signs.collapsed_class(predictions, self.examples.labels)
+            self.state.put("collapsed", collapsed)
+            self.state.put("natural", known)
+        right[known] = True
         return right
 
-    def inspect(self, attacks: dict[str, Attack]) -> list[checks.Flag]:
-        """Signs of masked gradients, looked for on a few images before the attacks."""
-        balls = [(norm_of(attack), eps_of(attack)) for attack in attacks.values() if eps_of(attack)]
-        if not balls:
+    def inspect(self, attacks: dict[str, Attack]) -> list[signs.Flag]:
+        """Looks at the model on a few images before the attacks, in every norm of theirs."""
+        balls: dict[str, float] = {}
+        for attack in attacks.values():
+            if eps := eps_of(attack):
+                balls[norm_of(attack)] = max(eps, balls.get(norm_of(attack), 0.0))
+        collapsed = self.state.get("collapsed")
+        if not balls and collapsed is None:
             return []
-        norm = balls[0][0]
-        eps = max(radius for its_norm, radius in balls if radius and its_norm == norm)
-        sample = np.arange(min(64, len(self.examples)))
+        sample = np.arange(min(signs.EXAMPLES, len(self.examples)))
         x, y = self.examples.pixels(sample), self.examples.labels[sample]
-        return checks.inspect(self.subject.model, x, y, eps, norm, self.protocol.seed)
+        return signs.inspect(self.target.model, x, y, balls, self.protocol.seed, collapsed)
 
     def attack(self, name: str, attack: Attack, natural: np.ndarray) -> Outcome:
         """One attack on all images that are classified correctly."""
@@ -158,7 +201,7 @@ class _Run:
         outcome = Outcome(natural.copy(), eight_bits=rounded)
         stages = list(attack.seeded_stages(as_seed(self.protocol.seed)))
         details: dict[str, Any] = {}
-        if notes := attack.notes(self.subject.num_classes):
+        if notes := attack.notes(self.target.num_classes):
             details["notes"] = notes
         totals = np.zeros(3)  # seconds, forwards, gradients
         with Progress(name, len(natural), int(natural.sum()), len(stages), self.progress) as report:
@@ -166,16 +209,18 @@ class _Run:
                 last = index == len(stages) - 1
                 for part in self._chunks(np.flatnonzero(outcome.robust)):
                     key = f"{name}/{index}/{part[0]}"
-                    piece = self.record.get(key)
+                    piece = self.state.get(key)
                     if piece is None:
-                        piece = self.runner.piece(f"stage{index}", name, stage, part, seed, last)
-                        self.record.put(key, piece)
-                    broken = part[piece["broken"]]
-                    outcome.robust[broken] = False
+                        piece = self.runner.run_stage(
+                            f"stage{index}", name, stage, part, seed, last
+                        )
+                        self.state.put(key, piece)
+                    adversarial = part[piece["broken"]]
+                    outcome.robust[adversarial] = False
                     if outcome.eight_bits is not None:
                         outcome.eight_bits[part[piece["rounded"]]] = False
                     totals += piece["costs"]
-                    report.done(len(part), len(broken), len(stages) - index - 1)
+                    report.done(len(part), len(adversarial), len(stages) - index - 1)
                 if len(stages) > 1:
                     outcome.stages[stage_name] = outcome.robust.copy()
         searched = any(self.runner.searches(stage) for _, stage, _ in stages)
@@ -193,29 +238,29 @@ class _Run:
         )
 
     def _repeat(self, name: str, attack: Attack, outcome: Outcome) -> dict[str, int]:
-        """Attacks some survivors again in float32; those that break now count as broken.
+        """Attacks some robust images again in float32; where that succeeds they are not robust.
 
-        They do so from the stage on that broke them.
+        They count as adversarial from the stage on that succeeded.
         """
         key = f"{name}/repeat"
         # By their numbers in the whole, so that shards take the same ones as a single run.
         stride = max(self.examples.total // self.protocol.search_sample, 1)
         sample = np.flatnonzero(outcome.robust & (self.examples.numbers % stride == 0))
-        piece = self.record.get(key)
+        piece = self.state.get(key)
         if piece is None:
-            stands, piece = np.ones(len(sample), bool), []
+            is_robust, piece = np.ones(len(sample), bool), []
             seeded = attack.seeded_stages(as_seed(self.protocol.seed))
             for index, (_, stage, seed) in enumerate(seeded):
-                part = sample[stands]
+                part = sample[is_robust]
                 piece.append([])
                 if len(part):
-                    x_adv = self.runner.craft(self.subject.model, stage, part, seed)
-                    still = self.runner.stands(x_adv, part)
+                    x_adv = self.runner.generate(self.target.model, stage, part, seed)
+                    still = self.runner.is_correct(x_adv, part)
                     lost = self.examples.numbers[part[~still]]
-                    self.record.keep_images(name, "stage9-float32", lost, x_adv[~still])
-                    piece[index] = np.flatnonzero(stands)[~still].tolist()
-                    stands[stands] = still
-            self.record.put(key, piece)
+                    self.state.save_images(name, "stage9-float32", lost, x_adv[~still])
+                    piece[index] = np.flatnonzero(is_robust)[~still].tolist()
+                    is_robust[is_robust] = still
+            self.state.put(key, piece)
         for index, lost in enumerate(piece):
             for verdict in [outcome.robust, *list(outcome.stages.values())[index:]]:
                 verdict[sample[lost]] = False

@@ -14,6 +14,7 @@ from robust_tf.attacks.gradient import Ascent
 from robust_tf.attacks.network import input_gradient, logits_of
 from robust_tf.attacks.steps import Steepest
 from robust_tf.attacks.threat import Linf
+from robust_tf.validation import check_whole
 
 
 class LossProfile(NamedTuple):
@@ -58,8 +59,7 @@ def loss_profile(
     """
     threat, rule = Linf(eps), Steepest(step_size)
     for name, value in (("steps", steps), ("batch_size", batch_size)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"loss_profile({name}={value!r}): must be an integer >= 1.")
+        check_whole("loss_profile", name, value, 1)
     images, labels = check_batch(x, y)
     network = logits_of(model, "running")
     check_values(images, labels, check_logits(network(images[:64])))

@@ -9,32 +9,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from robust_tf import registration
 from robust_tf.attacks.arguments import check_labels
-from robust_tf.data import Split
+from robust_tf.data import Data, Split
+from robust_tf.validation import check_whole
 
 
-@registration.configurable_as("evaluate")
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """Settings of one evaluation.
-
-    Args:
-      batch_size: images attacked at once, >= 1. It changes time and memory; an example's result it
-        changes only by float rounding.
-      max_examples: only the first so many, >= 1; None: all.
-      shard: (i, n), 1 <= i <= n: only the i-th of n equal parts (examples i - 1, i - 1 + n, ...).
-        `merge` puts the parts together to what one run gives.
-      seed: of the attacks' randomness, >= 0. An example's result depends on this seed, the number
-        of the example and the attack alone.
-      search_dtype: None: attack and judge the model as it is. 'bfloat16': the attacks work on a
-        copy that computes in bfloat16, and what they find is judged by one in float32; what only
-        the copy calls broken is attacked again in float32. RayS, which sees labels alone, works
-        in float32 in any case: on the copy it was weaker. 'float32': both in float32.
-      search_sample: with 'bfloat16', so many of each attack's survivors are attacked again in
-        float32, to see whether the search lost anything.
-      eight_bits: also judge each adversarial image after rounding to multiples of 1/255.
-      checks: look for signs of masked gradients before and after the attacks.
+    """Settings of one evaluation; see `evaluate`, whose arguments they are.
 
     Raises:
       ValueError: a value outside its range.
@@ -50,21 +32,22 @@ class Protocol:
     checks: bool = True
 
     def __post_init__(self) -> None:
-        _check_whole("batch_size", self.batch_size, 1)
-        _check_whole("seed", self.seed, 0)
-        _check_whole("search_sample", self.search_sample, 0)
+        for name, least in (("batch_size", 1), ("seed", 0), ("search_sample", 0)):
+            value = check_whole("evaluate", name, getattr(self, name), least)
+            object.__setattr__(self, name, value)
         if self.max_examples is not None:
-            _check_whole("max_examples", self.max_examples, 1, ", or None for all")
+            most = check_whole("evaluate", "max_examples", self.max_examples, 1, "None is all")
+            object.__setattr__(self, "max_examples", most)
         if self.search_dtype not in (None, "float32", "bfloat16"):
             raise ValueError(
-                f"search_dtype={self.search_dtype!r}: must be None, 'float32' or 'bfloat16'."
+                f"evaluate(search_dtype={self.search_dtype!r}): must be None, 'float32' or "
+                "'bfloat16'."
             )
         if self.shard is not None:
-            pair = isinstance(self.shard, (tuple, list)) and len(self.shard) == 2
-            if not pair or not all(_is_whole(k) for k in self.shard):
-                raise ValueError(f"shard={self.shard!r}: must be (i, n), e.g. (1, 4).")
-            part, parts = self.shard
-            if not 1 <= part <= parts:
+            if not isinstance(self.shard, (tuple, list)) or len(self.shard) != 2:
+                raise ValueError(f"evaluate(shard={self.shard!r}): must be (i, n), e.g. (1, 4).")
+            part, parts = (check_whole("evaluate", "shard", k, 1) for k in self.shard)
+            if part > parts:
                 raise ValueError(f"shard={part}/{parts}: must be i/n with 1 <= i <= n.")
             object.__setattr__(self, "shard", (part, parts))
 
@@ -101,12 +84,19 @@ def choose(split: Any, protocol: Protocol) -> Examples:
     """
     if not isinstance(split, Split):
         if not isinstance(split, (tuple, list)) or len(split) != 2:
+            hint = "; give one of its splits: data.test" if isinstance(split, Data) else ""
             raise TypeError(
-                f"the examples are {type(split).__name__}; expected data.Split or (images, labels)."
+                f"the examples are {type(split).__name__}; expected data.Split or (images, labels)"
+                f"{hint}."
             )
-        images, labels = split
+        images, labels = (np.asarray(part) for part in split)
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            raise ValueError(
+                f"labels have shape {labels.shape}; expected class ids of shape ({len(labels)},): "
+                "labels[:, 0]."
+            )
         check_labels(tf.convert_to_tensor(labels))
-        split = Split(np.asarray(images), np.asarray(labels))
+        split = Split(images, labels)
     if not len(split):
         raise ValueError("there are no examples to evaluate on: the split is empty.")
     if protocol.max_examples is not None:
@@ -127,12 +117,3 @@ def choose(split: Any, protocol: Protocol) -> Examples:
         len(split),
         digest.hexdigest()[:16],
     )
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _check_whole(name: str, value: Any, low: int, also: str = "") -> None:
-    if not _is_whole(value) or value < low:
-        raise ValueError(f"{name}={value!r}: must be an integer >= {low}{also}.")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from robust_tf import compat
-from robust_tf.attacks import Attack
 from robust_tf.evaluation.checks.flags import Flag
 from robust_tf.evaluation.checks.review import Kind, review_balls
 
@@ -24,8 +23,9 @@ class Outcome:
       seconds: wall time.
       forwards, gradients: images that went through the model, forwards and backwards.
       details: JSON-ready: 'notes' (what the attack did otherwise than its source), 'stages' (name
-        and number of images that stood after it, of an attack made of several), 'float32_sample'
-        (survivors of a bfloat16 search attacked again in float32, and how many of them broke).
+        and number of images that are robust after it, of an attack made of several),
+        'float32_sample' (images robust under a bfloat16 search that were attacked again in
+        float32, and how many of them that changed into adversarial ones).
       eight_bits: as `robust`, the images rounded to multiples of 1/255; None if not asked for.
       stages: as `robust`, after each stage, of an attack made of several.
     """
@@ -39,7 +39,7 @@ class Outcome:
     stages: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """Verdicts over N examples.
 
@@ -62,9 +62,38 @@ class Evaluation:
     def __len__(self) -> int:
         return len(self.natural)
 
+    def __repr__(self) -> str:
+        rows = self._rows()
+        width = max(len(name) for name, _ in rows)
+        lines = [f"  {name.ljust(width)}  {value:>8}".rstrip() for name, value in rows]
+        return "\n".join([f"Evaluation on {len(self):,} images", *lines, *self._flag_lines()])
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        lines = [f"<b>Evaluation on {len(self):,} images</b>", "<table>"]
+        for name, value in self._rows():
+            lines.append(f"<tr><td>{html.escape(name)}</td><td>{value}</td></tr>")
+        notes = [f"<br>{html.escape(line)}" for line in self._flag_lines()]
+        return "\n".join([*lines, "</table>", *notes])
+
+    def _rows(self, most: int = 12) -> list[tuple[str, str]]:
+        """Accuracies in percent: natural, under the first attacks, and under all of them."""
+        names = list(self.outcomes)
+        shown = names if len(names) <= most else names[: most - 1]
+        rows = [("natural", self.natural_accuracy)]
+        rows += [(name, self.accuracy(name)) for name in shown]
+        cells = [(name, f"{100 * accuracy:.2f} %") for name, accuracy in rows]
+        if len(shown) < len(names):
+            cells.append((f"{len(names) - len(shown)} more attacks", ""))
+        return [*cells, ("worst case over all", f"{100 * self.worst_case_accuracy:.2f} %")]
+
+    def _flag_lines(self) -> list[str]:
+        """The titles of the flags."""
+        return [f"! {flag['title']}" for flag in self.flags]
+
     @property
     def robust(self) -> dict[str, np.ndarray]:
-        """For each attack, bool (N,): whether each example withstood it."""
+        """For each attack, bool (N,): whether each example is robust under it."""
         return {name: outcome.robust for name, outcome in self.outcomes.items()}
 
     @property
@@ -89,12 +118,12 @@ class Evaluation:
 
     @property
     def worst_case(self) -> np.ndarray:
-        """Whether each example withstood every attack that was run, bool (N,)."""
+        """Whether each example is robust under every attack that was run, bool (N,)."""
         return np.logical_and.reduce([self.natural, *self.robust.values()])
 
     @property
     def worst_case_accuracy(self) -> float:
-        """The headline: an adversary takes, for each image, whatever attack works."""
+        """The number to report: an adversary takes, for each image, whatever attack works."""
         return float(self.worst_case.mean())
 
     def review(self) -> list[Flag]:
@@ -178,7 +207,7 @@ class Evaluation:
                 )
             before = [self.natural, *outcome.stages.values()]
             pairs = zip(before, outcome.stages.items(), strict=False)
-            own = {stage: _to_ranges(stood & ~verdict) for stood, (stage, verdict) in pairs}
+            own = {stage: _to_ranges(earlier & ~verdict) for earlier, (stage, verdict) in pairs}
             if own:
                 attacks[name]["broken_by_stage"] = own
         return {
@@ -208,12 +237,14 @@ class Evaluation:
             derived |= {"curves", "flags"}
             settings = {name: part for name, part in value.items() if name not in derived}
             settings["attacks"] = {name: part["attack"] for name, part in attacks.items()}
+            if "kinds" in settings:
+                settings["kinds"] = {n: _kind(kind) for n, kind in settings["kinds"].items()}
             outcomes = {}
             for name, part in attacks.items():
                 rounded = part.get("broken_after_rounding")
-                stages, stands = {}, natural
+                stages, is_robust = {}, natural
                 for stage, ranges in part.get("broken_by_stage", {}).items():
-                    stands = stages[stage] = stands & ~_from_ranges(ranges, size)
+                    is_robust = stages[stage] = is_robust & ~_from_ranges(ranges, size)
                 outcomes[name] = Outcome(
                     natural & ~_from_ranges(part["broken"], size),
                     float(part["seconds"]),
@@ -229,26 +260,12 @@ class Evaluation:
         return cls(natural, outcomes, settings, flags)
 
 
-def attacks_from_json(value: dict[str, Any]) -> dict[str, Attack]:
-    """The attacks of `Evaluation.to_json()`, built again, by name.
-
-    Raises:
-      ValueError: `value` is not an evaluation's, or an attack in it is not known here.
-    """
-    try:
-        configs = {name: part["attack"] for name, part in value["attacks"].items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"this is not an evaluation's JSON: {error!r}.") from error
-    attacks = {}
-    for name, config in configs.items():
-        try:
-            attack = compat.deserialize(config)
-        except Exception as error:  # Keras raises of every kind
-            raise ValueError(f"cannot rebuild the attack {name!r}: {error}") from error
-        if not isinstance(attack, Attack):
-            raise ValueError(f"{name!r} is not an attack but {type(attack).__name__}.")
-        attacks[name] = attack
-    return attacks
+def _kind(kind: dict[str, Any]) -> dict[str, Any]:
+    """The kind of an attack as written today; version 0.1 wrote 'colour', 'white' or 'black'."""
+    if "colour" not in kind:
+        return kind
+    access = {"white": "white_box", "black": "black_box"}.get(kind["colour"], kind["colour"])
+    return {"access": access, **{name: value for name, value in kind.items() if name != "colour"}}
 
 
 def _to_ranges(mask: np.ndarray) -> str:

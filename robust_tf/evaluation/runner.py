@@ -1,4 +1,4 @@
-"""One stage of an attack on some examples: what it makes of them, and the verdict."""
+"""Runs one stage of an attack on a batch of examples, judges the images, and shows progress."""
 
 from __future__ import annotations
 
@@ -22,22 +22,29 @@ from robust_tf.evaluation.target_model import TargetModel
 
 @dataclasses.dataclass(frozen=True)
 class AttackRunner:
-    """Makes adversarial images of an evaluation's examples, named by position, and judges them."""
+    """Attacks examples of an evaluation, given by their positions, and judges the images.
 
-    subject: TargetModel
+    Attributes:
+      target: the model under evaluation.
+      examples: all of them.
+      protocol: settings.
+      state: where adversarial images are kept.
+    """
+
+    target: TargetModel
     examples: Examples
     protocol: Protocol
-    record: EvaluationState
+    state: EvaluationState
 
-    def stands(self, x: Any, part: np.ndarray) -> np.ndarray:
-        """Whether these images, of the examples at these positions, are classified correctly."""
-        return self.subject.predict(x).numpy() == self.examples.labels[part]
+    def is_correct(self, x: Any, part: np.ndarray) -> np.ndarray:
+        """Whether images x of the examples at these positions are classified correctly, (B,)."""
+        return self.target.predict(x).numpy() == self.examples.labels[part]
 
-    def craft(self, model: Any, stage: Attack, part: np.ndarray, seed: tf.Tensor) -> np.ndarray:
+    def generate(self, model: Any, stage: Attack, part: np.ndarray, seed: tf.Tensor) -> np.ndarray:
         """What the attack makes of these examples; the clean image where that is not an image.
 
-        A pixel that is not a number, or a point outside the ball, would count as broken whatever
-        the model says.
+        A pixel that is not a number, or a point outside the ball, would count as adversarial
+        whatever the model says.
         """
         seeds = each(seed, tf.constant(self.examples.numbers[part]))
         x, y = self.examples.pixels(part), tf.constant(self.examples.labels[part])
@@ -56,31 +63,45 @@ class AttackRunner:
 
     def searches(self, stage: Attack) -> bool:
         """Whether the stage runs on a copy of another precision."""
-        return self.subject.searches and not stage.hard_labels
+        return self.target.searches and not stage.hard_labels
 
-    def piece(
+    def run_stage(
         self, place: str, name: str, stage: Attack, part: np.ndarray, seed: tf.Tensor, last: bool
     ) -> dict[str, Any]:
-        """One stage on one batch: positions in it that broke, and what it cost."""
+        """One stage on one batch, as JSON: positions of adversarial images in it, and the cost.
+
+        Args:
+          place: of the stage among the attack's, for the files of images.
+          name: of the attack.
+          stage: what runs.
+          part: positions of the examples.
+          seed: of the stage, int32 (2,).
+          last: no other stage follows: images that are still robust are kept, too.
+
+        Returns:
+          'broken' and 'rounded', positions in `part` whose image is adversarial, as it is and
+          rounded to 8 bits; 'costs', seconds, forwards and gradients.
+        """
         began, before = time.perf_counter(), self._passes(stage)
         searches = self.searches(stage)
-        model = self.subject.search if searches else self.subject.model
-        x_adv = self.craft(model, stage, part, seed)
-        stands = self.stands(x_adv, part)
-        if searches:  # what only the copy in bfloat16 takes for broken is tried again
-            again = np.flatnonzero(stands & ~self.subject.agrees(x_adv, self.examples.labels[part]))
+        model = self.target.search if searches else self.target.model
+        x_adv = self.generate(model, stage, part, seed)
+        is_robust = self.is_correct(x_adv, part)
+        if searches:  # what is adversarial for the copy in bfloat16 alone is attacked again
+            claimed = ~self.target.agrees(x_adv, self.examples.labels[part])
+            again = np.flatnonzero(is_robust & claimed)
             if len(again):
-                x_adv[again] = self.craft(self.subject.model, stage, part[again], seed)
-                stands[again] = self.stands(x_adv[again], part[again])
+                x_adv[again] = self.generate(self.target.model, stage, part[again], seed)
+                is_robust[again] = self.is_correct(x_adv[again], part[again])
         rounded = np.zeros(0, int)
         if self.protocol.eight_bits:
-            rounded = np.flatnonzero(~self.stands(self._eight_bits(x_adv, stage, part), part))
+            rounded = np.flatnonzero(~self.is_correct(self._eight_bits(x_adv, stage, part), part))
         seconds = time.perf_counter() - began
-        settled = np.arange(len(part)) if last else np.flatnonzero(~stands)
-        self.record.keep_images(name, place, self.examples.numbers[part[settled]], x_adv[settled])
+        adversarial = np.flatnonzero(~is_robust)
+        settled = np.arange(len(part)) if last else adversarial
+        self.state.save_images(name, place, self.examples.numbers[part[settled]], x_adv[settled])
         costs = [seconds, *(self._passes(stage) - before).tolist()]
-        broken = np.flatnonzero(~stands)
-        return {"broken": broken.tolist(), "rounded": rounded.tolist(), "costs": costs}
+        return {"broken": adversarial.tolist(), "rounded": rounded.tolist(), "costs": costs}
 
     def _eight_bits(self, x_adv: np.ndarray, stage: Attack, part: np.ndarray) -> np.ndarray:
         """Rounded to multiples of 1/255, in an L-inf ball to those inside."""
@@ -92,7 +113,7 @@ class AttackRunner:
         return (eight / 255).astype(np.float32)
 
     def _passes(self, stage: Attack) -> np.ndarray:
-        models = {id(m): m for m in (self.subject.model, self.subject.search)}.values()
+        models = {id(m): m for m in (self.target.model, self.target.search)}.values()
         return np.array(stage.passes(*models))
 
 
@@ -102,29 +123,29 @@ class Progress:
     Args:
       name: of the attack.
       examples: number of images evaluated.
-      standing: number of them that the attack starts from.
+      robust: number of them that the attack starts from.
       stages: number of the attack's stages.
       show: True: bar; None: bar if stderr is a terminal, else a line; False: nothing.
     """
 
-    def __init__(self, name: str, examples: int, standing: int, stages: int, show: bool | None):
-        self.name, self.examples, self.standing = name, examples, standing
+    def __init__(self, name: str, examples: int, robust: int, stages: int, show: bool | None):
+        self.name, self.examples, self.robust = name, examples, robust
         self.line = show is None and not sys.stderr.isatty()
         self.began = time.perf_counter()
         self.bar = None
         if show or (show is None and not self.line):
-            self.bar = tqdm(total=standing * stages, desc=name, unit="image", file=sys.stderr)
+            self.bar = tqdm(total=robust * stages, desc=name, unit="image", file=sys.stderr)
 
-    def done(self, images: int, broken: int, stages_left: int) -> None:
-        """So many images went through a stage; `broken` of them are spared the stages left."""
-        self.standing -= broken
+    def done(self, images: int, adversarial: int, stages_left: int) -> None:
+        """So many images went through a stage; the adversarial ones skip the stages left."""
+        self.robust -= adversarial
         if self.bar is not None:
-            self.bar.total -= broken * stages_left
+            self.bar.total -= adversarial * stages_left
             self.bar.set_postfix_str(f"robust {self._accuracy()}", refresh=False)
             self.bar.update(images)
 
     def _accuracy(self) -> str:
-        return f"{100 * self.standing / self.examples:.2f} %"
+        return f"{100 * self.robust / self.examples:.2f} %"
 
     def __enter__(self) -> Progress:
         return self

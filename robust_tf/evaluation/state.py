@@ -1,4 +1,4 @@
-"""What an evaluation leaves on disk as it goes: verdicts to continue from, adversarial images."""
+"""The state of an evaluation on disk, from which it continues; adversarial images; shards."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class EvaluationState:
             return 0
         found = files.read_json(self.path)
         if not isinstance(found, dict) or "pieces" not in found:
-            raise ValueError(f"{self.path} is not the record of an evaluation; delete it.")
+            raise ValueError(f"{self.path} is not the state of an evaluation; delete it.")
         changed = sorted(
             name
             for name in {*identity, *found["identity"]}
@@ -100,7 +100,7 @@ class EvaluationState:
         if self.path:
             files.remove(self.path)
 
-    def keep_images(self, attack: str, key: str, numbers: np.ndarray, x_adv: np.ndarray) -> None:
+    def save_images(self, attack: str, key: str, numbers: np.ndarray, x_adv: np.ndarray) -> None:
         """Writes adversarial images (n, ...) of the examples with these numbers."""
         if not self.images or not len(numbers):
             return
@@ -120,7 +120,7 @@ def load_adversarial(folder: str | os.PathLike[str], attack: str) -> tuple[np.nd
 
     Returns:
       numbers int32 (n,), rising, and images float32 (n, ...): of each example that was classified
-      correctly, the image that broke it, or else the last one tried.
+      correctly, the adversarial image, or where there is none the last one tried.
 
     Raises:
       FileError: nothing of this attack is there.

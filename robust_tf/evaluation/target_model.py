@@ -1,4 +1,4 @@
-"""The model of an evaluation: who searches, who judges, and does it take these images."""
+"""The model under evaluation: checks that it takes the images, and copies in other precisions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ class TargetModel:
       search_dtype: see `Protocol`.
 
     Attributes:
-      model: judges. search: what attacks work on, the same model or a copy in bfloat16.
+      model: gives the verdicts.
+      search: what attacks work on, the same model or a copy in bfloat16.
+      predict: images to predicted classes (B,), -1 where a logit is not a number.
       num_classes: of the model.
       fingerprint: of its weights if it is a Keras model, else of its logits on images of noise;
         None if they are random.
@@ -49,7 +51,7 @@ class TargetModel:
 
     @property
     def searches(self) -> bool:
-        """Whether attacks work on another model than the one that judges."""
+        """Whether attacks work on another model than the one that gives the verdicts."""
         return self.search is not self.model
 
     def agrees(self, x: Any, labels: np.ndarray) -> np.ndarray:
@@ -75,7 +77,7 @@ def sources_of(attacks: dict[str, Attack], x: tf.Tensor) -> dict[str, str | None
 
 
 def _logits(model: Callable[..., Any], x: tf.Tensor) -> tf.Tensor:
-    """The model's first word, or what keeps it from speaking."""
+    """The logits of these images, with a clear error where the model fails."""
     try:
         return logits_of(model, "running")(x)
     except Exception as error:  # a model may raise anything
@@ -93,8 +95,8 @@ def _predictor(model: Callable[..., Any], shape: tuple[int, ...]) -> Callable[..
     @tf.function(input_signature=[tf.TensorSpec([None, *shape], tf.float32)])
     def predict(x: tf.Tensor) -> tf.Tensor:
         logits = network(x)
-        broken = tf.reduce_any(tf.math.is_nan(logits), axis=1)
-        return tf.where(broken, -1, tf.argmax(logits, axis=1, output_type=tf.int32))
+        invalid = tf.reduce_any(tf.math.is_nan(logits), axis=1)
+        return tf.where(invalid, -1, tf.argmax(logits, axis=1, output_type=tf.int32))
 
     return predict
 
@@ -161,14 +163,14 @@ def copy_in(model: Any, dtype: str) -> keras.Model:
     for layer in layers:
         layer["dtype"] = "float32" if kernels and layer is kernels[-1] else _POLICIES[dtype]
     try:
-        twin = compat.deserialize(config)
-        twin.set_weights(model.get_weights())
+        copied = compat.deserialize(config)
+        copied.set_weights(model.get_weights())
     except Exception as error:  # Keras raises of every kind
         raise ValueError(
             f"search_dtype={dtype!r}: the model cannot be built again from its configuration "
             f"({str(error).splitlines()[0]}); leave it out to attack the model as it is."
         ) from error
-    return twin
+    return copied
 
 
 def _layers(value: Any) -> Iterator[dict[str, Any]]:

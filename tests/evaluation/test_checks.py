@@ -20,7 +20,7 @@ EPS = masked.EPS
 
 
 def names(model, eps=EPS, norm="Linf", **kwargs):
-    return [flag.name for flag in inspect(model, *masked.sample(), eps, norm, **kwargs)]
+    return [flag.name for flag in inspect(model, *masked.sample(), {norm: eps}, **kwargs)]
 
 
 @pytest.mark.parametrize("network", [masked.standard, masked.robust])
@@ -60,13 +60,14 @@ def test_masked_models_raise_their_flags(hide, expected):
 
 
 def test_what_the_flags_say():
-    flags = {flag.name: flag for flag in inspect(masked.confident(masked.standard()), *SAMPLE, EPS)}
+    found = inspect(masked.confident(masked.standard()), *SAMPLE, {"Linf": EPS})
+    flags = {flag.name: flag for flag in found}
     figures = flags["zero_gradients"].figures
     assert figures == {"cross_entropy": 1.0, "margin": 0.0}
     text = str(flags["zero_gradients"])
     assert "cross entropy 1.0" in text and "Defended(network, transform)" in text
     assert flags["large_eps"].figures["chance"] == 0.1
-    [flag] = inspect(masked.in_bytes(masked.standard()), *SAMPLE, EPS)
+    [flag] = inspect(masked.in_bytes(masked.standard()), *SAMPLE, {"Linf": EPS})
     assert flag.figures["accuracy_0_to_255"] > flag.figures["accuracy_0_to_1"] + 0.5
     for flag in flags.values():
         back = json.loads(json.dumps(dataclasses.asdict(flag)))
@@ -86,8 +87,8 @@ def test_a_handful_of_pixels_and_images():
     x = np.array([0.1, 0.9, 0.7, 0.2], np.float32).reshape(-1, 1, 1, 1)
     y = np.array([0, 1, 1, 0])
     for count in (1, 2, 4):
-        assert inspect(one_pixel, x[:count], y[:count], 0.05) == []
-    assert inspect(one_pixel, x, 1 - y, 0.05) == []  # all wrong: nothing to attack
+        assert inspect(one_pixel, x[:count], y[:count], {"Linf": 0.05}) == []
+    assert inspect(one_pixel, x, 1 - y, {"Linf": 0.05}) == []  # all wrong: nothing to attack
 
 
 def test_gradients_that_are_not_there_or_not_finite():
@@ -97,7 +98,8 @@ def test_gradients_that_are_not_there_or_not_finite():
     def poison(x):
         return tf.identity(x), lambda upstream: upstream * float("nan")
 
-    assert "zero_gradients" in [f.name for f in inspect(lambda x: one_pixel(poison(x)), x, y, 0.1)]
+    found = inspect(lambda x: one_pixel(poison(x)), x, y, {"Linf": 0.1})
+    assert "zero_gradients" in [flag.name for flag in found]
 
     @tf.custom_gradient
     def refuse(x):
@@ -106,27 +108,88 @@ def test_gradients_that_are_not_there_or_not_finite():
 
         return tf.identity(x), back
 
-    [flag] = inspect(lambda x: one_pixel(refuse(x)), x, y, 0.1)
+    [flag] = inspect(lambda x: one_pixel(refuse(x)), x, y, {"Linf": 0.1})
     assert flag.name == "zero_gradients" and "Decode" in flag.figures["error"]
 
 
 def test_the_same_seed_finds_the_same_and_gin_does_not_reach_in():
     model = masked.rugged(masked.standard(), 0.1, 100.0)
-    first = inspect(model, *SAMPLE, EPS, seed=3)
+    first = inspect(model, *SAMPLE, {"Linf": EPS}, seed=3)
     gin.parse_config("PGD.restarts = 7\nPGD.targeted = True\nPGD.batch_norm = 'batch'")
-    assert inspect(model, *SAMPLE, EPS, seed=3) == first
+    assert inspect(model, *SAMPLE, {"Linf": EPS}, seed=3) == first
 
 
 def test_inspect_refuses():
     x, y = SAMPLE
     with pytest.raises(ValueError, match="eps=0"):
-        inspect(one_pixel, x, y, 0)
+        inspect(one_pixel, x, y, {"Linf": 0})
     with pytest.raises(ValueError, match="norm='L7'"):
-        inspect(one_pixel, x, y, 0.1, "L7")
+        inspect(one_pixel, x, y, {"L7": 0.1})
     with pytest.raises(ValueError, match="no images"):
-        inspect(one_pixel, x[:0], y[:0], 0.1)
+        inspect(one_pixel, x[:0], y[:0], {"Linf": 0.1})
     with pytest.raises(TypeError, match="float64"):
-        inspect(one_pixel, x.astype(np.float64), y, 0.1)
+        inspect(one_pixel, x.astype(np.float64), y, {"Linf": 0.1})
+
+
+# ---- a network that predicts one class -----------------------------------------------------------
+
+
+def constant(x):
+    """Logits that hardly depend on the image."""
+    return tf.constant([[0.0, 1.0, 0.5]]) + 1e-9 * tf.reduce_sum(x, [1, 2, 3])[:, None]
+
+
+COLLAPSED = [
+    (constant, "The network predicts one class", 1),
+    (lambda x: tf.zeros([tf.shape(x)[0], 10]), "The network predicts one class", 0),
+    (lambda x: constant(x) * float("nan"), "The network's outputs are not numbers", -1),
+]
+
+
+@pytest.mark.parametrize(("model", "title", "predicted"), COLLAPSED)
+def test_a_collapsed_network_raises_one_flag(model, title, predicted):
+    [flag] = inspect(model, *SAMPLE, {"Linf": EPS, "L2": 1.0})
+    assert (flag.name, flag.title, flag.figures) == ("collapsed", title, {"predicted": predicted})
+    assert "Train it again" in flag.advice
+
+
+@pytest.mark.parametrize(
+    ("predictions", "labels", "expected"),
+    [
+        ([1] * 6, [0, 0, 0, 1, 1, 1], 1),
+        ([-1] * 4, [0, 1, 0, 1], -1),
+        ([1] * 5 + [0], [0, 0, 0, 1, 1, 1], None),
+        ([1] * 6, [1] * 6, None),  # of one class there is nothing to tell apart
+        ([0] * 6, [1] * 6, None),
+        ([1] * 4, [0, 0, 1, 1], None),  # two images of another class: by chance
+        ([1] * 40, [0] * 4 + [1] * 36, None),  # a tenth, as a sound model may miss
+        ([1] * 40, [0] * 5 + [1] * 35, 1),
+        ([], [], None),
+    ],
+)
+def test_when_a_network_has_collapsed(predictions, labels, expected):
+    found = checks.collapsed_class(np.array(predictions, int), np.array(labels, int))
+    assert found == expected
+
+
+def test_every_norm_is_looked_at():
+    """PGD in L2 moves along a gradient of 1e-20; one of L-inf takes its sign."""
+
+    @tf.custom_gradient
+    def faint(x):
+        return tf.identity(x), lambda upstream: 1e-20 * upstream
+
+    def hidden(x):
+        return one_pixel(faint(x))
+
+    x = np.linspace(0.1, 0.4, 8, dtype=np.float32).reshape(-1, 1, 1, 1)
+    y = np.zeros(8, int)
+    assert inspect(hidden, x, y, {"Linf": 0.5}) == []
+    alone = inspect(hidden, x, y, {"L2": 0.5})
+    assert "zero_gradients" in [flag.name for flag in alone]
+    both = inspect(hidden, x, y, {"Linf": 0.5, "L2": 0.5})
+    assert [flag.name for flag in both] == [flag.name for flag in alone]
+    assert all(flag.figures["norm"] == "L2" for flag in both)
 
 
 # ---- the verdicts ------------------------------------------------------------------------------
@@ -138,7 +201,7 @@ def broken(*where, count=1000):
     return verdict
 
 
-KINDS = {"pgd": "white", "cw": "white", "square": "black", "rays": "black"}
+KINDS = {"pgd": "white_box", "cw": "white_box", "square": "black_box", "rays": "black_box"}
 
 
 def found(robust, attacks=KINDS, natural=None):
@@ -255,5 +318,5 @@ def test_a_whole_inspection_is_quick():
 
     network, layer = masked.robust(), Counted()
     x, y = SAMPLE
-    inspect(lambda x: network(layer(x)), x, y, EPS)
+    inspect(lambda x: network(layer(x)), x, y, {"Linf": EPS})
     assert 0 < sum(passes) <= 172 * len(x)

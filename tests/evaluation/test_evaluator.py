@@ -1,6 +1,7 @@
 """The evaluator, on models whose verdicts are known beforehand."""
 
 import dataclasses
+import inspect
 import json
 
 import gin
@@ -11,7 +12,6 @@ import tensorflow as tf
 
 from robust_tf import attacks, data, evaluation
 from robust_tf.evaluation import evaluate
-from robust_tf.evaluation.batteries import battery
 
 PGD = attacks.PGD(eps=0.1, step_size=0.05, steps=5)
 
@@ -24,6 +24,9 @@ def threshold(x):
 
 def one_pixel(*values):
     return np.array(values, np.float32).reshape(-1, 1, 1, 1)
+
+
+GOOD = one_pixel(0.1, 0.9), np.array([0, 1])
 
 
 def nearest_of_three(x):
@@ -199,17 +202,80 @@ def test_json_of_another_kind_is_refused():
         evaluation.attacks_from_json(broken)
 
 
-def test_gin_binds_the_protocol_and_a_battery():
+def test_the_call_comes_before_gin_and_gin_before_the_defaults():
     gin.parse_config("""
-        battery.attacks = [@FGSM()]
-        FGSM.eps = 0.1
-        evaluate.batch_size = 7
+        some = 7
+        evaluate.batch_size = %some
+        evaluate.seed = 4
     """)
-    examples = one_pixel(0.45, 0.1), np.array([0, 0])
-    result = evaluation.evaluate(threshold, examples, battery())
-    assert list(result.robust) == ["FGSM eps=0.1"]
-    assert result.settings["batch_size"] == 7
-    assert result.worst_case.tolist() == [False, True]
+    result = evaluate(threshold, GOOD, [], seed=0)
+    assert (result.settings["batch_size"], result.settings["seed"]) == (7, 0)
+    assert result.settings["checks"] is True
+    with pytest.raises(ValueError, match="doesn't have a parameter named 'batchsize'"):
+        gin.parse_config("evaluate.batchsize = 7")
+
+
+def test_every_setting_is_an_argument_with_its_default():
+    parameters = inspect.signature(evaluate).parameters
+    assert not any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    for field in dataclasses.fields(evaluation.Protocol):
+        assert parameters[field.name].default == field.default
+
+
+def test_one_attack_and_several_eps():
+    images = one_pixel(0.05, 0.35, 0.45, 0.7), np.array([0, 0, 0, 1])
+    result = evaluate(threshold, images, PGD, eps=[0.1, 0.3])
+    assert result.robust["PGD-5 eps=0.1"].tolist() == [True, True, False, True]
+    assert result.robust["PGD-5 eps=0.3"].tolist() == [True, False, False, False]
+    assert result.settings["balls"]["PGD-5 eps=0.3"] == ["Linf", 0.3]
+    rebuilt = evaluation.attacks_from_json(result.to_json())
+    wider = attacks.PGD(eps=0.3, step_size=0.05 * (0.3 / 0.1), steps=5)
+    assert rebuilt == {"PGD-5 eps=0.1": PGD, "PGD-5 eps=0.3": wider}
+    by_name = {"mine": PGD, "multi": attacks.MultiTargeted(attacks.CW(0.2, 0.1, 3))}
+    names = list(evaluate(threshold, images, by_name, eps=(0.1, 8 / 255), checks=False).robust)
+    assert names == ["mine eps=0.1", "multi eps=0.1", "mine eps=8/255", "multi eps=8/255"]
+    one = evaluate(threshold, images, by_name, eps=np.float32(0.25), checks=False)
+    assert [ball for ball in one.settings["balls"].values()] == [["Linf", 0.25]] * 2
+
+
+def test_a_result_shows_as_a_small_table():
+    result = evaluate(threshold, (one_pixel(0.45, 0.9), np.array([0, 1])), {"a<b": PGD})
+    assert repr(result).splitlines() == [
+        "Evaluation on 2 images",
+        "  natural              100.00 %",
+        "  a<b                   50.00 %",
+        "  worst case over all   50.00 %",
+        "! These attacks are too weak for a claim of robustness",
+    ]
+    shown = result._repr_html_()
+    assert "<td>a&lt;b</td><td>50.00 %</td>" in shown and "too weak for a claim" in shown
+    outcomes = {f"attack {k}": result.outcomes["a<b"] for k in range(30)}
+    lines = repr(evaluation.Evaluation(result.natural, outcomes, {})).splitlines()
+    assert len(lines) == 15 and lines[-2].strip() == "19 more attacks"
+
+
+def test_a_collapsed_network_is_no_masked_gradient(rng):
+    def ignorant(x):
+        return tf.constant([[0.0, 1.0, 0.5]]) + 0.0 * tf.reduce_sum(x, [1, 2, 3])[:, None]
+
+    # The first 64 are of one class: all images are looked at.
+    labels = np.repeat([1, 0, 2], 64)
+    result = evaluate(ignorant, (one_pixel(*rng.random(192)), labels), [PGD])
+    assert [flag["name"] for flag in result.flags] == ["collapsed", "weak_battery"]
+    assert result.flags[0]["figures"] == {"predicted": 1}
+    assert result.natural_accuracy == result.worst_case_accuracy == 1 / 3
+
+
+def test_both_norms_of_a_battery_are_checked(rng):
+    @tf.custom_gradient
+    def faint(x):
+        return tf.identity(x), lambda upstream: 1e-20 * upstream
+
+    battery = {"linf": PGD, "l2": attacks.PGD(eps=0.1, step_size=0.05, steps=5, norm="L2")}
+    images = one_pixel(*(0.4 * rng.random(8))), np.zeros(8, int)
+    flags = evaluate(lambda x: threshold(faint(x)), images, battery).flags
+    [found] = [flag for flag in flags if flag["name"] == "zero_gradients"]
+    assert found["figures"]["norm"] == "L2"
 
 
 def test_progress_on_stderr(capsys):
@@ -223,7 +289,6 @@ def test_progress_on_stderr(capsys):
     assert captured.out == "" and "3/3" in captured.err and "robust 66.67 %" in captured.err
 
 
-GOOD = one_pixel(0.1, 0.9), np.array([0, 1])
 REFUSED = [
     (GOOD, {"attacks": "PGD(eps=-1, step_size=1, steps=1)"}, ValueError, "eps=-1"),
     (GOOD, {"attacks": {"x": "PGD"}}, TypeError, "expected an Attack"),
@@ -241,6 +306,14 @@ REFUSED = [
     ((GOOD[0], GOOD[1][:1]), {}, ValueError, "do not fit"),
     ((GOOD[0][:0], GOOD[1][:0]), {}, ValueError, "no examples"),
     (GOOD[0], {}, TypeError, "expected data.Split or"),
+    ((GOOD[0], GOOD[1][:, None]), {}, ValueError, r"shape \(2, 1\); .* labels\[:, 0\]"),
+    (GOOD, {"attacks": None}, TypeError, "the attacks are None; expected"),
+    (GOOD, {"attacks": PGD, "eps": 0}, ValueError, r"evaluate\(eps=0\): must be .* > 0"),
+    (GOOD, {"attacks": PGD, "eps": [0.1, 8]}, ValueError, r"evaluate\(eps=8\): .* 8/255\?"),
+    (GOOD, {"attacks": PGD, "eps": []}, ValueError, "one eps or more"),
+    (GOOD, {"attacks": PGD, "eps": "8/255"}, ValueError, r"evaluate\(eps='8/255'\)"),
+    (GOOD, {"attacks": Recorder(), "eps": 0.1}, ValueError, "Recorder has no eps"),
+    (GOOD, {"seed": 0.5}, ValueError, r"evaluate\(seed=0.5\): must be an integer >= 0"),
 ]
 
 
@@ -251,6 +324,12 @@ def test_wrong_input_is_refused(examples, arguments, kind, message):
 
 
 def test_models_that_do_not_fit_are_refused():
+    for wrong in (None, "model.keras"):
+        with pytest.raises(TypeError, match=r"must be a Keras model or a callable.*load_model"):
+            evaluate(wrong, GOOD, [PGD])
+    digits = data.load("digits")
+    with pytest.raises(TypeError, match="give one of its splits: data.test"):
+        evaluate(threshold, digits, [PGD])
     with pytest.raises(
         ValueError, match=r"takes images of shape \(4, 4, 1\), these are \(1, 1, 1\)"
     ):

@@ -57,12 +57,12 @@ def test_what_only_the_copy_calls_broken_is_attacked_again(examples, monkeypatch
     attack = attacks.PGD(eps=0.05, step_size=0.02, steps=5)
     plain = evaluate(model, (examples[0], labels), [attack], checks=False, search_dtype="float32")
     monkeypatch.setattr(target_model, "copy_in", wrong)
-    record = EvaluationState(images=str(tmp_path))
+    state = EvaluationState(images=str(tmp_path))
     fast = evaluate(
         model,
         (examples[0], labels),
         [attack],
-        record=record,
+        state=state,
         checks=False,
         search_dtype="bfloat16",
         search_sample=0,
@@ -118,7 +118,7 @@ def test_what_the_repeat_breaks_is_off_the_stage_that_broke_it(examples, monkeyp
     settings = {"checks": False, "search_dtype": "bfloat16", "search_sample": 14}
     sampled = np.arange(41) % 2 == 0
     for _ in range(2):  # the second time from the record
-        result = evaluate(model, examples, {"a": Twice()}, record=EvaluationState(path), **settings)
+        result = evaluate(model, examples, {"a": Twice()}, state=EvaluationState(path), **settings)
         outcome = result.outcomes["a"]
         for name, verdict in plain.outcomes["a"].stages.items():
             np.testing.assert_array_equal(outcome.stages[name], verdict | ~sampled)

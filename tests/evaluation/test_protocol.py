@@ -45,29 +45,29 @@ def test_an_interrupted_evaluation_continues(examples, tmp_path):
     battery = {"multi": MULTI, "weak": Failing(WEAK, [False, True, True])}
     arguments = {"batch_size": 10, "checks": False}
     with pytest.raises(Interrupted):
-        evaluate(model, examples, battery, record=EvaluationState(path), **arguments)
+        evaluate(model, examples, battery, state=EvaluationState(path), **arguments)
     kept = files.read_json(path)["pieces"]
     assert sum(key.startswith("weak") for key in kept) == 2
     battery["weak"] = Failing(WEAK, [True] * 99)
-    record = EvaluationState(path)
+    state = EvaluationState(path)
     before = MULTI.passes(model)
-    result = evaluate(model, examples, battery, record=record, **arguments)
+    result = evaluate(model, examples, battery, state=state, **arguments)
     assert 99 - len(battery["weak"].calls) == 5 - 2  # only what was missing
     assert MULTI.passes(model) == before  # and nothing of the other attack
     same(result, evaluate(model, examples, {"multi": MULTI, "weak": WEAK}, **arguments))
-    record.close()
+    state.close()
     assert not files.exists(path)
 
 
 def test_a_record_of_another_evaluation_is_refused(examples, tmp_path):
     path = str(tmp_path / "partial")
-    evaluate(tiny_network(), examples, [WEAK], record=EvaluationState(path), checks=False)
+    evaluate(tiny_network(), examples, [WEAK], state=EvaluationState(path), checks=False)
     with pytest.raises(ValueError, match="differs in model, seed; delete it"):
         other = tiny_network(seed=5)
-        evaluate(other, examples, [WEAK], record=EvaluationState(path), checks=False, seed=1)
+        evaluate(other, examples, [WEAK], state=EvaluationState(path), checks=False, seed=1)
     files.write_json(path, [1])
-    with pytest.raises(ValueError, match="not the record of an evaluation"):
-        evaluate(tiny_network(), examples, [WEAK], record=EvaluationState(path), checks=False)
+    with pytest.raises(ValueError, match="not the state of an evaluation"):
+        evaluate(tiny_network(), examples, [WEAK], state=EvaluationState(path), checks=False)
 
 
 def test_a_list_of_eps_gives_a_curve(examples):
@@ -86,8 +86,8 @@ def test_a_list_of_eps_gives_a_curve(examples):
 def test_adversarial_images_are_kept_to_the_bit(examples, tmp_path):
     images, labels = examples
     folder = str(tmp_path / "images")
-    record = EvaluationState(images=folder)
-    result = evaluate(Smooth(), examples, BATTERY, record=record, batch_size=8, checks=False)
+    state = EvaluationState(images=folder)
+    result = evaluate(Smooth(), examples, BATTERY, state=state, batch_size=8, checks=False)
     for name, outcome in result.outcomes.items():
         numbers, x_adv = evaluation.load_adversarial(folder, name)
         np.testing.assert_array_equal(numbers, np.flatnonzero(result.natural))
@@ -96,24 +96,24 @@ def test_adversarial_images_are_kept_to_the_bit(examples, tmp_path):
         eps = 0.15 if name == "weak" else 0.2
         assert (np.abs(x_adv.astype("float64") - images[numbers]) <= eps).all()
     with pytest.raises(ValueError, match="holds the images of another evaluation"):
-        evaluate(Smooth(), examples, BATTERY, record=EvaluationState(images=folder), checks=False)
+        evaluate(Smooth(), examples, BATTERY, state=EvaluationState(images=folder), checks=False)
     with pytest.raises(files.FileError, match="no adversarial images of 'other'"):
         evaluation.load_adversarial(folder, "other")
 
 
 def test_a_record_is_not_carried_to_another_model(examples):
-    record = EvaluationState()
-    first = evaluate(lambda x: Smooth()(x), examples, BATTERY, record=record, checks=False)
-    second = evaluate(lambda x: -Smooth()(x), examples, BATTERY, record=record, checks=False)
+    state = EvaluationState()
+    first = evaluate(lambda x: Smooth()(x), examples, BATTERY, state=state, checks=False)
+    second = evaluate(lambda x: -Smooth()(x), examples, BATTERY, state=state, checks=False)
     assert first.natural_accuracy > 0.5 > second.natural_accuracy
 
 
 def test_the_model_behind_a_function_is_told_apart(examples, tmp_path):
     path = str(tmp_path / "partial")
-    evaluate(lambda x: Smooth()(x), examples, BATTERY, record=EvaluationState(path), checks=False)
+    evaluate(lambda x: Smooth()(x), examples, BATTERY, state=EvaluationState(path), checks=False)
     with pytest.raises(ValueError, match="differs in model"):
         evaluate(
-            lambda x: 2 * Smooth()(x), examples, BATTERY, record=EvaluationState(path), checks=False
+            lambda x: 2 * Smooth()(x), examples, BATTERY, state=EvaluationState(path), checks=False
         )
 
 

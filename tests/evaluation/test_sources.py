@@ -31,9 +31,7 @@ def test_a_record_of_another_source_is_refused(examples, tmp_path):
 
     def with_source(source):
         attack = {"transfer": attacks.Transfer(PGD, source)}
-        return evaluate(
-            tiny_network(), examples, attack, record=EvaluationState(path), checks=False
-        )
+        return evaluate(tiny_network(), examples, attack, state=EvaluationState(path), checks=False)
 
     tiny_network(seed=1).save(tmp_path / "source.keras")
     source, again = (keras.models.load_model(tmp_path / "source.keras") for _ in range(2))

@@ -2,10 +2,11 @@
 
 from robust_tf.evaluation.checks.collapse import collapsed_class
 from robust_tf.evaluation.checks.flags import Flag
-from robust_tf.evaluation.checks.inspection import inspect
+from robust_tf.evaluation.checks.inspection import EXAMPLES, inspect
 from robust_tf.evaluation.checks.review import REVIEWED, kind_of, review, weak_battery
 
 __all__ = [
+    "EXAMPLES",
     "REVIEWED",
     "Flag",
     "collapsed_class",

@@ -37,6 +37,19 @@ def flag(kind: str, **figures: Any) -> Flag:
 
 # kind: (title, explanation, advice)
 _TEXTS = {
+    "collapsed": (
+        "The network predicts one class",
+        "It gives every image the same class: it has not learnt this data, or its training has "
+        "collapsed. Its accuracy is the share of that class, with attacks or without.",
+        "Train it again: let eps grow from 0 (train.eps_warmup_epochs), lower the learning rate "
+        "or the weights of the method's own terms, or give it more images or epochs.",
+    ),
+    "collapsed/nan": (
+        "The network's outputs are not numbers",
+        "Its logits are NaN on every image: its training has diverged, or its file is damaged.",
+        "Train it again with a lower learning rate, or with gradients clipped (clipnorm of the "
+        "optimizer).",
+    ),
     "probabilities": (
         "The model returns probabilities",
         "Its outputs are positive and add up to 1, as after a softmax. The loss of the attacks "
@@ -96,8 +109,8 @@ _TEXTS = {
     ),
     "more_steps": (
         "More steps and restarts help a lot",
-        "PGD-100 from other starts broke many images that PGD-20 did not. Attacks with few steps, "
-        "and perhaps those with many, have not found what there is to find.",
+        "On many images PGD-100 from other starts succeeded where PGD-20 had failed. Attacks with "
+        "few steps, and perhaps those with many, are not at the end of what they can find.",
         "Use more steps and restarts until the accuracy stays, and AutoAttack; trust no number "
         "from a few steps.",
     ),
@@ -109,7 +122,7 @@ _TEXTS = {
         "flags tell), and add black-box attacks (Square, RayS).",
     ),
     "black_box_stronger": (
-        "A black-box attack broke what no white-box attack did",
+        "A black-box attack succeeded where every white-box attack failed",
         "An attack that does not use gradients should not find more than those that do. Here it "
         "did, so gradients are masked or the white-box attacks too weak.",
         "Strengthen the white-box attacks (more steps and restarts, AutoAttack, "
@@ -125,7 +138,7 @@ _TEXTS = {
     "weak_battery": (
         "These attacks are too weak for a claim of robustness",
         "A claim takes at least APGD on the cross-entropy, a targeted or margin attack, and one "
-        "that does not use gradients. What is missing here may be what breaks the model.",
+        "that does not use gradients. What is missing here may be what the model is weak against.",
         "Run AutoAttack (bin/evaluate --battery autoattack); call this number a first look.",
     ),
 }

@@ -6,8 +6,9 @@ Sources: Athalye et al. (2018) and Carlini et al. (2019) for what masked gradien
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -19,7 +20,8 @@ from robust_tf.attacks.arguments import check_batch
 from robust_tf.attacks.network import logits_of
 from robust_tf.attacks.threat import threat_of
 from robust_tf.evaluation.checks import forward as forward_checks
-from robust_tf.evaluation.checks.flags import Flag
+from robust_tf.evaluation.checks.collapse import collapsed_class
+from robust_tf.evaluation.checks.flags import Flag, flag
 from robust_tf.evaluation.checks.search import Search, gradients
 from robust_tf.evaluation.defended import Defended, ExpectationOverTransformation
 
@@ -29,31 +31,43 @@ LOW = ("bfloat16", "float16")
 
 
 def inspect(
-    model: Callable[..., Any], x: Any, y: Any, eps: float, norm: str = "Linf", seed: int = 0
+    model: Callable[..., Any],
+    x: Any,
+    y: Any,
+    balls: Mapping[str, float],
+    seed: int = 0,
+    collapsed: int | None = None,
 ) -> list[Flag]:
-    """Looks at a model, before it is attacked, for what fools attacks.
+    """Looks at a model, before it is attacked, for what makes attacks fail.
 
-    Forward passes of the images as they are, in other company and slightly changed; input
-    gradients; PGD-20, PGD-100 from other starts, and PGD-50 with eps 1 (half the box's diagonal in
-    L2). Images that one PGD has broken do not go through the next, so that it takes longest on a
-    robust model: as long as 170 gradients of the images.
+    Forward passes of the images as they are, in other batches and slightly changed; in each norm
+    input gradients, PGD-20, PGD-100 from other starts, and PGD-50 with eps 1 (half the box's
+    diagonal in L2). Images that are adversarial after one PGD do not go through the next, so that
+    it takes longest on a robust model: as long as 170 gradients of the images for each norm.
+
+    A network that predicts one class raises the flag 'collapsed' and no other: its gradients are
+    small, and attacks on it fail, because it has not learnt, not because it hides them.
 
     Args:
       model: Keras model or any callable, images to logits (B, C).
       x: float32 images in [0, 1]; the first 64 are looked at.
-      y: integer labels (B,). Misclassified images count for the range of the pixels alone.
-      eps: radius of the ball, > 0, in units of [0, 1].
-      norm: 'Linf' or 'L2'.
+      y: integer labels (B,). Misclassified images count for the range of the pixels and for the
+        collapse alone.
+      balls: radius eps by norm, 'Linf' or 'L2'; > 0, in units of [0, 1].
       seed: of noise and random starts, >= 0.
+      collapsed: the class that the model predicts on all of more images than these, where that is
+        known; see `collapsed_class`.
 
     Returns:
-      What was found; of a sound model, nothing.
+      What was found; of a sound model, nothing. A flag that several norms raise is given once, for
+      the first of them.
 
     Raises:
       TypeError, ValueError: images or labels that do not fit; eps or norm out of range.
     """
-    if not threat_of(norm, eps).eps > 0:
-        raise ValueError(f"eps={eps!r}: must be > 0; give the eps of the attacks.")
+    for norm, eps in balls.items():
+        if not threat_of(norm, eps).eps > 0:
+            raise ValueError(f"eps={eps!r}: must be > 0; give the eps of the attacks.")
     images, labels = check_batch(x, y)
     x, y = images[:EXAMPLES].numpy(), labels[:EXAMPLES].numpy()
     if not len(x):
@@ -62,6 +76,10 @@ def inspect(
     found = _forward_flags(model, forward, x, y, seed)
     if any("accuracy_0_to_1" in one.figures for one in found):
         return found  # in a range that is not the model's no attack means anything
+    if collapsed is None:
+        collapsed = collapsed_class(_predictions(model, x), y)
+    if collapsed is not None:
+        return [flag("collapsed" if collapsed >= 0 else "collapsed/nan", predicted=collapsed)]
     if any(one.name == "randomness" for one in found) and not isinstance(
         model, ExpectationOverTransformation
     ):
@@ -72,7 +90,20 @@ def inspect(
         return found
     with warnings.catch_warnings():  # of probabilities, at each attack: the flag says it
         warnings.simplefilter("ignore", UserWarning)
-        return found + _search_flags(model, forward, (x[right], y[right]), (eps, norm), seed)
+        names = {one.name for one in found}
+        for norm, eps in balls.items():
+            for one in _search_flags(model, forward, (x[right], y[right]), (eps, norm), seed):
+                if one.name not in names:
+                    where = {"norm": norm} if len(balls) > 1 else {}
+                    found.append(dataclasses.replace(one, figures={**where, **one.figures}))
+            names = {one.name for one in found}
+    return found
+
+
+def _predictions(model: Callable[..., Any], x: np.ndarray) -> np.ndarray:
+    """Predicted classes (B,), -1 where a logit is not a number."""
+    logits = logits_of(model, "running")(tf.constant(x, tf.float32)).numpy()
+    return np.where(np.isnan(logits).any(1), -1, logits.argmax(1))
 
 
 def _in_numpy(model: Callable[..., Any]) -> forward_checks.Forward:

@@ -1,4 +1,4 @@
-"""Checks of the verdicts: does a black-box attack lead, do more restarts help, what is missing."""
+"""Checks of the verdicts: is a black-box attack stronger, do restarts help, what is missing."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Kind:
     """What a review has to know of an attack, in words and numbers that JSON can hold.
 
     Attributes:
-      colour: 'white', 'black', or 'both'.
+      access: 'white_box', 'black_box', or 'both': whether it uses gradients.
       norm, eps: of the ball that it works in; None: it has none.
       family: the same for attacks that differ in steps and restarts alone; '' where it has no
         number of steps.
       steps, restarts: of them.
     """
 
-    colour: str
+    access: str
     norm: str = "Linf"
     eps: float | None = None
     family: str = ""
@@ -40,13 +40,13 @@ class Kind:
 
 
 def kind_of(attack: Attack | Kind | str) -> Kind:
-    """What a review has to know of an attack, or of one that is only 'white' or 'black'."""
+    """What a review has to know of an attack, or of an access alone."""
     if isinstance(attack, Kind):
         return attack
     if isinstance(attack, str):
         return Kind(attack)
     family, steps, restarts = _effort(attack)
-    return Kind(_colour(attack), norm_of(attack), eps_of(attack), family, steps, restarts)
+    return Kind(_access(attack), norm_of(attack), eps_of(attack), family, steps, restarts)
 
 
 def review(
@@ -59,8 +59,9 @@ def review(
     Args:
       natural: bool (N,), whether the clean image is classified correctly.
       robust: for each attack, bool (N,), whether that held under it.
-      attacks: by the same names: the attack or its kind, or 'white' or 'black'. One that has stages
-        of both kinds (AutoAttack) counts as neither: give its stages under names of their own.
+      attacks: by the same names: the attack or its kind, or 'white_box' or
+        'black_box'. One that has stages of both kinds (AutoAttack) counts as neither: give its
+        stages under names of their own.
     """
     kinds = {name: kind_of(attacks[name]) for name in robust}
     found = [_black_box_stronger(natural, robust, kinds), _restarts_help(robust, kinds)]
@@ -95,13 +96,13 @@ def _black_box_stronger(
     natural: np.ndarray, robust: Mapping[str, np.ndarray], kinds: Mapping[str, Kind]
 ) -> Flag | None:
     """More than 0.2 points, as in AutoAttack, and two images at least."""
-    white = [robust[name] for name in robust if kinds[name].colour == "white"]
-    black = {name: robust[name] for name in robust if kinds[name].colour == "black"}
+    white = [robust[name] for name in robust if kinds[name].access == "white_box"]
+    black = {name: robust[name] for name in robust if kinds[name].access == "black_box"}
     if not white or not black:
         return None
-    stands = np.logical_and.reduce([natural, *white])
-    alone = {name: int((stands & ~verdict).sum()) for name, verdict in black.items()}
-    images = int((stands & ~np.logical_and.reduce(list(black.values()))).sum())
+    is_robust = np.logical_and.reduce([natural, *white])
+    alone = {name: int((is_robust & ~verdict).sum()) for name, verdict in black.items()}
+    images = int((is_robust & ~np.logical_and.reduce(list(black.values()))).sum())
     if images < 2 or images <= 0.002 * len(natural):
         return None
     return flag("black_box_stronger", images=images, points=100 * images / len(natural), **alone)
@@ -112,10 +113,10 @@ def _restarts_help(robust: Mapping[str, np.ndarray], kinds: Mapping[str, Kind]) 
     worst, figures = 0.05, None
     for less, more in itertools.permutations([name for name in robust if kinds[name].family], 2):
         one, other = kinds[less], kinds[more]
-        broken = int(robust[less].sum()) - int(robust[more].sum())
-        gain = broken / len(robust[less])
+        fewer = int(robust[less].sum()) - int(robust[more].sum())
+        gain = fewer / len(robust[less])
         harder = one.steps <= other.steps and one.restarts <= other.restarts
-        if one.family == other.family and harder and broken >= 2 and gain > worst:
+        if one.family == other.family and harder and fewer >= 2 and gain > worst:
             worst, figures = gain, {"less": less, "more": more, "points": 100 * gain}
     return flag("restarts_help", **figures) if figures else None
 
@@ -148,10 +149,10 @@ def _stages(attack: Attack) -> list[Attack]:
     return [inner for stage in stages for inner in _stages(stage)]
 
 
-def _colour(attack: Attack) -> str:
-    """'white', 'black', or 'both'."""
+def _access(attack: Attack) -> str:
+    """'white_box', 'black_box', or 'both'."""
     kinds = {bool(getattr(stage, "black_box", False)) for stage in _stages(attack)}
-    return "both" if len(kinds) > 1 else "black" if kinds == {True} else "white"
+    return "both" if len(kinds) > 1 else "black_box" if kinds == {True} else "white_box"
 
 
 def _has(attack: Attack) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""Checks that follow gradients: are there any, do they lead somewhere, do more steps lead further.
+"""Checks with PGD: are there gradients, do they raise the loss, do more steps raise it further.
 
-Images that one search has broken do not go through the next, so that it takes longest on a robust
-model: 170 gradients of each image.
+Images that are adversarial after one PGD do not go through the next, so that it takes longest on a
+robust model: 170 gradients of each image.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Search:
     ):
         self.model, self.forward, self.x, self.y = model, forward, x, y
         self.eps, self.norm, self.seed = eps, norm, seed
-        self.standing = np.ones(len(x), bool)
+        self.is_robust = np.ones(len(x), bool)
 
     def rises(self) -> Flag | None:
         """Whether PGD-20 raises the loss more than noise of the same size does."""
@@ -76,16 +76,16 @@ class Search:
         noise = np.mean([_log_odds(self.forward(self._noise(k)), self.y) for k in range(8)], 0)
         # The last iterate: where the cross-entropy rounds to 0, the 'best' one is the start.
         after = _log_odds(self._pgd(self.eps, 20, "last"), self.y)
-        useless = self.standing & ~(after > np.maximum(noise, before))
+        useless = self.is_robust & ~(after > np.maximum(noise, before))
         return flag("loss_not_rising", images=float(useless.mean())) if many(useless) else None
 
     def more_steps(self) -> Flag | None:
-        """Whether PGD-100, from other starts, breaks many images that PGD-20 did not."""
-        before = self.standing.copy()
+        """Whether PGD-100, from other starts, succeeds on many images where PGD-20 did not."""
+        before = self.is_robust.copy()
         self._pgd(self.eps, 100)
-        if not many(before & ~self.standing):
+        if not many(before & ~self.is_robust):
             return None
-        figures = {"few_steps": float(before.mean()), "many_steps": float(self.standing.mean())}
+        figures = {"few_steps": float(before.mean()), "many_steps": float(self.is_robust.mean())}
         return flag("more_steps", **figures)
 
     def large_eps(self) -> Flag | None:
@@ -95,23 +95,23 @@ class Search:
         self._pgd(eps, 50)
         classes = self.forward(self.x[:1]).shape[1]
         chance = 1 / classes
-        accuracy = float(self.standing.mean())
+        accuracy = float(self.is_robust.mean())
         if accuracy <= chance + 2 * math.sqrt(chance * (1 - chance) / len(self.x)):
             return None
         return flag("large_eps", eps=float(eps), accuracy=accuracy, chance=chance)
 
     def _pgd(self, eps: float, steps: int, keep: str = "best") -> np.ndarray:
-        """Attacks what stands, in steps of 2.5 eps in all; logits of all images afterwards."""
+        """Attacks what is still robust, in steps of 2.5 eps in all; logits of all images."""
         # All arguments, so that no gin binding of the battery's PGD reaches this one.
         attack = presets.PGD(
             eps, 2.5 * eps / steps, steps, 1, keep, self.norm, targeted=False, batch_norm="running"
         )
-        moved, where = self.x.copy(), np.flatnonzero(self.standing)
+        moved, where = self.x.copy(), np.flatnonzero(self.is_robust)
         if len(where):
             seed = self.seed + steps  # else every search starts where the last one did
             moved[where] = attack(self.model, self.x[where], self.y[where], seed=seed).numpy()
         logits = self.forward(moved)
-        self.standing[where] = (logits.argmax(1) == self.y)[where]
+        self.is_robust[where] = (logits.argmax(1) == self.y)[where]
         return logits
 
     def _noise(self, draw: int) -> np.ndarray:
