@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 formats, divided by commas:
-  saved_model     for TensorFlow alone and TensorFlow Serving: prediction, features, detection,
+  saved_model     for plain TensorFlow and TensorFlow Serving: prediction, features, detection,
                   input gradients and an attack, and the transformed inference of --inference
   keras           weights and architecture; loads in safe mode beside this library
   tflite_float16, tflite_int8   the prediction, quantised; measured clean and under the run's attack
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = inference.transformation(options, run)
     else:
         detector = _detector(run)
-    trial = _trial(options, about) if set(formats) & set(conversion.CONVERTED) else None
+    calibration = _calibration(options, about) if set(formats) & set(conversion.CONVERTED) else None
     try:
         with quiet_start():  # converters, too, write of their work
             card = export.export(
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 options.overwrite,
                 formats=formats,
                 detector=detector,
-                trial=trial,
+                calibration=calibration,
                 about=about,
                 smoke=True,
             )
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _trial(options: argparse.Namespace, about: dict[str, Any]) -> Any:
+def _calibration(options: argparse.Namespace, about: dict[str, Any]) -> Any:
     """What TFLite and ONNX files are measured on: the run's own data and its first attack."""
     from robust_tf import data
     from robust_tf.export import CalibrationData

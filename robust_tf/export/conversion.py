@@ -1,11 +1,11 @@
-"""The kinds of files, and how each is made of a network."""
+"""The kinds of files: how each is made of a network, run, and measured."""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 import tempfile
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,7 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from robust_tf import compat, files
+from robust_tf.attacks import Attack
+from robust_tf.attacks.randomness import as_seed, each, fold
+from robust_tf.data import Split
+from robust_tf.data.pipeline import to_unit_interval
 from robust_tf.evaluation.target_model import copy_in
+from robust_tf.export import load_check
 from robust_tf.models import SplitClassifier, forward_mode
 
 # The file of each in the folder; '' is the folder itself.
@@ -28,7 +33,31 @@ FORMATS = tuple(FILES)
 # Those without gradients in their graph: no manifold transformation.
 CONVERTED = ("tflite_float16", "tflite_int8", "onnx")
 OPSET = 17
+RANGES = 200  # training images from which int8 takes its ranges
 ONNX_PACKAGES = "tf2onnx onnx onnxruntime"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CalibrationData:
+    """What exported files are measured on.
+
+    Attributes:
+      train: of the training split; its first images give int8 its ranges.
+      test: images of the test split.
+      attack: an attack on the model itself; its images are shown to every file. None: natural
+        accuracy alone.
+      title: the attack's name.
+    """
+
+    train: Split
+    test: Split
+    attack: Attack | None = None
+    title: str = ""
+
+    @property
+    def ranges(self) -> np.ndarray:
+        """float32 images for int8."""
+        return to_unit_interval(tf.constant(self.train.images[:RANGES])).numpy()
 
 
 def check(formats: Iterable[str], defended: bool = False) -> tuple[str, ...]:
@@ -147,15 +176,46 @@ def runner(path: str) -> Callable[[np.ndarray], np.ndarray]:
 
 def lite_runner(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
     """The model in the bytes of a `.tflite` file."""
-    with warnings.catch_warnings():  # TensorFlow has announced the end of this class for years
-        warnings.simplefilter("ignore")
-        interpreter = tf.lite.Interpreter(model_content=content)
-    signature = interpreter.get_signature_runner()
+    signature = load_check.interpreter(content).get_signature_runner()
 
     def run(x: np.ndarray) -> np.ndarray:
         return signature(images=np.asarray(x, np.float32))["logits"]
 
     return run
+
+
+def measure(
+    target: Callable[..., Any],
+    runners: dict[str, Callable[[np.ndarray], np.ndarray]],
+    calibration: CalibrationData,
+    batch_size: int = 100,
+) -> dict[str, dict[str, float]]:
+    """Natural and robust accuracy of each file, in [0, 1].
+
+    The attack is found on `target`, the model that the files were made of, and transferred to the
+    files: those of other precision may be broken by images made for them, so what is measured
+    bounds their robustness from above.
+    """
+    images = to_unit_interval(tf.constant(calibration.test.images)).numpy()
+    right: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in runners}
+    for first in range(0, len(images), batch_size):
+        part = slice(first, first + batch_size)
+        x, y = images[part], calibration.test.labels[part]
+        shown = {"natural": x}
+        if calibration.attack is not None:
+            # As an evaluator's, for the first stage of an attack.
+            seeds = each(fold(as_seed(0), 0), tf.range(first, first + len(y)))
+            shown["robust"] = calibration.attack(target, x, y, seed=seeds).numpy()
+        for name, run in runners.items():
+            hits = {what: np.argmax(run(batch), axis=1) == y for what, batch in shown.items()}
+            if "robust" in hits:
+                hits["robust"] &= hits["natural"]
+            for what, hit in hits.items():
+                right[name].setdefault(what, []).append(hit)
+    return {
+        name: {what: float(np.concatenate(hits).mean()) for what, hits in found.items()}
+        for name, found in right.items()
+    }
 
 
 def size(path: str, name: str) -> int:

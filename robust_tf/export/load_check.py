@@ -43,11 +43,25 @@ def content(path: str) -> bytes:
 
 def lite(path: str) -> Call:
     """The same for a TFLite file."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        interpreter = tf.lite.Interpreter(model_content=content(path))
-    runner = interpreter.get_signature_runner()
+    runner = interpreter(content(path)).get_signature_runner()
     return lambda name, arguments: runner(**arguments)
+
+
+def interpreter(model: bytes) -> Any:
+    """Of a TFLite model: LiteRT's, or where it is not installed TensorFlow's own.
+
+    Raises:
+      ValueError: there is neither; later versions of TensorFlow leave theirs out.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        Interpreter = getattr(getattr(tf, "lite", None), "Interpreter", None)
+    if Interpreter is None:
+        raise ValueError("TFLite files are run by LiteRT: pip install 'robust_tf[tflite]'.")
+    with warnings.catch_warnings():  # TensorFlow's announces its end
+        warnings.simplefilter("ignore")
+        return Interpreter(model_content=model)
 
 
 def onnx(path: str) -> Call:
@@ -95,7 +109,7 @@ def main(folder: str, inputs: str, outputs: str) -> None:
         file = name if loader else "saved_model"
         if file not in models:
             if file.endswith(".keras"):
-                check_alone()
+                check_imports()
             began = time.perf_counter()
             path = os.path.join(folder, file) if loader else folder
             models[file] = (loader or saved_model)(path)
@@ -103,12 +117,12 @@ def main(folder: str, inputs: str, outputs: str) -> None:
         for key, value in models[file](name, arguments).items():
             results[f"{name}/{size}/{key}"] = value
     if not any(file.endswith(".keras") for file in models):
-        check_alone()
+        check_imports()
     np.savez(outputs, **results)  # type: ignore[arg-type]
     print(json.dumps({"load_seconds": seconds, "tensorflow": tf.__version__}))
 
 
-def check_alone() -> None:
+def check_imports() -> None:
     """Fails if loading or calling has imported this library, or Keras where TensorFlow had not."""
     found = {name.split(".")[0] for name in set(sys.modules) - MODULES} & {"robust_tf", "tf_keras"}
     found |= {"keras"} & (set(sys.modules) - MODULES)

@@ -18,25 +18,27 @@ from robust_tf.export.signatures import Signatures
 NUMBERS = {"eps": 0.1, "step_size": 0.02, "steps": 10, "seed": 0}
 
 
-def write_examples(folder: str, served: Signatures) -> None:
+def write_examples(folder: str, signatures: Signatures) -> None:
     """Writes for each signature a request, and what the model answers.
 
     `SIGNATURE.request.json` and `SIGNATURE.response.json`.
     """
-    for name in served.functions:
-        request, response = example(served, name)
+    for name in signatures.functions:
+        request, response = example(signatures, name)
         for kind, content in (("request", request), ("response", response)):
             # On one line: each pixel on its own would make thousands.
             path = os.path.join(folder, f"{name}.{kind}.json")
             files.write_text(path, json.dumps(content) + "\n")
 
 
-def example(served: Signatures, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def example(signatures: Signatures, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """A request for one image, and the response, as JSON-ready dictionaries."""
-    specs = served.functions[name].get_concrete_function().structured_input_signature[0]
-    given = {spec.name: value for spec, value in zip(specs, _values(served, specs), strict=True)}
+    specs = signatures.functions[name].get_concrete_function().structured_input_signature[0]
+    given = {
+        spec.name: value for spec, value in zip(specs, _values(signatures, specs), strict=True)
+    }
     tensors = [tf.constant(given[spec.name], spec.dtype) for spec in specs]
-    outputs = served.functions[name](*tensors)
+    outputs = signatures.functions[name](*tensors)
     found = {key: plain(value.numpy()) for key, value in outputs.items()}
     request: dict[str, Any] = {"signature_name": name}
     # The only output of a signature comes without its name.
@@ -50,9 +52,9 @@ def example(served: Signatures, name: str) -> tuple[dict[str, Any], dict[str, An
     return request, {"predictions": rows if len(found) > 1 else [list(r.values())[0] for r in rows]}
 
 
-def _values(served: Signatures, specs: Sequence[tf.TensorSpec]) -> list[Any]:
+def _values(signatures: Signatures, specs: Sequence[tf.TensorSpec]) -> list[Any]:
     """For each argument a value: one image, what is predicted for it, and the attack's numbers."""
-    default = served.functions["serving_default"]
+    default = signatures.functions["serving_default"]
     shape = tuple(side or 8 for side in default.input_signature[0].shape[1:])
     # Few levels of grey, which are short numbers in [0, 1], too.
     pixels = (np.add.reduce(np.indices(shape)) % 6 * 51).astype(np.uint8)
@@ -86,10 +88,10 @@ def plain(array: np.ndarray) -> Any:
     return array.tolist()
 
 
-def specs(served: Signatures) -> dict[str, dict[str, dict[str, str]]]:
+def specs(signatures: Signatures) -> dict[str, dict[str, dict[str, str]]]:
     """Arguments and outputs of each signature, as 'float32 (batch, 28, 28, 1)' by name."""
     found = {}
-    for name, function in served.functions.items():
+    for name, function in signatures.functions.items():
         concrete = function.get_concrete_function()
         inputs = {spec.name: spec for spec in concrete.structured_input_signature[0]}
         found[name] = {

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from robust_tf import compat
 from robust_tf.attacks.network import logits_of
 from robust_tf.evaluation.adaptive import bpda
-from robust_tf.export import encoded, pgd_signature
+from robust_tf.export import pgd_signature
 from robust_tf.inference import ManifoldTransformation
 from robust_tf.models import SplitClassifier, forward_mode
 
@@ -31,6 +32,10 @@ MEANING = {
     "input_gradient": "the cross-entropy of each image, and its gradient with respect to the image",
     "attack": "adversarial images by projected gradient ascent in the L-inf ball",
 }
+
+# What a division gives. In a graph TensorFlow makes of a division by a constant
+# a multiplication by 1 / 255, which has other last bits than the images of data.batches.
+_UNIT_INTERVAL = np.arange(256, dtype=np.float32) / np.float32(255)
 
 
 class Signatures(tf.Module):
@@ -54,7 +59,7 @@ class Signatures(tf.Module):
     """
 
     def __init__(self, model: Exportable, detector: ManifoldTransformation | None = None):
-        super().__init__(name="served")
+        super().__init__(name="signatures")
         defended = isinstance(model, ManifoldTransformation)
         detector = model if defended else detector
         variables = {id(v): v for part in (model, detector) if part for v in part.variables}
@@ -71,12 +76,12 @@ class Signatures(tf.Module):
         if len(shape) == 3:
             pixels = tf.TensorSpec([None, *shape], tf.uint8, name="images")
             self.functions["serve_uint8"] = _function(
-                lambda x: predict(model, encoded.to_unit_interval(x)), pixels
+                lambda x: predict(model, to_unit_interval(x)), pixels
             )
-        if encoded.possible(shape):
+        if takes_files(shape):
             files = tf.TensorSpec([None], tf.string, name="image_bytes")
             self.functions["serve_image_bytes"] = _function(
-                lambda x: predict(model, encoded.decode(x, shape)), files
+                lambda x: predict(model, decode(x, shape)), files
             )
         network: Any = model.network if defended else model
         if hasattr(network, "features"):
@@ -135,6 +140,43 @@ def defend(model: ManifoldTransformation, images: tf.Tensor) -> Outputs:
     """What `predict` gives, and the images that were judged."""
     moved = model.transform(images)
     return {"images": moved, **predict(model.network, moved)}
+
+
+def to_unit_interval(pixels: tf.Tensor) -> tf.Tensor:
+    """The uint8 pixels as float32 in [0, 1], to the bits that training saw."""
+    return tf.gather(_UNIT_INTERVAL, tf.cast(pixels, tf.int32))
+
+
+def takes_files(shape: tuple[int | None, ...]) -> bool:
+    """Whether a model that takes images of this shape can be given files."""
+    return len(shape) == 3 and None not in shape and shape[2] in (1, 3, 4)
+
+
+def decode(image_bytes: tf.Tensor, shape: tuple[int | None, ...]) -> tf.Tensor:
+    """Images float32 (B, H, W, C) in [0, 1] from whole files.
+
+    Grey and colour are converted to the model's channels. An image of another size is stretched to
+    the model's, bilinear, with antialiasing; one of the model's size keeps its pixels to the bit.
+
+    Args:
+      image_bytes: strings (B,), each a PNG or JPEG. (BMP works for models of 3 or 4 channels, the
+        first frame of a GIF for those of 3.)
+      shape: (H, W, C) of the model.
+    """
+    height, width, channels = shape
+
+    def one(data: tf.Tensor) -> tf.Tensor:
+        pixels = tf.io.decode_image(data, channels=channels, expand_animations=False)
+        image = to_unit_interval(tf.ensure_shape(pixels, [None, None, channels]))
+        fits = tf.reduce_all(tf.equal(tf.shape(image)[:2], [height, width]))
+        sized = tf.cond(
+            fits,
+            lambda: image,
+            lambda: tf.image.resize(image, (height, width), antialias=True),
+        )
+        return tf.clip_by_value(tf.ensure_shape(sized, shape), 0.0, 1.0)
+
+    return tf.map_fn(one, image_bytes, fn_output_signature=tf.TensorSpec(shape, tf.float32))
 
 
 def _function(run: Callable[..., Outputs], *specs: tf.TensorSpec) -> Any:

@@ -1,4 +1,4 @@
-"""After an export: the files, called in a new process, against the model in this one."""
+"""The smoke test of an export: its files in a new process, compared with the model in this one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def smoke_test(
     model: Any,
     detector: ManifoldTransformation | None = None,
 ) -> dict[str, Any]:
-    """Loads each file in a process of its own with TensorFlow alone, and compares its outputs.
+    """Loads each file in a process of its own without this library, and compares its outputs.
 
     The SavedModel's signatures and the `.keras` file must give the bits that the library gives in
     this process when it is compiled: the model's own calls, `transform`, `attacks.PGD`. (Called
@@ -100,11 +100,11 @@ class Reference:
     """
 
     def __init__(self, model: Any, detector: ManifoldTransformation | None = None):
-        served = Signatures(model, detector)
+        signatures = Signatures(model, detector)
         self.names, self.target, self.classes = (
-            list(served.functions),
-            served.target,
-            served.classes,
+            list(signatures.functions),
+            signatures.target,
+            signatures.classes,
         )
         self.shape = tuple(side or 8 for side in model.image_shape)
         defended = isinstance(model, ManifoldTransformation)
@@ -173,8 +173,8 @@ def _in_a_new_process(folder: str, calls: Calls) -> tuple[Calls, dict[str, Any]]
         inputs, outputs = os.path.join(local, "inputs.npz"), os.path.join(local, "outputs.npz")
         flat = {f"{name}/{k}": v for name, arguments in calls.items() for k, v in arguments.items()}
         np.savez(inputs, **flat)  # type: ignore[arg-type]
-        # This library is on the path for the sake of `.keras` alone; `alone` sees that it is not
-        # imported for the rest.
+        # This library is on the path for `.keras` files only; `load_check.check_imports` sees that
+        # it is not imported for the others.
         paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         environment["CUDA_VISIBLE_DEVICES"] = "-1"

@@ -1,4 +1,4 @@
-"""What an export leaves on the disk, and what it leaves load_check."""
+"""What an export leaves on the disk, and what it leaves as it is."""
 
 import os
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 from robust_tf import evaluation, export, files
 from robust_tf.attacks import PGD
 from robust_tf.data import Split
-from robust_tf.export import conversion, folder, load_check, provenance, writer
+from robust_tf.export import conversion, load_check, provenance, writer
 from robust_tf.models import MLP
 from tests import tiny
 from tests.inference import fakes
@@ -21,7 +21,7 @@ def quick():
     """These tests are about files, whatever is in them."""
     patch = pytest.MonkeyPatch()
     patch.setattr(writer.tf.saved_model, "save", lambda module, path, signatures: save(path))
-    patch.setattr(writer.rest, "write_examples", lambda folder, served: None)
+    patch.setattr(writer.rest, "write_examples", lambda folder, signatures: None)
     yield
     patch.undo()
 
@@ -31,7 +31,7 @@ def save(path):
     files.write_text(os.path.join(path, "saved_model.pb"), "graph")
 
 
-def test_a_folder_in_use_is_left_alone(tmp_path):
+def test_a_folder_in_use_is_left_as_it_is(tmp_path):
     network = MLP((2,), 3)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
@@ -43,7 +43,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
 
 
-def test_overwrite_replaces_an_export_that_is_whole_and_alone(tmp_path):
+def test_overwrite_replaces_an_export_and_nothing_else(tmp_path):
     network, folder = MLP((2,), 3), tmp_path / "net"
     folder.mkdir()
     export.export(network, folder)
@@ -80,7 +80,7 @@ def test_what_was_there_is_deleted_last(tmp_path, monkeypatch):
     place = tmp_path / "net"
 
     def write(text):
-        with folder.replacing(str(place)) as new:
+        with writer.replacing(str(place)) as new:
             os.makedirs(new)
             files.write_text(os.path.join(new, "README.md"), text)
 
@@ -152,9 +152,9 @@ def test_converted_files_are_measured(tmp_path):
     network.fit(x, y, epochs=8, verbose=0)
     test = Split(*tiny.labelled(45, seed=1))
     attack = PGD(0.3, 0.1, 5)
-    trial = export.CalibrationData(Split(x, y), test, attack, "PGD")
+    calibration = export.CalibrationData(Split(x, y), test, attack, "PGD")
     formats = ["onnx", "tflite_int8", "keras", "tflite_float16"]
-    card = export.export(network, tmp_path / "net", formats=formats, trial=trial)
+    card = export.export(network, tmp_path / "net", formats=formats, calibration=calibration)
     found = {entry["format"]: entry for entry in card["files"]}
     assert list(found) == [name for name in conversion.FORMATS if name in formats]
     own = evaluation.evaluate(network, test, {"PGD": attack}, batch_size=45, checks=False)

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import data, export, files
-from robust_tf.export import encoded, load_check, signatures, smoke
+from robust_tf.export import load_check, signatures, smoke
 from robust_tf.models import CNN, MLP, BatchNormalization, SplitClassifier
 from tests import tiny
 from tests.inference import fakes
@@ -98,7 +98,7 @@ def loaded(exported):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_tensorflow_alone_gives_the_bits_of_the_library(name, exported):
+def test_plain_tensorflow_gives_the_bits_of_the_library(name, exported):
     networks, folder, expected = exported
     found = np.load(folder / f"{name}.outputs.npz")
     assert len(found.files) == sum(map(len, expected[name].values())) >= 8
@@ -219,7 +219,7 @@ def test_pixels_become_what_training_saw():
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     split = data.Split(pixels, np.zeros(1, np.int32))
     [(images, _)] = data.batches(split, 1)
-    tiny.same_bits(tf.function(encoded.to_unit_interval)(tf.constant(pixels)), images)
+    tiny.same_bits(tf.function(signatures.to_unit_interval)(tf.constant(pixels)), images)
 
 
 def as_serving_reads(signature, request):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from robust_tf import compat, files
-from robust_tf.export import quoted, rest
+from robust_tf.export import rest
 from robust_tf.export.conversion import CONVERTED as CONVERTED_FORMATS
-from robust_tf.export.measured import CalibrationData
+from robust_tf.export.conversion import CalibrationData
 from robust_tf.export.signatures import MEANING, Signatures
 from robust_tf.export.smoke import ONNX_TOLERANCE
 from robust_tf.inference import ManifoldTransformation
@@ -49,40 +51,73 @@ DEFENDED = (
     "does. That evaluation runs more attacks than this one; robustness against attacks on the "
     "network alone proves nothing here."
 )
+USAGE = """
+```python
+import tensorflow as tf
+
+model = tf.saved_model.load("NAME")
+model.signatures["serving_default"](images=images)["probabilities"]
+x_adv = model.signatures["attack"](
+    images=images, labels=labels, eps=tf.constant(0.1), step_size=tf.constant(0.02),
+    steps=tf.constant(40), seed=tf.constant(0),
+)["images"]
+```
+
+TensorFlow Serving finds the model if this folder is `/models/NAME/1`. Its REST requests are in \
+`rest/`, each with the response that it gets:
+
+```sh
+curl -d @rest/serving_default.request.json localhost:8501/v1/models/NAME:predict
+```
+
+A request names the signature and holds a list of instances: rows of the argument's values, or, \
+where a signature has several (`input_gradient`), rows with each of them by name. Where it takes \
+scalars (`attack`), the request holds its arguments by name. Bytes are base64:
+
+```
+{"signature_name": "serving_default", "instances": [IMAGE, ...]}
+  -> {"predictions": [{"logits": [...], "probabilities": [...], "class": 3}, ...]}
+{"signature_name": "serve_image_bytes", "instances": [{"b64": "iVBORw0K..."}, ...]}
+{"signature_name": "input_gradient", "instances": [{"images": IMAGE, "labels": 3}, ...]}
+{"signature_name": "attack", "inputs": {"images": [IMAGE, ...], "labels": [3, ...],
+  "eps": 0.1, "step_size": 0.02, "steps": 40, "seed": 0}}  -> {"outputs": [IMAGE, ...]}
+```"""
+BARE = ", of the network alone, without the transformation"
+NOT_HERE = ", which this export does not hold"
 
 
 def content(
-    served: Signatures,
+    signatures: Signatures,
     model: Any,
     entries: list[dict[str, Any]],
-    trial: CalibrationData | None,
+    calibration: CalibrationData | None,
     about: dict[str, Any],
     tested: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The card, JSON-ready.
 
     Args:
-      served: what is exported.
+      signatures: what is exported.
       model: of which it was made.
       entries: format, file, bytes and, if measured, accuracies of each file.
-      trial: what they were measured on.
+      calibration: what they were measured on.
       about: see `provenance.of_run`; {} for a model without a run.
       tested: what the smoke test found, None if it was not run.
     """
     shape = [side for side in model.image_shape]
     has_model = any(entry["format"] == "saved_model" for entry in entries)
     measured = None
-    if trial is not None:
-        measured = {"test_images": len(trial.test), "attack": trial.title or None}
+    if calibration is not None:
+        measured = {"test_images": len(calibration.test), "attack": calibration.title or None}
     limits = [*LIMITS]
     if any(entry["format"] in CONVERTED_FORMATS for entry in entries):
         limits.append(CONVERTED)
-    if has_model and "serve_image_bytes" in served.functions:
+    if has_model and "serve_image_bytes" in signatures.functions:
         limits.append(ENCODED)
     return {
         "model": {
             "kind": type(model).__name__,
-            "classes": served.classes,
+            "classes": signatures.classes,
             "parameters": model.count_params(),
             "compute_dtype": _compute_dtype(model),
             "inference": _inference(model),
@@ -91,7 +126,7 @@ def content(
         "training": about or None,
         "files": entries,
         "measured": measured,
-        "signatures": rest.specs(served) if has_model else {},
+        "signatures": rest.specs(signatures) if has_model else {},
         "limits": limits,
         "smoke_test": tested,
         "versions": {
@@ -150,7 +185,62 @@ def _training(about: dict[str, Any] | None, defended: bool) -> list[str]:
     ]
     lines = ["", "## Training", "", "| | |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in rows if value]
-    return [*lines, *quoted.lines(about["results"], defended), *about["missing"]]
+    return [*lines, *_results(about["results"], defended), *about["missing"]]
+
+
+def _results(results: Sequence[dict[str, Any]], defended: bool) -> list[str]:
+    """Markdown.
+
+    Args:
+      results: see `provenance.of_run`.
+      defended: whether the export is of a network behind its transformation.
+    """
+    said = ["", "## Results", ""]
+    for result in results:
+        radii = result["eps"]
+        upto = f" up to eps {radii[-1]:g}" if len(radii) > 1 else ""
+        said += [
+            f"On {_images(result)} ({result['file']}{_behind(result, defended)}): natural "
+            f"{_percent(result['natural_accuracy'])}, worst case over all attacks{upto}, image by "
+            f"image, **{_percent(result['worst_case_accuracy'])}**.",
+            "",
+            "| attack | accuracy |",
+            "|---|---|",
+            *(f"| {k} | {_percent(v)} |" for k, v in result["robust_accuracy"].items()),
+            "",
+            *(f"* {flag}" for flag in result["flags"]),
+            *([""] if result["flags"] else []),
+            "```sh",
+            result["command"],
+            "```",
+            "",
+        ]
+    return said
+
+
+def _percent(value: float) -> str:
+    """'93.40 %' of a share in [0, 1]."""
+    return f"{100 * value:.2f} %"
+
+
+def _images(result: dict[str, Any]) -> str:
+    """What a result was measured on: '500 test images'; which, if of another split or data."""
+    said = f"{result['examples']:,} {result.get('split', 'test')} images"
+    said += f" of {result['dataset']}" if "dataset" in result else ""
+    return said + (f", shard {'/'.join(map(str, result['shard']))}" if "shard" in result else "")
+
+
+def _behind(result: dict[str, Any], defended: bool) -> str:
+    """What stands before the network of a result, where that is not clear from the export."""
+    inference = result.get("inference")
+    if not inference:
+        return BARE if defended else ""
+    said = f", behind {inference.get('kind', 'a defence')}"
+    for name in ("delta", "gate"):
+        if inference.get(name):
+            value = " to ".join(f"{v:.4g}" for v in np.ravel(inference[name]))
+            said += f", {name} {value}"
+    return said + ("" if defended else NOT_HERE)
 
 
 def _files(card: dict[str, Any]) -> list[str]:
@@ -164,7 +254,7 @@ def _files(card: dict[str, Any]) -> list[str]:
     ]
     for entry in card["files"]:
         accuracies = [
-            quoted.percent(entry[kind]) if kind in entry else "" for kind in ("natural", "robust")
+            _percent(entry[kind]) if kind in entry else "" for kind in ("natural", "robust")
         ]
         size = f"{entry['bytes'] / 1000:,.0f}"
         lines.append(
@@ -178,7 +268,7 @@ def _files(card: dict[str, Any]) -> list[str]:
         sizes = " and ".join(map(str, tested["batch_sizes"]))
         lines += [
             "",
-            "Loaded after the export in a new process, with TensorFlow alone (a .keras file with "
+            "Loaded after the export in a new process, with plain TensorFlow (a .keras file with "
             f"this library's layers): {tested['compared']} outputs at batch sizes {sizes}, "
             f"{tested['same_bits']} of them with the bits of the model, compiled in the process "
             "that made them.",
@@ -198,46 +288,12 @@ def _signatures(name: str, card: dict[str, Any]) -> list[str]:
             for part in ("inputs", "outputs")
         ]
         lines.append(f"| `{key}`: {MEANING[key]} | {' | '.join(cells)} |")
-    lines += [
-        "",
-        "```python",
-        "import tensorflow as tf",
-        "",
-        f'model = tf.saved_model.load("{name}")',
-        'model.signatures["serving_default"](images=images)["probabilities"]',
-        'x_adv = model.signatures["attack"](',
-        "    images=images, labels=labels, eps=tf.constant(0.1), step_size=tf.constant(0.02),",
-        "    steps=tf.constant(40), seed=tf.constant(0),",
-        ')["images"]',
-        "```",
-        "",
-        f"TensorFlow Serving finds the model if this folder is `/models/{name}/1`. Its REST "
-        "requests are in `rest/`, each with the response that it gets:",
-        "",
-        "```sh",
-        f"curl -d @rest/serving_default.request.json localhost:8501/v1/models/{name}:predict",
-        "```",
-        "",
-        "A request names the signature and holds a list of instances: rows of the argument's "
-        "values, or, where a signature has several (`input_gradient`), rows with each of them by "
-        "name. Where it takes scalars (`attack`), the request holds its arguments by name. Bytes "
-        "are base64:",
-        "",
-        "```",
-        '{"signature_name": "serving_default", "instances": [IMAGE, ...]}',
-        '  -> {"predictions": [{"logits": [...], "probabilities": [...], "class": 3}, ...]}',
+    usage = [
+        line
+        for line in USAGE.replace("NAME", name).splitlines()
+        if "serve_image_bytes" in card["signatures"] or "serve_image_bytes" not in line
     ]
-    if "serve_image_bytes" in card["signatures"]:
-        lines.append(
-            '{"signature_name": "serve_image_bytes", "instances": [{"b64": "iVBORw0K..."}, ...]}'
-        )
-    return [
-        *lines,
-        '{"signature_name": "input_gradient", "instances": [{"images": IMAGE, "labels": 3}, ...]}',
-        '{"signature_name": "attack", "inputs": {"images": [IMAGE, ...], "labels": [3, ...],',
-        '  "eps": 0.1, "step_size": 0.02, "steps": 40, "seed": 0}}  -> {"outputs": [IMAGE, ...]}',
-        "```",
-    ]
+    return [*lines, *usage]
 
 
 def _inference(model: Any) -> dict[str, Any] | None:
