@@ -76,13 +76,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     export.check_free(options.export_dir, options.overwrite)
     run = runs.read_run(options.run_dir)
     model: Any = run.model
-    about = provenance.of_run(options.run_dir, _fingerprint(model))
+    about = provenance.of_run(run, _fingerprint(model))
     detector = None
     if options.inference:
         model = inference.transformation(options, run)
     else:
         detector = _detector(run)
-    calibration = _calibration(options, about) if set(formats) & set(conversion.CONVERTED) else None
+    calibration = (
+        _calibration(options, run, about) if set(formats) & set(conversion.CONVERTED) else None
+    )
     try:
         with quiet_start():  # converters, too, write of their work
             card = export.export(
@@ -110,13 +112,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _calibration(options: argparse.Namespace, about: dict[str, Any]) -> Any:
+def _calibration(options: argparse.Namespace, run: Run, about: dict[str, Any]) -> Any:
     """What TFLite and ONNX files are measured on: the run's own data and its first attack."""
     from robust_tf import data
+    from robust_tf.evaluation import name_of
     from robust_tf.export import CalibrationData
-    from robust_tf.export.provenance import own_attack
 
-    own = about["data"]
+    own = run.data
     if not own.get("name"):
         raise UserError(
             f"{options.run_dir} does not say which data it was trained on (summary.json), and "
@@ -124,7 +126,8 @@ def _calibration(options: argparse.Namespace, about: dict[str, Any]) -> Any:
         )
     arguments = {key: own[key] for key in ("validation_size", "seed") if key in own}
     loaded = data.load(own["name"], data_dir=options.data_dir, **arguments)
-    title, attack = own_attack(options.run_dir)
+    attack = next(iter(run.attacks.values()), None)
+    title = "" if attack is None else name_of(attack)
     if attack is None:
         about["missing"].append("the run names no attack: robust accuracies were not measured.")
     return CalibrationData(loaded.train, loaded.test.take(options.max_examples), attack, title)

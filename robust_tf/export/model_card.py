@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from robust_tf import compat, files
 from robust_tf.export import rest
 from robust_tf.export.conversion import CONVERTED as CONVERTED_FORMATS
 from robust_tf.export.conversion import CalibrationData
+from robust_tf.export.provenance import percent, results_text
 from robust_tf.export.signatures import MEANING, Signatures
 from robust_tf.export.smoke import ONNX_TOLERANCE
 from robust_tf.inference import ManifoldTransformation
@@ -82,8 +81,6 @@ scalars (`attack`), the request holds its arguments by name. Bytes are base64:
 {"signature_name": "attack", "inputs": {"images": [IMAGE, ...], "labels": [3, ...],
   "eps": 0.1, "step_size": 0.02, "steps": 40, "seed": 0}}  -> {"outputs": [IMAGE, ...]}
 ```"""
-BARE = ", of the network alone, without the transformation"
-NOT_HERE = ", which this export does not hold"
 
 
 def content(
@@ -185,62 +182,7 @@ def _training(about: dict[str, Any] | None, defended: bool) -> list[str]:
     ]
     lines = ["", "## Training", "", "| | |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in rows if value]
-    return [*lines, *_results(about["results"], defended), *about["missing"]]
-
-
-def _results(results: Sequence[dict[str, Any]], defended: bool) -> list[str]:
-    """Markdown.
-
-    Args:
-      results: see `provenance.of_run`.
-      defended: whether the export is of a network behind its transformation.
-    """
-    said = ["", "## Results", ""]
-    for result in results:
-        radii = result["eps"]
-        upto = f" up to eps {radii[-1]:g}" if len(radii) > 1 else ""
-        said += [
-            f"On {_images(result)} ({result['file']}{_behind(result, defended)}): natural "
-            f"{_percent(result['natural_accuracy'])}, worst case over all attacks{upto}, image by "
-            f"image, **{_percent(result['worst_case_accuracy'])}**.",
-            "",
-            "| attack | accuracy |",
-            "|---|---|",
-            *(f"| {k} | {_percent(v)} |" for k, v in result["robust_accuracy"].items()),
-            "",
-            *(f"* {flag}" for flag in result["flags"]),
-            *([""] if result["flags"] else []),
-            "```sh",
-            result["command"],
-            "```",
-            "",
-        ]
-    return said
-
-
-def _percent(value: float) -> str:
-    """'93.40 %' of a share in [0, 1]."""
-    return f"{100 * value:.2f} %"
-
-
-def _images(result: dict[str, Any]) -> str:
-    """What a result was measured on: '500 test images'; which, if of another split or data."""
-    said = f"{result['examples']:,} {result.get('split', 'test')} images"
-    said += f" of {result['dataset']}" if "dataset" in result else ""
-    return said + (f", shard {'/'.join(map(str, result['shard']))}" if "shard" in result else "")
-
-
-def _behind(result: dict[str, Any], defended: bool) -> str:
-    """What stands before the network of a result, where that is not clear from the export."""
-    inference = result.get("inference")
-    if not inference:
-        return BARE if defended else ""
-    said = f", behind {inference.get('kind', 'a defence')}"
-    for name in ("delta", "gate"):
-        if inference.get(name):
-            value = " to ".join(f"{v:.4g}" for v in np.ravel(inference[name]))
-            said += f", {name} {value}"
-    return said + ("" if defended else NOT_HERE)
+    return [*lines, *results_text(about["results"], defended), *about["missing"]]
 
 
 def _files(card: dict[str, Any]) -> list[str]:
@@ -254,7 +196,7 @@ def _files(card: dict[str, Any]) -> list[str]:
     ]
     for entry in card["files"]:
         accuracies = [
-            _percent(entry[kind]) if kind in entry else "" for kind in ("natural", "robust")
+            percent(entry[kind]) if kind in entry else "" for kind in ("natural", "robust")
         ]
         size = f"{entry['bytes'] / 1000:,.0f}"
         lines.append(

@@ -1,101 +1,71 @@
-"""Where an exported model comes from: what its run folder says of training and evaluations."""
+"""Where an exported model comes from: its training and results, as data and as Markdown."""
 
 from __future__ import annotations
 
-import os
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
-import tensorflow as tf
+import numpy as np
 
-from robust_tf import files
-from robust_tf.attacks import Attack
-from robust_tf.evaluation import Evaluation, attacks_from_json, bindings, name_of, reproduce_command
+from robust_tf.evaluation import reproduce_command
+from robust_tf.runs import Result, Run
+
+BARE = ", of the network alone, without the transformation"
+NOT_HERE = ", which this export does not hold"
 
 
-def of_run(run_dir: str, fingerprint: str | None = None) -> dict[str, Any]:
+def of_run(run: Run, fingerprint: str | None = None) -> dict[str, Any]:
     """Method, data, eps, recipe and results of a run, JSON-ready; 'missing' says what is not there.
 
     Results are those of `summary.json` and of every result of `bin/evaluate --output` in the
     folder, each with the command that gives it again. Those of other weights are left out.
 
     Args:
-      run_dir: the folder.
+      run: where the model was trained.
       fingerprint: of the network that is exported, see `evaluation.target_model.fingerprint_of`;
         None: that of the run's own evaluation.
-
-    Raises:
-      FileError: summary.json cannot be read.
     """
-    summary = _summary(run_dir)
-    recipe, data = configuration(run_dir, summary), summary.get("data") or {}
-    own = summary.get("evaluation")
-    fingerprint = fingerprint or reproduce_command.fingerprint_in(summary)
-    reports: dict[str, Any] = {"summary.json": {"data": data, "evaluation": own}} if own else {}
     results, missing = [], []
-    if not own:
+    if not run.summary.get("evaluation"):
         missing.append("summary.json holds no evaluation: the run has not ended, or is not ours.")
-    for name in sorted(tf.io.gfile.listdir(run_dir)):
-        if name.endswith(".json") and name not in ("summary.json", "identity.json"):
-            try:
-                reports[name] = files.read_json(os.path.join(run_dir, name))
-            except files.FileError as error:
-                missing.append(f"{name} is left out, as it cannot be read: {error}")
-    for name, report in reports.items():
-        if not isinstance(report, dict) or "evaluation" not in report:
-            continue
-        other = reproduce_command.foreign(report, fingerprint)
+    for result in run.results:
+        other = reproduce_command.foreign(run.reports[result.file], fingerprint)
         if other:
-            missing.append(f"{name} is left out: {other}.")
-            continue
-        try:
-            results.append(_result(name, run_dir, report, data.get("name")))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            missing.append(f"{name} is left out, as it cannot be read: {error}")
-    if not recipe:
+            missing.append(f"{result.file} is left out: {other}.")
+        else:
+            results.append(_result(run, result))
+    if not run.configuration:
         missing.append("there is no config.gin: the recipe is not known.")
     return {
-        "run_dir": run_dir,
-        "method": summary.get("method") or "unknown",
-        "weights": summary.get("weights") or {},
-        "data": data,
-        "eps": bindings.eps_of(recipe),
-        "best_epoch": summary.get("best_epoch"),
-        "selected": summary.get("selected") or "last",
-        "training_seconds": summary.get("training_seconds"),
-        "versions": summary.get("versions") or {},
-        "recipe": recipe,
+        "run_dir": run.path,
+        "method": run.method or "unknown",
+        "weights": run.terms,
+        "data": run.data,
+        "eps": run.eps,
+        "best_epoch": run.summary.get("best_epoch"),
+        "selected": run.summary.get("selected") or "last",
+        "training_seconds": run.summary.get("training_seconds"),
+        "precision": run.precision,
+        "versions": run.versions,
+        "recipe": run.configuration,
         "results": results,
-        "missing": missing,
+        "missing": [*missing, *run.left_out],
     }
 
 
-def configuration(run_dir: str, summary: dict[str, Any]) -> str:
-    """The operative gin bindings of a run, '' where they are not known."""
-    path = os.path.join(run_dir, "config.gin")
-    return files.read_text(path) if files.exists(path) else summary.get("configuration") or ""
-
-
-def _summary(run_dir: str) -> dict[str, Any]:
-    """The content of summary.json, {} where there is none."""
-    path = os.path.join(run_dir, "summary.json")
-    summary = files.read_json(path) if files.exists(path) else {}
-    if not isinstance(summary, dict):
-        raise files.FileError(f"{path} is not a run's summary.")
-    return summary
-
-
-def _result(name: str, run_dir: str, report: dict[str, Any], dataset: str | None) -> dict[str, Any]:
+def _result(run: Run, result: Result) -> dict[str, Any]:
     """Accuracies in [0, 1], the worst case over all attacks among them, and the command."""
-    evaluation = Evaluation.from_json(report["evaluation"])
-    data, inference = report.get("data") or {}, report.get("inference")
-    if name == "summary.json":
-        command: str | None = f"bin/evaluate --run_dir={shlex.quote(run_dir)}"
+    evaluation, data, dataset = result.evaluation, result.data, run.data.get("name")
+    if result.file == "summary.json":
+        command: str | None = f"bin/evaluate --run_dir={shlex.quote(run.path)}"
         command = f"{command} --max_examples={len(evaluation)}"
     else:
-        command = reproduce_command.command(run_dir, evaluation, data, inference, dataset=dataset)
-    result = {
-        "file": name,
+        command = reproduce_command.command(
+            run.path, evaluation, data, result.inference, dataset=dataset
+        )
+    found = {
+        "file": result.file,
         "command": command or f"# {reproduce_command.UNSAID}",
         "examples": len(evaluation),
         "natural_accuracy": evaluation.natural_accuracy,
@@ -108,20 +78,63 @@ def _result(name: str, run_dir: str, report: dict[str, Any], dataset: str | None
         ("dataset", data.get("name") if data.get("name") != dataset else None),
         ("split", data.get("split") if data.get("split") != "test" else None),
         ("shard", evaluation.settings.get("shard")),
-        ("inference", inference),
+        ("inference", result.inference),
     ):
         if value:
-            result[key] = value
-    return result
+            found[key] = value
+    return found
 
 
-def own_attack(run_dir: str) -> tuple[str, Attack | None]:
-    """The first attack that the run was evaluated with, and its name; ('', None) if there is none.
+def results_text(results: Sequence[dict[str, Any]], defended: bool) -> list[str]:
+    """Markdown.
 
-    Raises:
-      FileError: summary.json cannot be read.
-      ValueError: an attack in it is not known here.
+    Args:
+      results: see `of_run`.
+      defended: whether the export is of a network behind its transformation.
     """
-    own = _summary(run_dir).get("evaluation")
-    attacks = attacks_from_json(own) if own else {}
-    return next(((name_of(attack), attack) for attack in attacks.values()), ("", None))
+    said = ["", "## Results", ""]
+    for result in results:
+        radii = result["eps"]
+        upto = f" up to eps {radii[-1]:g}" if len(radii) > 1 else ""
+        said += [
+            f"On {_images(result)} ({result['file']}{_behind(result, defended)}): natural "
+            f"{percent(result['natural_accuracy'])}, worst case over all attacks{upto}, image by "
+            f"image, **{percent(result['worst_case_accuracy'])}**.",
+            "",
+            "| attack | accuracy |",
+            "|---|---|",
+            *(f"| {k} | {percent(v)} |" for k, v in result["robust_accuracy"].items()),
+            "",
+            *(f"* {flag}" for flag in result["flags"]),
+            *([""] if result["flags"] else []),
+            "```sh",
+            result["command"],
+            "```",
+            "",
+        ]
+    return said
+
+
+def percent(value: float) -> str:
+    """'93.40 %' of a share in [0, 1]."""
+    return f"{100 * value:.2f} %"
+
+
+def _images(result: dict[str, Any]) -> str:
+    """What a result was measured on: '500 test images'; which, if of another split or data."""
+    said = f"{result['examples']:,} {result.get('split', 'test')} images"
+    said += f" of {result['dataset']}" if "dataset" in result else ""
+    return said + (f", shard {'/'.join(map(str, result['shard']))}" if "shard" in result else "")
+
+
+def _behind(result: dict[str, Any], defended: bool) -> str:
+    """What stands before the network of a result, where that is not clear from the export."""
+    inference = result.get("inference")
+    if not inference:
+        return BARE if defended else ""
+    said = f", behind {inference.get('kind', 'a defence')}"
+    for name in ("delta", "gate"):
+        if inference.get(name):
+            value = " to ".join(f"{v:.4g}" for v in np.ravel(inference[name]))
+            said += f", {name} {value}"
+    return said + ("" if defended else NOT_HERE)

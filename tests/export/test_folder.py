@@ -12,6 +12,7 @@ from robust_tf.attacks import PGD
 from robust_tf.data import Split
 from robust_tf.export import conversion, load_check, provenance, writer
 from robust_tf.models import MLP
+from robust_tf.runs import read_run
 from tests import tiny
 from tests.inference import fakes
 
@@ -199,7 +200,7 @@ def test_the_card_quotes_results_of_its_own_model_and_names_their_defence(tmp_pa
     behind = {"PGD": evaluation.OBLIVIOUS + "PGD"}
     moved = {**own, "attacks": {behind[k]: v for k, v in own["attacks"].items()}, "balls": {}}
     files.write_json(tmp_path / "imt.json", {**result, "inference": defence, "evaluation": moved})
-    found = provenance.of_run(str(tmp_path))
+    found = provenance.of_run(read_run(tmp_path))
     quoted = {one["file"]: one for one in found["results"]}
     assert list(quoted) == ["summary.json", "imt.json", "own.json", "train.json"]
     assert "--eight_bits" in quoted["own.json"]["command"]
@@ -215,24 +216,26 @@ def test_the_card_quotes_results_of_its_own_model_and_names_their_defence(tmp_pa
     text = (tmp_path / "net" / "README.md").read_text()
     assert "(imt.json, behind imt+, delta 0.05, gate 0.3 to 0.7):" in text
     assert "(own.json, of the network alone, without the transformation):" in text
-    assert provenance.of_run(str(tmp_path), "another")["results"][0]["file"] == "imt.json"
+    assert provenance.of_run(read_run(tmp_path), "another")["results"][0]["file"] == "imt.json"
 
 
 @pytest.mark.parametrize("evaluated", [None, {}, {"examples": 3}, 3])
 def test_a_summary_without_a_sound_evaluation(tmp_path, evaluated):
     summary = {"evaluation": evaluated, "data": None, "configuration": None, "versions": None}
     files.write_json(tmp_path / "summary.json", summary)
-    found = provenance.of_run(str(tmp_path))
+    run = read_run(tmp_path)
+    found = provenance.of_run(run)
     assert found["results"] == [] and found["data"] == {}
     assert any("summary.json" in line for line in found["missing"])
     if not evaluated:
-        assert provenance.own_attack(str(tmp_path)) == ("", None)
+        assert run.attacks == {}
 
 
 def test_runs_that_say_little_give_a_card_that_says_so(tmp_path):
     (tmp_path / "half.json").write_text('{"evaluation": ')
     (tmp_path / "other.json").write_text('{"evaluation": {"examples": 3}}')
-    about = provenance.of_run(str(tmp_path))
+    (tmp_path / "metrics.jsonl").write_text("")
+    about = provenance.of_run(read_run(tmp_path))
     assert about["method"] == "unknown" and about["results"] == [] and about["eps"] is None
     said = " ".join(about["missing"])
     for part in ("summary.json holds no evaluation", "half.json", "other.json", "no config.gin"):
