@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from robust_tf import compat
+from robust_tf.attacks.randomness import as_seed, fold
 from tests.tiny import (
     CLASSES,
     SHAPE,
@@ -119,7 +120,7 @@ def check_graph(case: AttackCase) -> None:
 
 
 def check_traces(case: AttackCase) -> None:
-    """One trace for batches of every size, every seed and every scale."""
+    """One trace for batches of every size, every seed, every scale and every radius."""
     model, attack = Smooth(), case.make(case.eps)
     attack(model, case.x[:5], case.aim[:5])
     calls = model.calls
@@ -127,6 +128,9 @@ def check_traces(case: AttackCase) -> None:
         x_adv = attack(model, case.x[:batch], case.aim[:batch], seed=seed, scale=scale)
         assert_inside(case, case.x[:batch], x_adv, case.eps * float(scale))
     case.make(case.eps)(model, case.x, case.aim)  # an equal attack is the same attack
+    smaller = case.make(case.eps / 4)(model, case.x, case.aim)
+    assert_inside(case, case.x, smaller, case.eps / 4)
+    same_bits(smaller, case.make(case.eps / 4)(model, case.x, case.aim, eps=case.eps / 4))
     assert model.calls == calls
 
 
@@ -164,10 +168,12 @@ def check_linear(case: AttackCase) -> None:
 
     x = case.x if case.norm == "Linf" else np.full_like(case.x, 0.5)
     y = np.arange(len(x), dtype="int32") % 2
-    x_adv = case.make(case.eps)(model, x, 1 - y if case.targeted else y).numpy()
+    attack = case.make(case.eps)
+    x_adv = attack(model, x, 1 - y if case.targeted else y).numpy()
     side = (2.0 * y - 1)[:, None, None, None]  # class 1 is left by raising w x
-    if not case.follows_labels:
-        side = np.sign(((x_adv - x) * w[..., 0]).sum((1, 2, 3), keepdims=True))
+    if not case.follows_labels:  # a divergence grows to either side: to that of the random start
+        start = attack.start(attack.threat, attack.threat.bounds(x), fold(as_seed(0), 0))
+        side = np.sign(((start.numpy() - x) * w[..., 0]).sum((1, 2, 3), keepdims=True))
     unit = np.sign(w[..., 0]) if case.norm == "Linf" else w[..., 0] / np.linalg.norm(w)
     worst = np.clip(x + case.eps * side * unit, 0, 1)
     if case.exact and case.norm == "Linf":

@@ -106,6 +106,14 @@ def test_model_without_logits():
         attacks.PGD(**PGD)(lambda x: x, X, Y)
 
 
+@pytest.mark.parametrize("model", [None, "model.keras"])
+def test_what_is_no_model(model):
+    with pytest.raises(
+        TypeError, match="the model is .*; give a Keras model, or any cal"
+    ):
+        attacks.PGD(**PGD)(model, X, Y)
+
+
 def test_probabilities_are_warned_of():
     smooth = Smooth()
     with pytest.warns(UserWarning, match="probabilities, not logits: .* Remove the softmax"):

@@ -186,7 +186,7 @@ def one_class():
     "make, message",
     [
         (lambda: model_of(None), r"attack=None\): give the training adversary"),
-        (lambda: model_of(attacks.Square(EPS, 10)), "a ProjectedGradient"),
+        (lambda: model_of(attacks.Square(EPS, 10)), "a gradient attack"),
         (lambda: model_of(attacks.TRADESAttack(EPS, 0.04, 2)), "it has no labels"),
         (lambda: model_of(multiplier=0.5), r"Bilateral\(multiplier=0.5\): .* >= 1"),
         (lambda: model_of(multiplier=float("inf")), r"Bilateral\(multiplier=inf\)"),

@@ -211,11 +211,11 @@ def one_class():
         (
             lambda: model_of(smoothing=1.0),
             ValueError,
-            r"label_smoothing=1.0\): must be in \[0, 0\.\d+\), so that of",
+            r"label_smoothing=1.0\): must be in \[0, 0\.\d+\); so that of",
         ),
         (one_class, ValueError, "the network has 1 class; .* two or more"),
         (lambda: methods.ScatteringAttack(-0.1), ValueError, r"ScatteringAttack\(eps=-0.1\)"),
-        (lambda: methods.ScatteringAttack(0.1, 0.0), ValueError, r"step_size=0.0\): .* > 0"),
+        (lambda: methods.ScatteringAttack(0.1, 0.0), ValueError, r"step_size=0.0\): must be in \(0, 1\]; None"),
         (lambda: methods.ScatteringAttack(0.1, steps=0), ValueError, r"steps=0\): must be an int"),
         (
             lambda: methods.ScatteringAttack(0.1, regularizer=0.0),

@@ -215,9 +215,9 @@ def test_default_latent_attack_is_the_programs():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"attack": None}, "give the training adversary on images"),
+        ({"attack": None}, "give the training adversary"),
         ({"latent_attack": attacks.PGD(0.0, 0.1, 2)}, r"latent_attack.eps=0.0\): .* > 0; a frac"),
-        ({"latent_attack": attacks.Square(0.1, 5)}, "must be a ProjectedGradient, e.g."),
+        ({"latent_attack": attacks.Square(0.1, 5)}, "must be a gradient attack, e.g."),
         ({"latent_rate": 0.0}, r"latent_rate=0.0\): .* > 0; 2.5e-4"),
         ({"latent_momentum": 1.0}, r"latent_momentum=1.0\): must be in \[0, 1\)"),
     ],
