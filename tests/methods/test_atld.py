@@ -171,7 +171,7 @@ def atld(**arguments):
         ),
         (lambda: methods.ManifoldAttack(-0.1), ValueError, r"ManifoldAttack\(eps=-0.1\)"),
         (lambda: methods.ManifoldAttack(0.1, 0.0), ValueError, r"step_size=0.0\): must be"),
-        (lambda: methods.ManifoldAttack(0.1, steps=0), ValueError, r"steps=0\): must be an integer"),
+        (lambda: methods.ManifoldAttack(0.1, steps=0), ValueError, r"steps=0\): must be an int"),
         (lambda: methods.ManifoldAttack(0.1, class_weight=-1.0), ValueError, "class_weight=-1.0"),
         (lambda: atld(attack=None), ValueError, r"attack=None\): must be ManifoldAttack\(eps"),
         (lambda: atld(attack=attacks.FGSM(0.1)), ValueError, "others attack a classifier"),
