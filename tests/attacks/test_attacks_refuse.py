@@ -108,9 +108,7 @@ def test_model_without_logits():
 
 @pytest.mark.parametrize("model", [None, "model.keras"])
 def test_what_is_no_model(model):
-    with pytest.raises(
-        TypeError, match="the model is .*; give a Keras model, or any cal"
-    ):
+    with pytest.raises(TypeError, match="the model is .*; give a Keras model, or any cal"):
         attacks.PGD(**PGD)(model, X, Y)
 
 
