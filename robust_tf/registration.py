@@ -30,7 +30,7 @@ def configurable_as(name: str) -> Callable[[Target], Target]:
 
     def decorate(target: Target) -> Target:
         if not inspect.isclass(target):
-            return cast(Target, _after_gin(gin.configurable(name)(_before_gin(target)), name))
+            return cast(Target, _registered(target, name))
         made: Any = target
         made.__init__ = _before_gin(made.__init__)
         gin.configurable(name)(made)
@@ -56,6 +56,15 @@ class _Passing(BaseException):
     def __init__(self, error: Exception):
         super().__init__()
         self.error = error
+
+
+def _registered(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    inner = _before_gin(function)
+    outer = _after_gin(gin.configurable(name)(inner), name)
+    # gin's references, @PGD(), call what is registered.
+    entry = gin.config._INVERSE_REGISTRY[inner]._replace(wrapper=outer)
+    gin.config._INVERSE_REGISTRY[inner] = gin.config._REGISTRY[entry.selector] = entry
+    return outer
 
 
 def _before_gin(function: Callable[..., Any]) -> Callable[..., Any]:

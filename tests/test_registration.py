@@ -28,6 +28,12 @@ def make_pair(first, second=Number, *, third=3):
     return first, second(), third
 
 
+@registration.configurable
+def refused(value):
+    """A function that takes nothing."""
+    raise ValueError(f"value={value}")
+
+
 class Child(Number):
     """A class that is not registered, of one that is."""
 
@@ -69,6 +75,13 @@ def test_bindings_scopes_and_defaults():
     with pytest.raises(recipes.ConfigurationError, match=said):
         with recipes.readable(), gin.config_scope("a"):
             Number()
+    # Through a reference, which gin calls by itself, of a function as of a class.
+    gin.parse_config("pair_of.first = @refused()\nrefused.value = 3\n")
+    with pytest.raises(recipes.ConfigurationError, match=r"^value=3 \(in refused\)$"):
+        with recipes.readable():
+            make_pair()
+    gin.parse_config("pair_of.first = @refused\n")
+    assert make_pair(second=int)[0] is refused
 
 
 def test_signatures_are_kept():
