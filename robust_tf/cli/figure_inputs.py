@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
-import os
 import sys
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from robust_tf import data, evaluation, files, runs
+from robust_tf import data, evaluation
 from robust_tf.attacks import PGD, Attack
 from robust_tf.cli import UserError, inference
 from robust_tf.evaluation.attack_parser import number
 from robust_tf.figures import curves
-from robust_tf.figures.runs import Run, read_runs
+from robust_tf.runs import Run, read_runs
 
 Options = argparse.Namespace
 
@@ -55,12 +52,9 @@ def runs_of(options: Options) -> dict[str, Run]:
     found = read_runs(options.run_dir)
     for name, run in found.items():
         made[name] = run
-        where = os.path.join(run.path, "discriminator.keras")
-        if options.inference and files.exists(where):
+        if options.inference and "discriminator.keras" in run.entries:
             load = functools.partial(_defended, options, run)
-            made[f"{name} ({options.inference.upper()})"] = dataclasses.replace(
-                run, inference=options.inference, load=load
-            )
+            made[f"{name} ({options.inference.upper()})"] = run.behind(options.inference, load)
     if options.inference and len(made) == len(found):
         raise UserError(
             f"--inference={options.inference}: no run has a discriminator.keras; runs of ATLD do."
@@ -70,8 +64,7 @@ def runs_of(options: Options) -> dict[str, Run]:
 
 def _defended(options: Options, run: Run) -> Any:
     """The network behind its transformation, as an adversary attacks it who knows of it."""
-    own = Options(**{**vars(options), "run_dir": run.path})
-    return evaluation.bpda(inference.transformation(own, runs.read_run(run.path)))
+    return evaluation.bpda(inference.transformation(options, run))
 
 
 def eps_of(options: Options, runs: Mapping[str, Run]) -> float:
@@ -93,7 +86,7 @@ def examples(
     options: Options, runs: Mapping[str, Run], default: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The first test images, float32 in [0, 1], and their labels."""
-    told = [(run.summary.get("data") or {}).get("name") for run in runs.values()]
+    told = [run.data.get("name") for run in runs.values()]
     names = {str(name) for name in told if name}
     if options.dataset is None and len(names) != 1:
         what = f"the runs are of {', '.join(sorted(names))}" if names else "the runs do not say"
@@ -130,11 +123,9 @@ def evaluations(run: Run, wanted: str | None) -> dict[str, evaluation.Evaluation
 
     By default of the run's model on its own test images; `wanted` by its name, whatever it is of.
     """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        found = dict(run.evaluations)
-    for one in caught:
-        print(f"warning: {one.message}", file=sys.stderr)
+    found = dict(sorted(run.evaluations.items()))
+    for fault in run.left_out:
+        print(f"warning: {fault}", file=sys.stderr)
     if wanted:
         name = wanted if wanted.endswith(".json") else f"{wanted}.json"
         try:

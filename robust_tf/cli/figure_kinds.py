@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from robust_tf.figures import (
     training,
 )
 from robust_tf.figures.forward import adversarial_at, check_images, check_points, logits_at
-from robust_tf.figures.runs import read_runs
+from robust_tf.runs import read_runs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -224,7 +225,10 @@ def _profile(options: Options) -> Made:
 
 def _training(options: Options) -> Made:
     runs = read_runs(options.run_dir)
-    made = {name: training.read_metrics(run.path) for name, run in runs.items()}
+    made = {name: training.columns_of(run) for name, run in runs.items()}
+    for run in runs.values():
+        if run.metrics_fault:
+            print(f"warning: {run.path}: {run.metrics_fault}", file=sys.stderr)
     return training.draw_training(made, options.title), ""
 
 

@@ -95,18 +95,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     _attach(runs, options.evaluation)
     replaces = saving.check_free(output, folders, options.overwrite)
     read = model_analysis.Datasets(options.data_dir)
-    probes = []
+    analyses = []
     for run in runs:
         if options.no_model:
-            probes.append(model_analysis.ModelAnalysis(run.eps or model_analysis.DEFAULT_EPS))
+            analyses.append(model_analysis.ModelAnalysis(run.eps or model_analysis.DEFAULT_EPS))
             continue
         print(f"{run.name}: {options.examples} test images", file=sys.stderr)
-        probes.append(model_analysis.probe(run, read, options.examples, options.seed))
+        analyses.append(model_analysis.analyze(run, read, options.examples, options.seed))
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     line = shlex.join(["bin/report", *argv])
-    report.write(output, report.build(runs, probes, line, made, folders))
-    for run in runs:
-        for note in dict.fromkeys(run.notes):
+    report.write(output, report.build(runs, analyses, line, made, folders))
+    for run, analysis in zip(runs, analyses, strict=True):
+        for note in dict.fromkeys([*run.notes, *analysis.notes]):
             print(f"{run.name}: {note}", file=sys.stderr)
     done = "replaced" if replaces else "wrote"
     print(f"{done} {output} in {time.monotonic() - start:.0f} seconds; open it in a browser.")
@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _runs(folders: Sequence[str]) -> list[Any]:
     """The runs and the comparisons that they made, with names that differ."""
-    from robust_tf import report
+    from robust_tf.runs import read_run
 
     paths = []
     for folder in folders:
@@ -134,7 +134,7 @@ def _runs(folders: Sequence[str]) -> list[Any]:
             name = f"{os.path.basename(above)}/{base}"
         if name in [run.name for run in runs]:
             name = path
-        runs.append(report.read_run(path, name))
+        runs.append(read_run(path, name, tolerant=True))
     return runs
 
 
@@ -160,8 +160,7 @@ def _attach(runs: Sequence[Any], paths: Sequence[str]) -> None:
     """
     from robust_tf import files
     from robust_tf.evaluation import reproduce_command
-    from robust_tf.report.measured import read_measured
-    from robust_tf.report.runs import note_evaluations
+    from robust_tf.runs.results import read_result
 
     for path in paths:
         content = files.read_json(path)
@@ -174,17 +173,16 @@ def _attach(runs: Sequence[Any], paths: Sequence[str]) -> None:
             other = reproduce_command.foreign(content, own[0].fingerprint)
             if other:
                 raise UserError(f"{path} cannot join {own[0].path}: {other}.")
-            read = {os.path.abspath(os.path.join(own[0].path, m.file)) for m in own[0].measured}
+            read = {os.path.abspath(os.path.join(own[0].path, m.file)) for m in own[0].results}
             if os.path.abspath(path) in read:  # with its run
                 continue
         if len(own) != 1:
             known = ", ".join(run.path for run in runs)
             raise UserError(f"{path} is of {named or 'no run'}, which is not one of {known}.")
         try:
-            own[0].measured.append(read_measured(path, content))
+            own[0].results.append(read_result(path, content))
         except ValueError as error:
             raise UserError(f"{path}: {error}") from error
-        note_evaluations(own[0])
 
 
 def run() -> None:

@@ -107,8 +107,8 @@ def draw_curves(
     looks = style.looks(curves)
     for name, curve in curves.items():
         look = looks[name]
-        axes.fill_between(curve.x, curve.low, curve.high, color=look.colour, alpha=0.15, lw=0)
-        axes.plot(curve.x, curve.accuracy, color=look.colour, marker=look.marker, ls=look.dash)
+        axes.fill_between(curve.x, curve.low, curve.high, color=look.color, alpha=0.15, lw=0)
+        axes.plot(curve.x, curve.accuracy, color=look.color, marker=look.marker, ls=look.dash)
     axes.set(xlabel=xlabel, ylabel="robust accuracy", title=title)
     axes.grid(True)
     style.percent(axes)

@@ -129,6 +129,28 @@ def check_split(model: Any) -> None:
         )
 
 
+def check_varies(values: np.ndarray, what: str) -> bool:
+    """True; a network that has collapsed gives one value for all images, of which nothing is drawn.
+
+    Args:
+      values: (n, ...), of n examples or places.
+      what: they are, 'features'.
+
+    Raises:
+      ValueError: they are not all numbers, or the same but for rounding.
+    """
+    values = np.asarray(values, np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError(f"the {what} are not all numbers; the training has diverged")
+    spread = np.ptp(values, axis=0).max(initial=0.0)
+    if spread <= 1e-6 * np.abs(values).max(initial=0.0):
+        raise ValueError(
+            f"the {what} are the same for all examples, there is nothing to draw: the network has "
+            "collapsed; train it again with a lower learning rate or a longer warm-up"
+        )
+    return True
+
+
 def check_images(x: np.ndarray, what: str) -> None:
     """Raises ValueError for points where a figure needs images (n, H, W, C)."""
     if np.ndim(x) != 4:

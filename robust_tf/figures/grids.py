@@ -49,7 +49,7 @@ def draw_grid(grid: Grid, title: str = "", columns: int = 8) -> Figure:
     """Rows of clean images, perturbations and adversarial images, `columns` at most.
 
     Perturbations are amplified so that the largest of all fills the scale, blue below 0 and red
-    above; of images with colours they are drawn around grey. Under each image stands what is
+    above; of images with colors they are drawn around grey. Under each image stands what is
     predicted and how certainly; what is wrong is orange and has a cross.
     """
     count = min(columns, len(grid.labels))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from robust_tf.figures import style
-from robust_tf.figures.forward import Model, entropy, outputs_at
+from robust_tf.figures.forward import Model, check_varies, entropy, outputs_at
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,7 +88,7 @@ def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.n
     """Joint t-SNE, float32 (n, 2), of features (n, d); wide ones go through PCA to 50 first.
 
     Raises:
-      ValueError: fewer than 5 rows.
+      ValueError: fewer than 5 rows; rows that are all the same, or not numbers.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -97,6 +97,7 @@ def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.n
     n, d = features.shape
     if n < 5:
         raise ValueError(f"{n} examples are too few for a map; give 5 or more.")
+    check_varies(features, "features")  # t-SNE of equal points ends the interpreter
     if d > 50:
         width = min(50, n)
         features = PCA(width, svd_solver="randomized", random_state=seed).fit_transform(features)
@@ -204,8 +205,8 @@ def draw_latent(
             if with_entropy:
                 where.append(latent.entropy[chosen])
             lines = 0.4 if marker == "+" else 0
-            colour = style.ROLES[role]
-            axes.scatter(*where, s=size, marker=marker, c=colour, lw=lines, alpha=alpha)
+            color = style.ROLES[role]
+            axes.scatter(*where, s=size, marker=marker, c=color, lw=lines, alpha=alpha)
         if with_entropy:
             axes.set(zlim=(0, top), zlabel="entropy (nats)", xticklabels=[], yticklabels=[])
             axes.zaxis.labelpad = -4

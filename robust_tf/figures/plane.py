@@ -58,7 +58,7 @@ def box_of(points: np.ndarray, margin: float = 0.05) -> Box:
 class Panel(NamedTuple):
     """One picture of a plane, from the back to the front; all but the title may lack.
 
-    plane: coloured regions of what is predicted. boundary: of another model, a line. points and
+    plane: colored regions of what is predicted. boundary: of another model, a line. points and
     labels: (n, 2) and (n,). moved: arrows from before to after. naturalness: (grid, values (k, k)
     in [0, 1]) of a discriminator, shades instead of regions.
     """
@@ -151,11 +151,11 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
         _draw_points(axes, panel.points, panel.labels)
     if panel.moved is not None:
         before, step = panel.moved.before, panel.moved.after - panel.moved.before
-        colours = [PAIR[label % len(PAIR)] for label in panel.moved.labels]
+        colors = [PAIR[label % len(PAIR)] for label in panel.moved.labels]
         axes.quiver(
             *before.T,
             *step.T,
-            color=colours,
+            color=colors,
             angles="xy",
             scale_units="xy",
             scale=1,
@@ -186,7 +186,7 @@ def _draw_points(axes: Any, points: np.ndarray, labels: np.ndarray) -> None:
         )
 
 
-def _draw_boundary(axes: Any, plane: Plane, colour: str, dash: Any) -> None:
+def _draw_boundary(axes: Any, plane: Plane, color: str, dash: Any) -> None:
     """Where the most probable class changes."""
     ordered = np.sort(plane.probabilities, -1)
     classes = plane.classes
@@ -195,7 +195,7 @@ def _draw_boundary(axes: Any, plane: Plane, colour: str, dash: Any) -> None:
         rest = np.where(classes == label, ordered[..., -2], ordered[..., -1])
         if (classes == label).any() and not (classes == label).all():
             lines = axes.contour(
-                plane.x, plane.y, own - rest, levels=[0], colors=colour, linewidths=1.0
+                plane.x, plane.y, own - rest, levels=[0], colors=color, linewidths=1.0
             )
             lines.set_linestyle([dash])
 

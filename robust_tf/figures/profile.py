@@ -46,7 +46,7 @@ def draw_profiles(profiles: dict[str, LossProfile], title: str = "") -> Figure:
         axes.plot(
             steps,
             np.maximum(values, LEAST),
-            color=look.colour,
+            color=look.color,
             ls=look.dash,
             marker=look.marker,
             markevery=max(len(steps) // 8, 1),

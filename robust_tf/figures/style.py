@@ -1,4 +1,4 @@
-"""How every figure looks: one colour, marker and line for each method, sizes, fonts, files."""
+"""How every figure looks: one color, marker and line for each method, sizes, fonts, files."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ MARKS = {
 
 
 class Look(NamedTuple):
-    """Of a method: colour, marker and dashes, so that no two are told apart by colour alone."""
+    """Of a method: color, marker and dashes, so that no two are told apart by color alone."""
 
-    colour: str
+    color: str
     marker: str
     dash: Any
 
 
 SOLID, DASHED, DOTTED = "-", (0, (4, 1.6)), (0, (1, 1.2))
-# Okabe & Ito's colours and Tol's muted ones, which stay apart under every colour blindness; steps
+# Okabe & Ito's colors and Tol's muted ones, which stay apart under every color blindness; steps
 # of one method are steps of one hue, from light to dark.
 METHODS = {
     "Standard": Look("#6E6E6E", "o", DOTTED),
@@ -64,7 +64,7 @@ ROLES = {
     "fooling": "#D55E00",
     "moved": "#009E73",
 }
-# For classes: Tol's muted colours and two of his light ones.
+# For classes: Tol's muted colors and two of his light ones.
 CLASSES = "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499 #BBBBBB".split()
 PARAMETERS = {
     "font.family": "DejaVu Sans",
@@ -98,7 +98,7 @@ PARAMETERS = {
 def looks(names: Iterable[str]) -> dict[str, Look]:
     """The look of each name: a method's own, else one that none of these names has.
 
-    A name may have an addition in brackets, 'ADV (seed 2)', and then has its method's colour; the
+    A name may have an addition in brackets, 'ADV (seed 2)', and then has its method's color; the
     second of the same method has another marker and dashes.
     """
     names = list(names)
@@ -108,22 +108,22 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
         own = METHODS.get(_method(name))
         if own is None:
             own = free.pop() if free else Look("#000000", ".", SOLID)
-        twins = sum(look.colour == own.colour for look in result.values())
+        twins = sum(look.color == own.color for look in result.values())
         if twins:
-            own = Look(own.colour, "ov^sDPX<>"[twins % 9], (DASHED, DOTTED, SOLID)[(twins - 1) % 3])
+            own = Look(own.color, "ov^sDPX<>"[twins % 9], (DASHED, DOTTED, SOLID)[(twins - 1) % 3])
         result[name] = own
     return result
 
 
 def fills(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """How a bar of each name is filled: its colour, and white hatches from the second of it on."""
+    """How a bar of each name is filled: its color, and white hatches from the second of it on."""
     seen: list[str] = []
     result = {}
     for name, look in looks(names).items():
-        twins = seen.count(look.colour)
-        seen.append(look.colour)
+        twins = seen.count(look.color)
+        seen.append(look.color)
         hatch = ("", "////", "....", "xxxx", "----", "oooo")[min(twins, 5)]
-        result[name] = {"facecolor": look.colour, "edgecolor": "white", "hatch": hatch, "lw": 0}
+        result[name] = {"facecolor": look.color, "edgecolor": "white", "hatch": hatch, "lw": 0}
     return result
 
 
@@ -177,7 +177,7 @@ def method_handles(given: dict[str, Look], markers: bool = True) -> list[Any]:
     from matplotlib.lines import Line2D
 
     return [
-        Line2D([], [], color=look.colour, ls=look.dash, marker=look.marker * markers, label=name)
+        Line2D([], [], color=look.color, ls=look.dash, marker=look.marker * markers, label=name)
         for name, look in given.items()
     ]
 
@@ -192,13 +192,13 @@ def log_scale(axes: Any) -> None:
 
 
 def method_title(axes: Any, name: str, look: Look, **text: Any) -> None:
-    """The name of a method above the axes, in black, and before it its marker in its colour."""
+    """The name of a method above the axes, in black, and before it its marker in its color."""
     from matplotlib.lines import Line2D
     from matplotlib.offsetbox import AnnotationBbox, DrawingArea
 
     title = axes.set_title(name, weight="bold", **text)
     box = DrawingArea(6, 6)
-    box.add_artist(Line2D([3], [3], ls="", marker=look.marker, ms=5, color=look.colour))
+    box.add_artist(Line2D([3], [3], ls="", marker=look.marker, ms=5, color=look.color))
     # Offset by points from the left end of the text.
     axes.add_artist(
         AnnotationBbox(
@@ -208,7 +208,7 @@ def method_title(axes: Any, name: str, look: Look, **text: Any) -> None:
 
 
 def class_map() -> Any:
-    """The colours of the classes, and of those beyond ten again from the first, as a colour map."""
+    """The colors of the classes, and of those beyond ten again from the first, as a color map."""
     from matplotlib.colors import ListedColormap
 
     return ListedColormap(CLASSES)

@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robust_tf import files
 from robust_tf.figures import style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from robust_tf.runs import Run
+
 Metrics = dict[str, np.ndarray]
 
 
-def read_metrics(run_dir: str | os.PathLike[str]) -> Metrics:
-    """Columns of a run's metrics.jsonl, each float (epochs,), nan where an epoch has no value.
-
-    A last line that is cut off, of a run that still writes, is left out.
+def columns_of(run: Run) -> Metrics:
+    """Columns of a run's metrics, each float (epochs,), nan where an epoch has no value.
 
     Raises:
-      FileError: no such file. ValueError: no whole line in it, or one that is not a row.
+      ValueError: no epoch of it can be read.
     """
-    path = os.path.join(os.fspath(run_dir), "metrics.jsonl")
-    lines = files.read_text(path).splitlines()
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise ValueError(f"{path}, line {number} is not JSON: {error}.") from error
-        if not isinstance(row, dict) or "epoch" not in row:
-            raise ValueError(f"{path}, line {number} is not a row of metrics; it has no 'epoch'.")
-        rows.append(row)
-    if not rows:
-        raise ValueError(f"{path} has no finished epoch; wait for the first, or train again.")
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: np.array([row.get(name, np.nan) for row in rows], float) for name in names}
+    if not run.metrics:
+        raise ValueError(f"{run.path}: {run.metrics_fault}")
+    names = dict.fromkeys(name for row in run.metrics for name in row)
+    return {name: np.array([row.get(name, np.nan) for row in run.metrics], float) for name in names}
 
 
 # What is not a loss, beside the accuracies.
@@ -60,7 +44,7 @@ def draw_training(runs: dict[str, Metrics], title: str = "") -> Figure:
     Of one run every term is drawn, of several the whole loss.
 
     Args:
-      runs: `read_metrics` of each, by name.
+      runs: `columns_of` each, by name.
       title: above all.
     """
     style.check_named(runs, "runs")
@@ -81,7 +65,7 @@ def draw_training(runs: dict[str, Metrics], title: str = "") -> Figure:
                     axes.plot(
                         x,
                         values[known],
-                        color=look.colour,
+                        color=look.color,
                         ls=dash,
                         lw=width,
                         marker=look.marker,
@@ -93,7 +77,7 @@ def draw_training(runs: dict[str, Metrics], title: str = "") -> Figure:
     _draw_losses(panels[2], runs, looks)
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], color=k.colour, marker=k.marker, label=n) for n, k in looks.items()]
+    handles = [Line2D([], [], color=k.color, marker=k.marker, label=n) for n, k in looks.items()]
     handles += [
         Line2D([], [], color="black", label="validation"),
         Line2D([], [], color="black", ls=style.DOTTED, lw=1.0, label="training batches"),
@@ -109,12 +93,12 @@ def _draw_losses(axes: Any, runs: dict[str, Metrics], looks: dict[str, style.Loo
     if len(runs) == 1:
         [metrics] = runs.values()
         names = terms_of(metrics)
-        colours = ("black", *style.CLASSES)
+        colors = ("black", *style.CLASSES)
         for number, name in enumerate(names):
             axes.plot(
                 metrics["epoch"],
                 metrics[name],
-                color=colours[number % len(colours)],
+                color=colors[number % len(colors)],
                 ls=(style.SOLID, style.DASHED)[number % 2],
                 label=name.rstrip("_"),
             )
@@ -127,7 +111,7 @@ def _draw_losses(axes: Any, runs: dict[str, Metrics], looks: dict[str, style.Loo
                 axes.plot(
                     metrics["epoch"],
                     metrics["loss"],
-                    color=look.colour,
+                    color=look.color,
                     ls=look.dash,
                     marker=look.marker,
                     ms=2.5,

@@ -1,4 +1,4 @@
-"""Charts as plain data for plotly; the page's script draws them in the reader's colours."""
+"""Charts as plain data for plotly; the page's script draws them in the reader's colors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from robust_tf.figures.style import DASHED, DOTTED, Look, looks
-from robust_tf.report.markup import Html, tag
-from robust_tf.report.runs import Run
+from robust_tf.report.blocks import Chart, Table
+from robust_tf.runs import Run
 
 _MARKERS = {
     "o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond",
@@ -19,7 +19,7 @@ _MARKERS = {
 }  # fmt: skip
 
 
-# Of the second bar of one colour, the third, and so on.
+# Of the second bar of one color, the third, and so on.
 _PATTERNS = ("", "/", ".", "x", "-", "+")
 
 
@@ -34,18 +34,18 @@ class Charts:
         names = [f"{run.label} ({k})" for k, run in enumerate(runs)]
         self.specs: list[dict[str, Any]] = []
         self._looks = list(looks(names).values())
-        colours = [look.colour for look in self._looks]
-        self._twins = [colours[:k].count(colour) for k, colour in enumerate(colours)]
+        colors = [look.color for look in self._looks]
+        self._twins = [colors[:k].count(color) for k, color in enumerate(colors)]
 
     def look(self, run: int) -> Look:
         """Colour, marker and dashes of a run."""
         return self._looks[run]
 
     def fill(self, run: int) -> dict[str, Any]:
-        """The `marker` of a run's bars: its colour, and a pattern from the second of it on."""
+        """The `marker` of a run's bars: its color, and a pattern from the second of it on."""
         shape = _PATTERNS[min(self._twins[run], len(_PATTERNS) - 1)]
         pattern = {"shape": shape, "fillmode": "overlay", "fgcolor": "white", "size": 7}
-        return {"color": self.look(run).colour, "pattern": pattern}
+        return {"color": self.look(run).color, "pattern": pattern}
 
     def line(self, run: int, name: str, x: Any, y: Any, hover: str, **more: Any) -> dict[str, Any]:
         """A trace of a run, with its look; the hover text is a plotly template."""
@@ -57,7 +57,7 @@ class Charts:
             "name": plain(name),
             "x": np.asarray(x),
             "y": np.asarray(y),
-            "line": {"color": look.colour, "dash": dash, "width": 2},
+            "line": {"color": look.color, "dash": dash, "width": 2},
             "marker": {"symbol": _MARKERS.get(look.marker, "circle"), "size": 7},
             "hovertemplate": f"{hover}<extra>{plain(name)}</extra>",
             "meta": {"run": run},
@@ -72,10 +72,10 @@ class Charts:
         traces: Sequence[dict[str, Any]],
         axes: tuple[str, str],
         layout: dict[str, Any] | None = None,
-        values: Html | None = None,
+        values: Table | None = None,
         run: int | None = None,
         height: int = 340,
-    ) -> Html:
+    ) -> Chart:
         """A figure with its chart.
 
         Args:
@@ -93,19 +93,7 @@ class Charts:
         for key, text in zip(("xaxis", "yaxis"), axes, strict=True):
             layout[key] = {"title": {"text": plain(text)}, **layout.get(key, {})}
         self.specs.append({"id": f"chart-{name}", "data": list(traces), "layout": layout})
-        chart = tag(
-            "div",
-            tag("p", "This chart is drawn by the script of the page.", class_="placeholder"),
-            id=f"chart-{name}",
-            class_="chart",
-            role="img",
-            aria_label=label,
-            style=f"min-height:{height}px",
-        )
-        more = tag("details", tag("summary", "The numbers"), values) if values else None
-        return tag(
-            "figure", chart, tag("figcaption", title), more, id=f"figure-{name}", data_run=run
-        )
+        return Chart(name, title, label, height, values, run)
 
 
 def plain(text: str) -> str:

@@ -8,29 +8,40 @@ from typing import Any
 
 from robust_tf.figures.bars import bar_of
 from robust_tf.figures.curves import curve_of
+from robust_tf.report.blocks import (
+    Block,
+    Cell,
+    Flag,
+    Group,
+    Row,
+    Table,
+    Text,
+    count,
+    interval,
+    number,
+    percent,
+)
 from robust_tf.report.charts import Charts, plain
-from robust_tf.report.markup import Html, join, tag
-from robust_tf.report.measured import Measured, headline, worst_cases
 from robust_tf.report.model_analysis import CURVE_STEPS, ModelAnalysis
-from robust_tf.report.runs import Run
-from robust_tf.report.tables import Cell, Row, count, interval, number, percent, table
+from robust_tf.runs import Result, Run
+from robust_tf.runs.results import headline, worst_cases
 
 NONE = "No run has an evaluation."
 
 
-def accuracies(runs: Sequence[Run], charts: Charts) -> Html:
+def accuracies(runs: Sequence[Run], charts: Charts) -> list[Block]:
     """Natural accuracy, each attack's and the worst case, of every evaluation."""
     rows, traces = [], []
     for k, run in enumerate(runs):
         bars: dict[str, Any] = {}
-        seen: list[tuple[int, Any]] = []
-        for one in run.measured:
+        analysis: list[tuple[int, Any]] = []
+        for one in run.results:
             size = len(one.evaluation)
             natural = bar_of(one.evaluation.natural)
             if one.plain:
                 _keep(bars, "natural", natural)
-            if (size, natural) not in seen:  # the same images again, mostly
-                seen.append((size, natural))
+            if (size, natural) not in analysis:  # the same images again, mostly
+                analysis.append((size, natural))
                 cells = [run.name, "natural", Cell("–"), *_bar(natural, size), one.title]
                 rows.append(Row(cells, k))
             for attacked in one.attacks:
@@ -39,7 +50,7 @@ def accuracies(runs: Sequence[Run], charts: Charts) -> Html:
                 if one.plain and attacked.attack is not None:
                     _keep(bars, f"{attacked.kind}{eps}", bar)
                 rows.append(_attack_row(k, run, one, attacked, bar))
-        cases = worst_cases(run.measured, run.eps)
+        cases = worst_cases(run.results, run.eps)
         for case in cases:
             bar = bar_of(case["robust"])
             name = f"worst case of {', '.join(case['attacks'])}"
@@ -51,13 +62,13 @@ def accuracies(runs: Sequence[Run], charts: Charts) -> Html:
                 "all evaluations",
             ]
             rows.append(Row(what, k, strong=True))
-        best = headline(run.measured, run.eps)
+        best = headline(run.results, run.eps)
         if best:
             bars["worst case"] = bar_of(best["robust"])
         if bars:
             traces.append(_bars(k, run, bars, charts))
     if not rows:
-        return tag("p", NONE, class_="missing")
+        return [Text(NONE, "missing")]
     columns = "Run|Attack|eps|Accuracy, %|95 % interval|Images|Seconds|Forwards|Gradients|File"
     text = (
         "Seconds are of the whole attack, forwards and gradients per image. The worst case of a "
@@ -75,9 +86,7 @@ def accuracies(runs: Sequence[Run], charts: Charts) -> Html:
         height=420,
     )
     caption = "Accuracy under each attack, of every evaluation"
-    return join(
-        chart, table(caption, columns.split("|"), rows, "attacks"), tag("p", text, class_="hint")
-    )
+    return [chart, Table(caption, columns.split("|"), rows, "attacks"), Text(text, "hint")]
 
 
 def _keep(bars: dict[str, Any], name: str, bar: Any) -> None:
@@ -90,7 +99,7 @@ def _bar(bar: Any, size: int) -> list[Cell]:
     return [percent(bar.accuracy), interval(bar.low, bar.high), count(size), *[Cell("–")] * 3]
 
 
-def _attack_row(k: int, run: Run, one: Measured, attacked: Any, bar: Any) -> Row:
+def _attack_row(k: int, run: Run, one: Result, attacked: Any, bar: Any) -> Row:
     size = len(one.evaluation)
     cells = [run.name, attacked.name, number(attacked.eps), *_bar(bar, size)[:3]]
     cells.append(Cell(f"{attacked.seconds:,.1f}", attacked.seconds))
@@ -116,13 +125,13 @@ def _bars(k: int, run: Run, bars: dict[str, Any], charts: Charts) -> dict[str, A
     return {**trace, "type": "bar", "marker": charts.fill(k), "error_y": errors}
 
 
-def flags(runs: Sequence[Run]) -> Html:
+def flags(runs: Sequence[Run]) -> list[Block]:
     """Signs of masked gradients and weak evaluations, each with its explanation."""
-    parts = []
+    parts: list[Block] = []
     for k, run in enumerate(runs):
         items: dict[tuple[str, str], tuple[dict[str, Any], list[str]]] = {}
         unchecked = []
-        for one in run.measured:
+        for one in run.results:
             found = one.evaluation.flags
             if one.evaluation.settings.get("checks") is not True and not found:
                 unchecked.append(one.title)
@@ -130,35 +139,34 @@ def flags(runs: Sequence[Run]) -> Html:
                 if isinstance(flag, dict) and flag.get("title"):
                     key = (str(flag["title"]), str(flag.get("figures")))
                     items.setdefault(key, (flag, []))[1].append(one.title)
-        said = [_flag(flag, where) for flag, where in items.values()]
-        if not said and run.measured and len(unchecked) < len(run.measured):
-            said = [tag("p", "Looked for, and none was found.")]
+        said: list[Block] = [_flag(flag, where) for flag, where in items.values()]
+        if not said and run.results and len(unchecked) < len(run.results):
+            said = [Text("Looked for, and none was found.")]
         if unchecked:
-            said.append(tag("p", f"Not looked for in: {', '.join(unchecked)}.", class_="hint"))
-        if not run.measured:
-            said = [tag("p", "There is no evaluation.", class_="missing")]
-        parts.append(tag("div", tag("h3", run.name), said, data_run=k))
-    return join(parts)
+            said.append(Text(f"Not looked for in: {', '.join(unchecked)}.", "hint"))
+        if not run.results:
+            said = [Text("There is no evaluation.", "missing")]
+        parts.append(Group(said, run.name, k))
+    return parts
 
 
-def _flag(flag: dict[str, Any], where: Sequence[str]) -> Html:
+def _flag(flag: dict[str, Any], where: Sequence[str]) -> Flag:
     figures = flag.get("figures")
     figures = figures if isinstance(figures, dict) else {}
     measured = "; ".join(
         f"{name.replace('_', ' ')}: {', '.join(map(str, v)) if isinstance(v, list) else v}"
         for name, v in figures.items()
     )
-    return tag(
-        "div",
-        tag("h4", flag["title"]),
-        tag("p", flag.get("explanation", "")),
-        tag("p", tag("strong", "What to do: "), flag.get("advice", "")),
-        tag("p", f"{measured}. " if measured else "", f"In {', '.join(where)}.", class_="hint"),
-        class_="flag",
+    found = f"{measured}. " if measured else ""
+    return Flag(
+        str(flag["title"]),
+        str(flag.get("explanation", "")),
+        str(flag.get("advice", "")),
+        f"{found}In {', '.join(where)}.",
     )
 
 
-def curves(runs: Sequence[Run], probes: Sequence[ModelAnalysis], charts: Charts) -> Html:
+def curves(runs: Sequence[Run], analyses: Sequence[ModelAnalysis], charts: Charts) -> list[Block]:
     """Accuracy against eps: of evaluations with several eps, and of a quick PGD."""
     traces, rows = [], []
 
@@ -182,7 +190,7 @@ def curves(runs: Sequence[Run], probes: Sequence[ModelAnalysis], charts: Charts)
             rows.append(Row([title, number(x), percent(y), interval(low, high), count(size)], k))
 
     for k, run in enumerate(runs):
-        for one in run.measured:
+        for one in run.results:
             for norm, points in one.evaluation.curves().items() if not one.inference else ():
                 if len(points) > 2:
                     size = len(one.evaluation)
@@ -190,17 +198,16 @@ def curves(runs: Sequence[Run], probes: Sequence[ModelAnalysis], charts: Charts)
                     curve = curve_of([eps for eps, _ in points], right, size)
                     kind = "" if norm == "Linf" else f", {norm}"
                     add(k, f"{run.name}, {one.title}{kind}", curve, size, False)
-        if probes[k].curve is not None:
+        if analyses[k].curve is not None:
             title = f"{run.name}, PGD-{CURVE_STEPS} here"
-            add(k, title, probes[k].curve, probes[k].examples, True)
+            add(k, title, analyses[k].curve, analyses[k].examples, True)
     if not traces:
-        return tag(
-            "p",
+        text = (
             "No evaluation has several eps, and no model could be attacked here. bin/evaluate "
-            '--attacks="PGD(eps=[0.1, 0.2, 0.3], step_size=0.01, steps=40)" gives a curve.',
-            class_="missing",
+            '--attacks="PGD(eps=[0.1, 0.2, 0.3], step_size=0.01, steps=40)" gives a curve.'
         )
-    return charts.add(
+        return [Text(text, "missing")]
+    chart = charts.add(
         "curves",
         "Accuracy against eps, with 95 % intervals. Filled markers: worst case over an "
         "evaluation's attacks up to that eps. Pale lines with open markers: PGD with "
@@ -211,7 +218,7 @@ def curves(runs: Sequence[Run], probes: Sequence[ModelAnalysis], charts: Charts)
         traces,
         ("eps", "accuracy, %"),
         {"yaxis": {"range": [0, 101]}},
-        table(
+        Table(
             "Accuracy against eps",
             ["Curve", "eps", "Accuracy, %", "95 % interval", "Images"],
             rows,
@@ -219,14 +226,15 @@ def curves(runs: Sequence[Run], probes: Sequence[ModelAnalysis], charts: Charts)
         ),
         height=420,
     )
+    return [chart]
 
 
-def adaptive_summary(runs: Sequence[Run]) -> Html | None:
+def adaptive_summary(runs: Sequence[Run]) -> list[Block] | None:
     """Defences at inference: oblivious, adaptive, worst case; None where no run has one."""
     rows = []
     names = ("oblivious", "adaptive", "worst case")
     for k, run in enumerate(runs):
-        for one in run.measured:
+        for one in run.results:
             if not one.columns or not one.inference:
                 continue
             kind = str(one.inference.get("kind", "")).upper()
@@ -244,4 +252,4 @@ def adaptive_summary(runs: Sequence[Run]) -> Html | None:
     )
     columns = "Run|Inference|Attack|Oblivious, %|Adaptive, %|Worst case, %|Images".split("|")
     caption = "Accuracy behind the manifold transformation, in three columns"
-    return join(table(caption, columns, rows, "columns"), tag("p", text, class_="hint"))
+    return [Table(caption, columns, rows, "columns"), Text(text, "hint")]

@@ -8,20 +8,21 @@ import numpy as np
 
 from robust_tf.figures.latent import class_middles
 from robust_tf.figures.style import CLASSES
+from robust_tf.report.blocks import Block, Group, Row, Table, Text, count, number
 from robust_tf.report.charts import Charts
-from robust_tf.report.markup import Html, join, tag
 from robust_tf.report.model_analysis import STEPS, ModelAnalysis
-from robust_tf.report.runs import Run
-from robust_tf.report.tables import Row, count, number, table
+from robust_tf.runs import Run
 
 
-def features(runs: Sequence[Run], probes: Sequence[ModelAnalysis], charts: Charts) -> Html | None:
+def features(
+    runs: Sequence[Run], analyses: Sequence[ModelAnalysis], charts: Charts
+) -> list[Block] | None:
     """A map for each run, and what it shows as numbers; None where no run has features."""
     parts, rows = [], []
-    for k, (run, seen) in enumerate(zip(runs, probes, strict=True)):
-        if seen.latent is None or seen.numbers is None:
+    for k, (run, analysis) in enumerate(zip(runs, analyses, strict=True)):
+        if analysis.latent is None or analysis.numbers is None:
             continue
-        own = seen.numbers
+        own = analysis.numbers
         values = [
             own.class_silhouette,
             own.fooling_silhouette,
@@ -33,8 +34,8 @@ def features(runs: Sequence[Run], probes: Sequence[ModelAnalysis], charts: Chart
         ]
         cells = [count(own.fooling), *[number(value, 3) for value in values]]
         rows.append(Row([run.name, *cells, count(own.examples)], k))
-        if seen.places is not None:
-            parts.append(_map(k, run, seen, charts))
+        if analysis.places is not None:
+            parts.append(_map(k, run, analysis, charts))
     if not rows:
         return None
     columns = [
@@ -56,15 +57,15 @@ def features(runs: Sequence[Run], probes: Sequence[ModelAnalysis], charts: Chart
         "means in nats. A map by t-SNE keeps neighbours together; distances between groups and "
         "sizes of groups mean nothing."
     )
-    return join(
-        tag("div", parts, class_="figures narrow"),
-        table("Features of clean and of adversarial images", columns, rows, "features"),
-        tag("p", text, class_="hint"),
-    )
+    return [
+        Group(parts, style="figures narrow"),
+        Table("Features of clean and of adversarial images", columns, rows, "features"),
+        Text(text, "hint"),
+    ]
 
 
-def _map(k: int, run: Run, seen: ModelAnalysis, charts: Charts) -> Html:
-    latent, places = seen.latent, seen.places
+def _map(k: int, run: Run, analysis: ModelAnalysis, charts: Charts) -> Block:
+    latent, places = analysis.latent, analysis.places
     assert latent is not None and places is not None
     groups = (
         ("clean", ~latent.adversarial, "circle", 5),
@@ -75,7 +76,7 @@ def _map(k: int, run: Run, seen: ModelAnalysis, charts: Charts) -> Html:
     for name, chosen, symbol, size in groups:
         if not chosen.any():
             continue
-        colours = [CLASSES[c % len(CLASSES)] for c in latent.labels[chosen]]
+        colors = [CLASSES[c % len(CLASSES)] for c in latent.labels[chosen]]
         about = np.stack([latent.labels, latent.predictions, latent.entropy.round(3)], 1)[chosen]
         traces.append(
             {
@@ -85,17 +86,17 @@ def _map(k: int, run: Run, seen: ModelAnalysis, charts: Charts) -> Html:
                 "x": places[chosen, 0].round(2),
                 "y": places[chosen, 1].round(2),
                 "customdata": about,
-                "marker": {"color": colours, "symbol": symbol, "size": size},
+                "marker": {"color": colors, "symbol": symbol, "size": size},
                 "hovertemplate": "class %{customdata[0]}, predicted %{customdata[1]}, entropy "
                 f"%{{customdata[2]:.3f}} nats<extra>{name}</extra>",
             }
         )
     fooling = int(latent.fooling.sum())
     title = (
-        f"{run.name}: t-SNE of the features z of {seen.examples} clean test images and of their "
-        f"adversarial images (PGD-{STEPS}, eps {seen.eps:.4g}), {fooling} of which fool the model. "
-        "Colours and numbers are the true classes. Others leave the prediction right, or are of "
-        "images that are misclassified anyway."
+        f"{run.name}: t-SNE of the features z of {analysis.examples} clean test images and of "
+        f"their adversarial images (PGD-{STEPS}, eps {analysis.eps:.4g}), {fooling} of which fool "
+        "the model. Colors and numbers are the true classes. Others leave the prediction right, or "
+        "are of images that are misclassified anyway."
     )
     numbers = [
         {

@@ -10,15 +10,16 @@ import numpy as np
 import tensorflow as tf
 
 from robust_tf import data as datasets
-from robust_tf import files, runs
+from robust_tf import files
 from robust_tf.attacks import PGD
 from robust_tf.data.pipeline import to_unit_interval
+from robust_tf.evaluation.checks import collapsed_class
 from robust_tf.figures.curves import Curve, curve_of
-from robust_tf.figures.forward import adversarial_at, logits_at, standard_attack
+from robust_tf.figures.forward import adversarial_at, check_varies, logits_at, standard_attack
 from robust_tf.figures.grids import Grid, compute_grid
 from robust_tf.figures.latent import Latent, LatentNumbers, compute_latent, embed, measure_latent
 from robust_tf.figures.loss_surface import Roughness, Surfaces, compute_surfaces, roughness
-from robust_tf.report.runs import Run
+from robust_tf.runs import Run
 
 STEPS = 40  # of the attack behind grids, confusion and features
 CURVE_STEPS = 20
@@ -39,6 +40,9 @@ class ModelAnalysis:
       curve: accuracy against eps.
       surfaces, roughness: of the loss around the first images.
       latent, places, numbers: features, their map (2n, 2), and what they measure.
+      collapsed: the one class that the network predicts, -1 where its outputs are not numbers; None
+        for a network that tells classes apart.
+      notes: what failed, and why, each a sentence.
     """
 
     eps: float
@@ -52,6 +56,23 @@ class ModelAnalysis:
     latent: Latent | None = None
     places: np.ndarray | None = None
     numbers: LatentNumbers | None = None
+    collapsed: int | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def attempt(self, what: str, compute: Callable[[], Any]) -> Any:
+        """What `compute` gives; None, and a note, where it fails in a way that a user can meet."""
+        try:
+            return compute()
+        except (
+            ArithmeticError,
+            ValueError,
+            TypeError,
+            OSError,
+            datasets.DataError,
+            tf.errors.OpError,
+        ) as error:
+            self.notes.append(f"{what}: {files.reason(error)}.")
+            return None
 
 
 class Datasets:
@@ -75,10 +96,11 @@ class Datasets:
         return self._read[name]
 
 
-def probe(run: Run, read: Datasets, examples: int, seed: int = 0) -> ModelAnalysis:
-    """Attacks the run's model on the first test images, and looks at what comes of it.
+def analyze(run: Run, read: Datasets, examples: int, seed: int = 0) -> ModelAnalysis:
+    """Attacks the run's model on the first test images, and measures what comes of it.
 
-    Whatever fails becomes a note of the run, and its part of the report is missing.
+    Whatever fails becomes a note, and its part of the report is missing. Of data without variance,
+    such as the features of a network that has collapsed, nothing is drawn.
 
     Args:
       run: with or without a model.
@@ -87,53 +109,83 @@ def probe(run: Run, read: Datasets, examples: int, seed: int = 0) -> ModelAnalys
       seed: of the attack, the random directions and the map.
     """
     result = ModelAnalysis(run.eps or DEFAULT_EPS)
-    dataset = _tried(run, "The test images cannot be read", lambda: read(run))
+    dataset = result.attempt("The test images cannot be read", lambda: read(run))
     if dataset is None:
         return result
     result.labels, result.num_classes = np.asarray(dataset.test.labels), dataset.num_classes
-    _check_data(run, dataset)
+    _check_data(run, dataset, result)
     if not run.has_model:
         return result
-    model = _tried(run, "model.keras cannot be used", lambda: runs.load_run(run.path))
+    model: Any = result.attempt("model.keras cannot be used", lambda: run.model)
     if model is None:
         return result
     model = getattr(model, "final_network", model)
     test = dataset.test.take(examples)
     x, y = to_unit_interval(tf.constant(test.images)).numpy(), np.asarray(test.labels)
     result.examples = len(y)
+    result.attempt("model.keras cannot be used", lambda: _check_collapse(model, x, y, result))
     attack = standard_attack(result.eps, STEPS)
-    x_adv = _tried(
-        run,
+    x_adv = result.attempt(
         "model.keras cannot be attacked",
         lambda: adversarial_at(model, x, y, result.eps, attack, seed),
     )
-    if x_adv is None:
-        return result
+    if x_adv is not None:
+        _measure(result, model, x, y, x_adv, seed)
+    return result
+
+
+def _measure(
+    result: ModelAnalysis, model: Any, x: np.ndarray, y: np.ndarray, x_adv: np.ndarray, seed: int
+) -> None:
+    """Grid, curve, loss surface and features of images and their adversarial ones."""
     if x.ndim == 4:
-        result.grid = _tried(run, "There are no images", lambda: compute_grid(model, x, y, x_adv))
+        result.grid = result.attempt(
+            "There are no images", lambda: compute_grid(model, x, y, x_adv)
+        )
     radii = [factor * result.eps for factor in CURVE]
-    result.curve = _tried(
-        run,
-        "There is no curve",
-        lambda: _curve(model, x, y, radii, seed),
-    )
+    result.curve = result.attempt("There is no curve", lambda: _curve(model, x, y, radii, seed))
     few = slice(0, SURFACES)
-    result.surfaces = _tried(
-        run,
+    surfaces = result.attempt(
         "There is no loss surface",
         lambda: compute_surfaces(model, x[few], y[few], result.eps, seed=seed),
     )
-    surfaces = result.surfaces
-    if surfaces is not None:
-        result.roughness = _tried(run, "The surface has no numbers", lambda: roughness(surfaces))
-    result.latent = _tried(run, "There are no features", lambda: compute_latent(model, x, y, x_adv))
-    latent = result.latent
-    if latent is not None:
-        result.numbers = _tried(run, "The features have no numbers", lambda: measure_latent(latent))
-        result.places = _tried(
-            run, "There is no map of features", lambda: embed(latent.features, seed=seed)
+    if surfaces is not None and result.attempt(
+        "There is no loss surface", lambda: check_varies(surfaces.losses[0], "loss")
+    ):
+        result.surfaces = surfaces
+        result.roughness = result.attempt("The surface has no numbers", lambda: roughness(surfaces))
+    latent = result.attempt("There are no features", lambda: compute_latent(model, x, y, x_adv))
+    if latent is not None and result.attempt(
+        "Nothing is drawn of the features", lambda: check_varies(latent.features, "features")
+    ):
+        result.latent = latent
+        result.numbers = result.attempt(
+            "The features have no numbers", lambda: measure_latent(latent)
         )
-    return result
+        result.places = result.attempt(
+            "There is no map of features", lambda: embed(latent.features, seed=seed)
+        )
+
+
+def _check_collapse(model: Any, x: np.ndarray, y: np.ndarray, result: ModelAnalysis) -> None:
+    """Notes a network that predicts one class, whatever the image."""
+    logits = logits_at(model, x)
+    predictions = np.where(np.isfinite(logits).all(-1), logits.argmax(-1), -1)
+    result.collapsed = collapsed_class(predictions, y)
+    if result.collapsed is not None:
+        result.notes.insert(0, collapse_of(result))
+
+
+def collapse_of(result: ModelAnalysis) -> str:
+    """What to say of a network that has collapsed, and what to do."""
+    if result.collapsed == -1:
+        what = f"its outputs on all {result.examples} test images are not numbers"
+    else:
+        what = f"it predicts class {result.collapsed} for all {result.examples} test images"
+    return (
+        f"The network has collapsed: {what}. Its accuracies say nothing of robustness. Train it "
+        "again with a lower train.learning_rate, a longer train.eps_warmup_epochs, or more images."
+    )
 
 
 def _curve(model: Any, x: np.ndarray, y: np.ndarray, radii: list[float], seed: int) -> Curve:
@@ -146,21 +198,12 @@ def _curve(model: Any, x: np.ndarray, y: np.ndarray, radii: list[float], seed: i
     return curve_of(radii, counts, len(y))
 
 
-def _tried(run: Run, what: str, compute: Callable[[], Any]) -> Any:
-    """What `compute` gives; None, and a note, where it fails in a way that a user can meet."""
-    try:
-        return compute()
-    except (ValueError, TypeError, OSError, datasets.DataError, tf.errors.OpError) as error:
-        run.notes.append(f"{what}: {files.reason(error)}.")
-        return None
-
-
-def _check_data(run: Run, dataset: datasets.Data) -> None:
+def _check_data(run: Run, dataset: datasets.Data, result: ModelAnalysis) -> None:
     """Notes test images that are not those of the run."""
     splits = run.data.get("splits")
     seen = splits.get("test") if isinstance(splits, dict) else None
     if seen and seen != dataset.test.fingerprint:
-        run.notes.append(
+        result.notes.append(
             f"The test images of {dataset.name} are not those that the run saw (fingerprint "
             f"{dataset.test.fingerprint}, the run's {seen}): what is computed here is of others."
         )

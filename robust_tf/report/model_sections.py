@@ -11,38 +11,49 @@ import tensorflow as tf
 
 from robust_tf.figures.bars import bar_of
 from robust_tf.figures.style import CLASSES
+from robust_tf.report.blocks import (
+    Block,
+    Cell,
+    Group,
+    Pictures,
+    Row,
+    Table,
+    Text,
+    count,
+    interval,
+    number,
+    percent,
+)
 from robust_tf.report.charts import Charts
-from robust_tf.report.markup import Html, join, tag
-from robust_tf.report.measured import headline
 from robust_tf.report.model_analysis import STEPS, SURFACES, ModelAnalysis
-from robust_tf.report.runs import Run
-from robust_tf.report.tables import Cell, Row, count, interval, number, percent, table
+from robust_tf.runs import Run
+from robust_tf.runs.results import headline
 
 SHOWN = 12  # images of a grid
 AGREE = 0.98  # with the evaluation's natural verdicts, or the images are others
 
 
-def classes(runs: Sequence[Run], probes: Sequence[ModelAnalysis]) -> Html | None:
+def classes(runs: Sequence[Run], analyses: Sequence[ModelAnalysis]) -> list[Block] | None:
     """Accuracy by class: of the evaluation to quote, and under the report's own attack."""
     rows = []
-    for k, (run, seen) in enumerate(zip(runs, probes, strict=True)):
-        natural, robust, source = _verdicts(run, seen)
+    for k, (run, analysis) in enumerate(zip(runs, analyses, strict=True)):
+        natural, robust, source = _verdicts(run, analysis)
         if natural is None or robust is None:
             continue
-        labels = seen.labels[: len(natural)]
+        labels = analysis.labels[: len(natural)]
         wrong = None
-        if seen.grid is not None:
-            wrong = seen.grid.predictions != seen.grid.labels
-        for c in range(seen.num_classes):
+        if analysis.grid is not None:
+            wrong = analysis.grid.predictions != analysis.grid.labels
+        for c in range(analysis.num_classes):
             own = labels == c
             if not own.any():
                 continue
             bar = bar_of(robust[own])
             taken = Cell("–")
-            if seen.grid is not None and wrong is not None:
-                others = seen.grid.predictions[wrong & (seen.grid.labels == c)]
+            if analysis.grid is not None and wrong is not None:
+                others = analysis.grid.predictions[wrong & (analysis.grid.labels == c)]
                 if len(others):
-                    most = np.bincount(others, minlength=seen.num_classes).argmax()
+                    most = np.bincount(others, minlength=analysis.num_classes).argmax()
                     taken = Cell(f"{most} ({(others == most).sum()} of {len(others)})")
             cells = [percent(float(natural[own].mean())), percent(bar.accuracy)]
             cells += [interval(bar.low, bar.high), count(int(own.sum())), taken]
@@ -54,38 +65,40 @@ def classes(runs: Sequence[Run], probes: Sequence[ModelAnalysis]) -> Html | None
         f"under PGD-{STEPS} at the run's eps, run for this report."
     )
     columns = "Run|Class|Natural, %|Robust, %|95 % interval|Images|Taken for|By".split("|")
-    return join(table("Accuracy by class", columns, rows, "classes"), tag("p", text, class_="hint"))
+    return [Table("Accuracy by class", columns, rows, "classes"), Text(text, "hint")]
 
 
-def _verdicts(run: Run, seen: ModelAnalysis) -> tuple[Any, Any, str]:
+def _verdicts(run: Run, analysis: ModelAnalysis) -> tuple[Any, Any, str]:
     """Natural and robust verdicts with known labels, and what they are of."""
-    best = headline(run.measured, run.eps)
-    if best and len(seen.labels) >= best["examples"]:
+    best = headline(run.results, run.eps)
+    if best and len(analysis.labels) >= best["examples"]:
         verdicts = best["natural"]
-        few = min(len(verdicts), seen.examples)
-        if seen.grid is not None:
-            own = (seen.grid.clean_predictions == seen.grid.labels)[:few]
+        few = min(len(verdicts), analysis.examples)
+        if analysis.grid is not None:
+            own = (analysis.grid.clean_predictions == analysis.grid.labels)[:few]
             same = few and np.mean(own == verdicts[:few]) >= AGREE
         else:
-            same = seen.num_classes == best["num_classes"]
+            same = analysis.num_classes == best["num_classes"]
         if same:
             return verdicts, best["robust"], "worst case of the evaluations"
-    if seen.grid is None:
+    if analysis.grid is None:
         return None, None, ""
-    right = seen.grid.clean_predictions == seen.grid.labels
-    stood = right & (seen.grid.predictions == seen.grid.labels)
+    right = analysis.grid.clean_predictions == analysis.grid.labels
+    stood = right & (analysis.grid.predictions == analysis.grid.labels)
     return right, stood, f"PGD-{STEPS} here"
 
 
-def confusion(runs: Sequence[Run], probes: Sequence[ModelAnalysis], charts: Charts) -> Html | None:
+def confusion(
+    runs: Sequence[Run], analyses: Sequence[ModelAnalysis], charts: Charts
+) -> list[Block] | None:
     """What adversarial images are taken for, as a heat map and a table of the most frequent."""
     parts = []
-    for k, (run, seen) in enumerate(zip(runs, probes, strict=True)):
-        if seen.grid is None:
+    for k, (run, analysis) in enumerate(zip(runs, analyses, strict=True)):
+        if analysis.grid is None:
             continue
-        n = seen.num_classes
+        n = analysis.num_classes
         counts = np.zeros((n, n), int)
-        np.add.at(counts, (seen.grid.labels, seen.grid.predictions), 1)
+        np.add.at(counts, (analysis.grid.labels, analysis.grid.predictions), 1)
         errors = counts.copy()
         np.fill_diagonal(errors, 0)
         total = int(errors.sum())
@@ -113,8 +126,8 @@ def confusion(runs: Sequence[Run], probes: Sequence[ModelAnalysis], charts: Char
         parts.append(
             charts.add(
                 f"confusion-{k}",
-                f"{run.name}: {total} of {seen.examples} adversarial images are misclassified "
-                f"(PGD-{STEPS}, eps {seen.eps:.4g}); most often {said}.",
+                f"{run.name}: {total} of {analysis.examples} adversarial images are misclassified "
+                f"(PGD-{STEPS}, eps {analysis.eps:.4g}); most often {said}.",
                 f"Heat map of the errors of {run.name} on adversarial images, true class against "
                 f"predicted class. Most frequent: {said}.",
                 [trace],
@@ -125,21 +138,21 @@ def confusion(runs: Sequence[Run], probes: Sequence[ModelAnalysis], charts: Char
                 400,
             )
         )
-    return tag("div", parts, class_="figures narrow") if parts else None
+    return [Group(parts, style="figures narrow")] if parts else None
 
 
-def _counts_table(k: int, run: Run, errors: np.ndarray) -> Html:
+def _counts_table(k: int, run: Run, errors: np.ndarray) -> Table:
     n = len(errors)
     rows = [Row([Cell(str(c), c), *[Cell(str(v), v) for v in errors[c]]]) for c in range(n)]
     columns = ["True class", *[f"taken for {c}" for c in range(n)]]
-    return table(f"{run.name}: errors on adversarial images", columns, rows, f"confusion-{k}")
+    return Table(f"{run.name}: errors on adversarial images", columns, rows, f"confusion-{k}")
 
 
-def images(runs: Sequence[Run], probes: Sequence[ModelAnalysis]) -> Html | None:
+def images(runs: Sequence[Run], analyses: Sequence[ModelAnalysis]) -> list[Block] | None:
     """Clean images, perturbations and adversarial images; those that fool the model first."""
-    parts = []
-    for k, (run, seen) in enumerate(zip(runs, probes, strict=True)):
-        grid = seen.grid
+    parts: list[Block] = []
+    for k, (run, analysis) in enumerate(zip(runs, analyses, strict=True)):
+        grid = analysis.grid
         if grid is None or grid.clean.shape[-1] not in (1, 3):
             continue
         right = grid.clean_predictions == grid.labels
@@ -149,37 +162,29 @@ def images(runs: Sequence[Run], probes: Sequence[ModelAnalysis]) -> Html | None:
         if not len(chosen):
             continue
         moved = grid.adversarial - grid.clean
-        rows: list[Html] = []
-        titles = ("clean", "perturbation", "adversarial")
-        for title in titles:
+        rows = []
+        for title in ("clean", "perturbation", "adversarial"):
             cells = []
             for i in chosen:
                 picture = {
                     "clean": grid.clean[i],
-                    "perturbation": 0.5 + 0.5 * moved[i] / seen.eps,
+                    "perturbation": 0.5 + 0.5 * moved[i] / analysis.eps,
                     "adversarial": grid.adversarial[i],
                 }[title]
                 cells.append(_picture(title, grid, i, picture))
-            rows.append(tag("tr", tag("th", title, scope="row"), [tag("td", c) for c in cells]))
+            rows.append((title, cells))
         caption = (
             f"{run.name}: {len(fooling)} test images whose adversarial image fools the model, and "
             f"{len(chosen) - len(fooling)} that it withstands. Perturbations: grey is none, black "
-            f"and white are eps = {seen.eps:.4g}. Below each image: what the model says, and how "
-            "sure it is."
+            f"and white are eps = {analysis.eps:.4g}. Below each image: the prediction and its "
+            "confidence."
         )
-        inner = tag(
-            "table",
-            tag("caption", tag("span", caption), id=f"caption-images-{k}"),
-            tag("tbody", rows),
-        )
-        region = {"role": "region", "aria_labelledby": f"caption-images-{k}", "tabindex": "0"}
-        parts.append(
-            tag("div", inner, class_="scroll grid", id=f"images-{k}", data_run=k, **region)
-        )
-    return join(parts) if parts else None
+        parts.append(Pictures(caption, rows, f"images-{k}", k))
+    return parts or None
 
 
-def _picture(title: str, grid: Any, i: int, pixels: np.ndarray) -> Html:
+def _picture(title: str, grid: Any, i: int, pixels: np.ndarray) -> tuple[str, str, str]:
+    """A data URI, what it shows in words, and what is written below it."""
     label = int(grid.labels[i])
     said, alt = "", f"perturbation of test image {i}"
     if title != "perturbation":
@@ -189,8 +194,7 @@ def _picture(title: str, grid: Any, i: int, pixels: np.ndarray) -> Html:
         wrong = " ✗" if predicted != label else ""
         said = f"{predicted}, {100 * sure:.0f} %{wrong}"
         alt = f"{title} test image {i}, class {label}, predicted {predicted}"
-    picture = tag("img", src=_png(pixels), alt=alt, width="56", height="56")
-    return join(picture, tag("span", said, class_="said") if said else None)
+    return _png(pixels), alt, said
 
 
 def _png(pixels: np.ndarray) -> str:
@@ -200,15 +204,17 @@ def _png(pixels: np.ndarray) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def surfaces(runs: Sequence[Run], probes: Sequence[ModelAnalysis], charts: Charts) -> Html | None:
+def surfaces(
+    runs: Sequence[Run], analyses: Sequence[ModelAnalysis], charts: Charts
+) -> list[Block] | None:
     """The loss around the first test image, what is predicted there, and how rough it is."""
     parts, rows = [], []
     # One scale for all runs, so that heights compare.
-    top = max((float(s.surfaces.losses[0].max()) for s in probes if s.surfaces), default=1.0)
-    for k, (run, seen) in enumerate(zip(runs, probes, strict=True)):
-        if seen.surfaces is None or seen.roughness is None:
+    top = max((float(s.surfaces.losses[0].max()) for s in analyses if s.surfaces), default=1.0)
+    for k, (run, analysis) in enumerate(zip(runs, analyses, strict=True)):
+        if analysis.surfaces is None or analysis.roughness is None:
             continue
-        found, rough = seen.surfaces, seen.roughness
+        found, rough = analysis.surfaces, analysis.roughness
         label, axis = int(found.labels[0]), found.offsets
         where = "gradient %{x:.3g}, random %{y:.3g}: "
         loss = {
@@ -235,7 +241,7 @@ def surfaces(runs: Sequence[Run], probes: Sequence[ModelAnalysis], charts: Chart
                 f"surface-{k}",
                 f"{run.name}: loss around test image 0 (class {label}), {said}.",
                 f"Surface of the cross-entropy of {run.name} around a test image, along the "
-                f"gradient's sign and a random direction, up to eps {seen.eps:.4g}: {said}.",
+                f"gradient's sign and a random direction, up to eps {analysis.eps:.4g}: {said}.",
                 [loss],
                 ("gradient's sign", "random direction"),
                 {"scene": scene},
@@ -252,8 +258,8 @@ def surfaces(runs: Sequence[Run], probes: Sequence[ModelAnalysis], charts: Chart
             "y": axis,
             "z": found.classes[0],
             "zmin": -0.5,
-            "zmax": seen.num_classes - 0.5,
-            "colorscale": _class_scale(seen.num_classes),
+            "zmax": analysis.num_classes - 0.5,
+            "colorscale": _class_scale(analysis.num_classes),
             "hovertemplate": where + "class %{z}<extra></extra>",
             "colorbar": {"title": {"text": "class"}, "thickness": 12, "dtick": 1},
         }
@@ -286,14 +292,14 @@ def surfaces(runs: Sequence[Run], probes: Sequence[ModelAnalysis], charts: Chart
         "the bend is the loss's slope. A flat surface alone is no proof of robustness: masked "
         "gradients look flat too."
     )
-    return join(
-        tag("div", parts, class_="figures"),
-        table("How rough the loss is around test images", columns, rows, "surfaces"),
-        tag("p", text, class_="hint"),
-    )
+    return [
+        Group(parts, style="figures"),
+        Table("How rough the loss is around test images", columns, rows, "surfaces"),
+        Text(text, "hint"),
+    ]
 
 
 def _class_scale(n: int) -> list[list[Any]]:
-    """A colour scale in n steps."""
-    colours = [CLASSES[c % len(CLASSES)] for c in range(n)]
-    return [[(c + edge) / n, colour] for c, colour in enumerate(colours) for edge in (0, 1)]
+    """A color scale in n steps."""
+    colors = [CLASSES[c % len(CLASSES)] for c in range(n)]
+    return [[(c + edge) / n, color] for c, color in enumerate(colors) for edge in (0, 1)]

@@ -7,11 +7,26 @@ from typing import Any
 
 from robust_tf.figures.bars import bar_of
 from robust_tf.figures.style import CLASSES
+from robust_tf.report.blocks import (
+    Block,
+    Cell,
+    Code,
+    Facts,
+    Group,
+    Items,
+    Row,
+    Table,
+    Text,
+    count,
+    interval,
+    number,
+    percent,
+    slug,
+)
 from robust_tf.report.charts import Charts
-from robust_tf.report.markup import Html, join, tag
-from robust_tf.report.measured import headline, why_none
-from robust_tf.report.runs import Run
-from robust_tf.report.tables import Cell, Row, count, facts, interval, number, percent, slug, table
+from robust_tf.report.model_analysis import ModelAnalysis, collapse_of
+from robust_tf.runs import Run
+from robust_tf.runs.results import headline, why_none
 
 _KNOWN = ("epoch", "step", "images_per_second", "learning_rate", "loss")
 _ACCURACIES = {
@@ -20,11 +35,11 @@ _ACCURACIES = {
 }
 
 
-def in_short(runs: Sequence[Run]) -> Html:
+def in_short(runs: Sequence[Run], analyses: Sequence[ModelAnalysis]) -> list[Block]:
     """One row for each run."""
     rows = []
     for k, run in enumerate(runs):
-        best = headline(run.measured, run.eps)
+        best = headline(run.results, run.eps)
         if best:
             bar = bar_of(best["robust"])
             found = [
@@ -35,7 +50,7 @@ def in_short(runs: Sequence[Run]) -> Html:
                 ", ".join(best["attacks"]),
             ]
         else:
-            found = [*[Cell("–")] * 4, why_none(run.measured, run.eps)]
+            found = [*[Cell("–")] * 4, why_none(run.results, run.eps)]
         about = [run.label, run.data.get("name"), number(run.eps)]
         cells = [run.name, *found[:-1], *about, found[-1]]
         rows.append(Row(cells, k))
@@ -46,92 +61,84 @@ def in_short(runs: Sequence[Run]) -> Html:
         "more. The interval is Wilson's, for the choice of images alone."
     )
     caption = "Natural accuracy and worst case of each run"
-    return join(
-        table(caption, columns.split("|"), rows, "short"),
-        tag("p", text, class_="hint"),
-    )
+    collapsed = [
+        Text(f"{run.name}: {collapse_of(analysis)}", "missing")
+        for run, analysis in zip(runs, analyses, strict=True)
+        if analysis.collapsed is not None
+    ]
+    return [*collapsed, Table(caption, columns.split("|"), rows, "short"), Text(text, "hint")]
 
 
-def missing(runs: Sequence[Run]) -> Html | None:
+def missing(runs: Sequence[Run], analyses: Sequence[ModelAnalysis]) -> list[Block] | None:
     """What the folders lack, by run; None where nothing does."""
-    parts = []
-    for k, run in enumerate(runs):
-        if run.notes:
-            items = [tag("li", note) for note in dict.fromkeys(run.notes)]
-            parts.append(tag("div", tag("h3", run.name), tag("ul", items), data_run=k))
-    return join(parts) if parts else None
+    parts: list[Block] = []
+    for k, (run, analysis) in enumerate(zip(runs, analyses, strict=True)):
+        notes = list(dict.fromkeys([*run.notes, *analysis.notes]))
+        if notes:
+            parts.append(Group([Items(notes)], run.name, k))
+    return parts or None
 
 
-def how(runs: Sequence[Run]) -> Html:
+def how(runs: Sequence[Run]) -> list[Block]:
     """Settings, data, versions and the operative configuration of each run."""
-    return join([_how(k, run) for k, run in enumerate(runs)])
+    return [_how(k, run) for k, run in enumerate(runs)]
 
 
-def _how(k: int, run: Run) -> Html:
-    summary, own = run.summary, run.data
-    weights = summary.get("weights")
-    terms = (
-        ", ".join(f"{name.rstrip('_')} {_text(value)}" for name, value in weights.items())
-        if isinstance(weights, dict)
-        else None
-    )
+def _how(k: int, run: Run) -> Group:
+    summary, own, given = run.summary, run.data, run.record["training"]
+    terms = ", ".join(f"{name.rstrip('_')} {_text(value)}" for name, value in run.terms.items())
     parts = [part for part in ("train", "validation", "test") if own.get(part) is not None]
     sizes = [f"{_text(own[part])} {part}" for part in parts]
-    versions = summary.get("versions")
-    said = (
-        ", ".join(f"{a} {b}" for a, b in versions.items()) if isinstance(versions, dict) else None
-    )
-    seconds, parameters = summary.get("training_seconds"), summary.get("parameters")
+    seconds, parameters = summary.get("training_seconds"), run.network.get("parameters")
     took = seconds if isinstance(seconds, (int, float)) else None
+    threat = run.record["threat"]
     attack = [
-        f"{name} {run.bound(macro)}"
-        for name, macro in (("eps", "eps"), ("step size", "step_size"), ("steps", "steps"))
-        if run.bound(macro)
+        f"{name} {_text(threat[key])}"
+        for name, key in (("eps", "eps"), ("step size", "step_size"), ("steps", "steps"))
+        if threat.get(key)
     ]
     schedule = [
-        f"{name} {run.bound(key)}"
+        f"{name} {_text(given[key]).lstrip('@')}"
         for name, key in (
-            ("epochs", "train.epochs"),
-            ("batch", "train.batch_size"),
-            ("learning rate", "train.learning_rate"),
-            ("weight decay", "train.weight_decay"),
-            ("optimiser", "train.optimizer"),
+            ("epochs", "epochs"),
+            ("batch", "batch_size"),
+            ("learning rate", "learning_rate"),
+            ("weight decay", "weight_decay"),
+            ("optimizer", "optimizer"),
         )
-        if run.bound(key)
+        if given.get(key) is not None
     ]
-    pairs: list[tuple[str, Any]] = [
-        ("Folder", tag("code", run.path)),
-        ("Method", f"{run.label} ({run.method})" if run.method else run.label),
+    pairs: list[tuple[Any, ...]] = [
+        ("Folder", run.path, True),
+        ("Method", f"{run.label} ({run.method})" if run.method else "unknown method"),
         ("Terms and weights", terms),
-        ("Network", (run.bound("train.network") or "").lstrip("@") or None),
+        ("Network", run.network.get("builder")),
         ("Parameters", f"{parameters:,}" if isinstance(parameters, int) else None),
         ("Training attack", ", ".join(attack)),
-        ("Schedule", ", ".join(schedule).replace("@", "")),
-        ("Precision", (run.bound("train.dtype_policy") or "").strip("'") or None),
-        ("Seed", run.bound("train.seed")),
+        ("Schedule", ", ".join(schedule)),
+        ("Precision", run.precision),
+        ("Seed", run.seed),
         ("Evaluated weights", summary.get("selected")),
         ("Best epoch", summary.get("best_epoch")),
         ("Training took", f"{took / 60:,.0f} minutes" if took else None),
-        ("Data", ", ".join([str(own["name"]), *sizes]) if own else None),
-        ("Data fingerprint", tag("code", own["fingerprint"]) if own.get("fingerprint") else None),
-        ("Versions", said),
+        ("Data", ", ".join([str(own["name"]), *sizes]) if own.get("name") else None),
+        ("Data fingerprint", own.get("fingerprint"), True),
+        ("Versions", ", ".join(f"{a} {b}" for a, b in run.versions.items())),
     ]
-    config = None
-    if run.config:
-        lines = [line for line in run.config.splitlines() if line and not line.startswith("#")]
-        config = tag(
-            "details",
-            tag("summary", "Operative configuration (gin)"),
-            tag("pre", tag("code", "\n".join(lines)), tabindex="0", aria_label="gin"),
-        )
-    return tag("article", tag("h3", run.name), facts(pairs), config, data_run=k)
+    blocks: list[Block] = [Facts(pairs)]
+    if run.configuration:
+        lines = run.configuration.splitlines()
+        lines = [line for line in lines if line and not line.startswith("#")]
+        text = "\n".join(lines)
+        blocks.append(Code(text, "gin", False, "Operative configuration (gin)"))
+    return Group(blocks, run.name, k, element="article")
 
 
-def training(runs: Sequence[Run], charts: Charts) -> Html:
+def training(runs: Sequence[Run], charts: Charts) -> list[Block]:
     """Accuracies, loss and its terms against the epoch."""
     shown = [(k, run) for k, run in enumerate(runs) if run.metrics]
     if not shown:
-        return tag("p", "No run has left training metrics.", class_="missing")
+        return [Text("No run has left training metrics.", "missing")]
     figures = []
     for name, columns in _ACCURACIES.items():
         traces = []
@@ -165,9 +172,9 @@ def training(runs: Sequence[Run], charts: Charts) -> Html:
                 if key == "loss":
                     trace["line"] = {**trace["line"], "dash": "solid", "width": 3}
                 else:
-                    colour = CLASSES[(position - 1) % len(CLASSES)]
+                    color = CLASSES[(position - 1) % len(CLASSES)]
                     dash = ("solid", "dash")[position % 2]
-                    trace["line"] = {"color": colour, "dash": dash, "width": 1.5}
+                    trace["line"] = {"color": color, "dash": dash, "width": 1.5}
                 traces.append(trace)
         if traces:
             figures.append(
@@ -182,7 +189,7 @@ def training(runs: Sequence[Run], charts: Charts) -> Html:
                     run=k,
                 )
             )
-    return tag("div", figures, class_="figures")
+    return [Group(figures, style="figures")]
 
 
 def _column(run: Run, name: str) -> tuple[list[float], list[float]]:
@@ -211,11 +218,11 @@ def _ends(shown: Sequence[tuple[int, Run]], column: str) -> str:
     return " ".join(said)
 
 
-def _metrics_table(k: int, run: Run) -> Html:
+def _metrics_table(k: int, run: Run) -> Table:
     names = list(dict.fromkeys(name for row in run.metrics for name in row))
     rows = [
         Row([number(row[name], 5) if _is_number(row.get(name)) else Cell("–") for name in names])
         for row in run.metrics
     ]
     titles = [name.rstrip("_").replace("_", " ") for name in names]
-    return table(f"{run.name}: all that was recorded in each epoch", titles, rows, f"metrics-{k}")
+    return Table(f"{run.name}: all that was recorded in each epoch", titles, rows, f"metrics-{k}")

@@ -7,8 +7,8 @@
   const specs = JSON.parse(document.getElementById("charts").textContent);
   const hiddenRuns = new Set();
 
-  // Colours ------------------------------------------------------------------------------------
-  const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+  // Colors ------------------------------------------------------------------------------------
+  const color = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   const luminance = (rgb) => {
     const [r, g, b] = rgb.map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
@@ -27,7 +27,7 @@
       const own = copy[part].color;
       copy[part] = { ...copy[part], color: Array.isArray(own) ? own.map(legible) : legible(own) };
     }
-    if (copy.error_y) copy.error_y = { ...copy.error_y, color: colour("--soft") };
+    if (copy.error_y) copy.error_y = { ...copy.error_y, color: color("--soft") };
     return copy;
   };
 
@@ -36,16 +36,16 @@
     try { return Boolean(document.createElement("canvas").getContext("webgl")); } catch { return false; }
   })();
   const axis = (own) => ({
-    gridcolor: colour("--grid"), zerolinecolor: colour("--line"), linecolor: colour("--line"),
+    gridcolor: color("--grid"), zerolinecolor: color("--line"), linecolor: color("--line"),
     automargin: true, ...own,
   });
   const layoutOf = (spec) => {
     const { scene, ...own } = spec.layout;
     const layout = {
       ...own, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: { color: colour("--ink"), size: 12, family: "system-ui, sans-serif" },
+      font: { color: color("--ink"), size: 12, family: "system-ui, sans-serif" },
       margin: { l: 56, r: 12, t: 12, b: 48 }, hovermode: "closest",
-      hoverlabel: { bgcolor: colour("--panel"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
+      hoverlabel: { bgcolor: color("--panel"), bordercolor: color("--line"), font: { color: color("--ink") } },
       legend: { orientation: "h", x: 0, y: 1.03, yanchor: "bottom", font: { size: 11 } },
       dragmode: fine && !narrow() ? "zoom" : false,
     };
@@ -59,7 +59,7 @@
       layout.scene = { camera: { eye }, aspectmode: scene.aspectmode };
       layout.margin = { l: 0, r: 0, t: 0, b: 0 };
       for (const name of ["xaxis", "yaxis", "zaxis"]) {
-        layout.scene[name] = { ...scene[name], color: colour("--ink"), gridcolor: colour("--line") };
+        layout.scene[name] = { ...scene[name], color: color("--ink"), gridcolor: color("--line") };
       }
       layout.dragmode = fine && !narrow() ? "turntable" : false;
     }
@@ -82,7 +82,7 @@
   const drawAll = async () => {
     document.body.removeAttribute("data-ready");
     for (const swatch of document.querySelectorAll(".swatch")) {
-      swatch.style.background = legible(swatch.dataset.colour);
+      swatch.style.background = legible(swatch.dataset.color);
     }
     for (const spec of specs) {
       try { await draw(spec); } catch (error) { console.error(spec.id, error); }

@@ -7,10 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from robust_tf.report.markup import Html, join, tag
-from robust_tf.report.measured import Measured
-from robust_tf.report.runs import Run
-from robust_tf.report.tables import Cell, Row, percent, table
+from robust_tf.report.blocks import Block, Cell, Row, Table, Text, percent
+from robust_tf.runs import Result, Run
 
 SAME_EPS = 0.02  # relative: 8/255 is also printed as 0.031
 PRINTED = {"R-FGSM": "FGSM"}  # that of ATLD's program starts at random
@@ -20,16 +18,16 @@ def paper_tables() -> list[dict[str, Any]]:
     """All of them: name, source, data, eps, network, note, columns, rows (title, values).
 
     Values are in percent, None where the paper has none; columns are kinds of attacks as
-    `measured.kind_of` gives them.
+    `runs.results.kind_of` gives them.
     """
     file = importlib.resources.files("robust_tf.report") / "papers.json"
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def comparison(runs: Sequence[Run]) -> Html:
+def comparison(runs: Sequence[Run]) -> list[Block]:
     """Each of the papers' tables on the data of a run, with the run's own numbers added."""
     names = list(dict.fromkeys(str(run.data.get("name")) for run in runs if run.data))
-    parts = []
+    parts: list[Block] = []
     for number, one in enumerate(paper_tables()):
         if one["data"] not in names:
             continue
@@ -44,30 +42,29 @@ def comparison(runs: Sequence[Run]) -> Html:
             continue
         caption = f"{one['name']}: {one['data']}, eps {_eps(one['eps'])}"
         columns = ["Model", *[f"{PRINTED.get(name, name)}, %" for name in one["columns"]], "Of"]
-        source = tag("p", f"Source: {one['source']}. {one['note']}".strip(), class_="hint")
-        parts.append(join(table(caption, columns, [*own, *rows], f"paper-{number}"), source))
+        parts.append(Table(caption, columns, [*own, *rows], f"paper-{number}"))
+        parts.append(Text(f"Source: {one['source']}. {one['note']}".strip(), "hint"))
     if parts:
         text = (
             "The papers' schedules, networks and attacks differ from those of a run unless its "
             "configuration says that they are the same; a dash means that this was not measured. "
             "Numbers of a run are of the evaluation with most images."
         )
-        return join(tag("p", text), parts)
+        return [Text(text), *parts]
     on = ", ".join(names) or "unknown data"
-    return tag("p", f"The papers have no numbers on {on} that these runs have been measured by.")
+    return [Text(f"The papers have no numbers on {on} that these runs have been measured by.")]
 
 
 def _own_rows(k: int, run: Run, one: dict[str, Any]) -> list[Row]:
     """The run's numbers in the columns of a paper's table, also behind its inferences."""
-    if run.data.get("name") != one["data"] or not run.measured:
+    if run.data.get("name") != one["data"] or not run.results:
         return []
-    network = (run.bound("train.network") or "").lstrip("@")
-    if one["network"] and network != one["network"]:
+    if one["network"] and run.network.get("builder") != one["network"]:
         return []
     rows = []
-    kinds = dict.fromkeys((m.inference or {}).get("kind") for m in run.measured)
+    kinds = dict.fromkeys((m.inference or {}).get("kind") for m in run.results)
     for kind in kinds:
-        chosen = [m for m in run.measured if (m.inference or {}).get("kind") == kind]
+        chosen = [m for m in run.results if (m.inference or {}).get("kind") == kind]
         found = [_accuracy(chosen, name, one["eps"]) for name in one["columns"]]
         attacked = [
             value for name, value in zip(one["columns"], found, strict=True) if name != "natural"
@@ -81,7 +78,7 @@ def _own_rows(k: int, run: Run, one: dict[str, Any]) -> list[Row]:
     return rows
 
 
-def _accuracy(measured: Sequence[Measured], kind: str, eps: float) -> tuple[float, int] | None:
+def _accuracy(measured: Sequence[Result], kind: str, eps: float) -> tuple[float, int] | None:
     """Accuracy under attacks of this kind and eps, and of how many images; of most images."""
     found = []
     for one in measured:

@@ -11,22 +11,18 @@ import keras
 import tensorflow as tf
 
 from robust_tf.evaluation import reproduce_command
-from robust_tf.report.markup import Html, join, tag
-from robust_tf.report.measured import Measured
-from robust_tf.report.runs import Run
-from robust_tf.report.tables import Cell, Row, table
+from robust_tf.report.blocks import Block, Cell, Code, Group, Row, Table, Text
+from robust_tf.runs import Result, Run
 from robust_tf.version import __version__
 
 
-def reproduce(runs: Sequence[Run], command: str) -> Html:
+def reproduce(runs: Sequence[Run], command: str) -> list[Block]:
     """Commands for each run, and the versions behind its numbers and behind this page."""
     parts = []
     for k, run in enumerate(runs):
         lines = commands(run)
-        code = tag(
-            "pre", tag("code", "\n".join(lines)), tabindex="0", aria_label="commands", class_="wrap"
-        )
-        parts.append(tag("article", tag("h3", run.name), code, data_run=k))
+        code = Code("\n".join(lines), "commands")
+        parts.append(Group([code], run.name, k, element="article"))
     here = {
         "robust_tf": __version__,
         "tensorflow": tf.__version__,
@@ -36,9 +32,9 @@ def reproduce(runs: Sequence[Run], command: str) -> Html:
     names = list(here)
     rows = []
     for k, run in enumerate(runs):
-        told = run.summary.get("versions")
+        told: object = run.versions
         rows.append(_versions(f"{run.name}, trained", told, names, k))
-        for one in run.measured:
+        for one in run.results:
             if one.file != "summary.json":
                 told = one.evaluation.settings.get("versions")
                 rows.append(_versions(f"{run.name}, {one.file}", told, names, k))
@@ -48,19 +44,13 @@ def reproduce(runs: Sequence[Run], command: str) -> Html:
         "bin/train gives the same bits on the same machine, versions and strategy; other machines "
         "differ by float rounding."
     )
-    return join(
-        tag("p", text),
-        parts,
-        table("Versions behind the numbers", ["What", *names], rows, "versions"),
-        tag("p", "This page was made by:"),
-        tag(
-            "pre",
-            tag("code", command),
-            tabindex="0",
-            aria_label="command of this report",
-            class_="wrap",
-        ),
-    )
+    return [
+        Text(text),
+        *parts,
+        Table("Versions behind the numbers", ["What", *names], rows, "versions"),
+        Text("This page was made by:"),
+        Code(command, "command of this report"),
+    ]
 
 
 def _versions(title: str, told: object, names: Sequence[str], k: int | None) -> Row:
@@ -71,16 +61,16 @@ def _versions(title: str, told: object, names: Sequence[str], k: int | None) -> 
 def commands(run: Run) -> list[str]:
     """What trains the run again into another folder, and evaluates it as its files say."""
     lines = []
-    if run.config:
+    if run.configuration:
         config = shlex.quote(os.path.join(run.path, "config.gin"))
         again = shlex.quote(os.path.normpath(run.path) + "_again")
         lines.append(f"bin/train --gin_file={config} --run_dir={again}")
-    for one in run.measured:
+    for one in run.results:
         lines.append(_evaluate(one, run))
     return lines or ["# neither a configuration nor an evaluation is there"]
 
 
-def _evaluate(one: Measured, run: Run) -> str:
+def _evaluate(one: Result, run: Run) -> str:
     """The command behind an evaluation, or that there is none."""
     if one.file == "summary.json":
         return (

@@ -35,7 +35,7 @@ def test_curves():
     assert axes.get_ylabel() == "robust accuracy"
     line = axes.get_lines()[0]
     np.testing.assert_allclose(line.get_ydata(), [0.9, 0.6, 0.2])
-    assert line.get_color() == style.METHODS["ADV"].colour
+    assert line.get_color() == style.METHODS["ADV"].color
     with pytest.raises(ValueError, match="nothing to draw"):
         curves.draw_curves({})
 
@@ -86,13 +86,13 @@ def test_surfaces(small, texts):
     for text in ("ADV", "ADR LC", "gradient's sign", "random", "loss (nats)", "true class 1"):
         assert text in written
     title = figure.axes[0].title
-    assert title.get_color() == "black"  # the method's colour, too light for text, is its marker's
+    assert title.get_color() == "black"  # the method's color, too light for text, is its marker's
     [marker] = [a for a in figure.axes[0].artists if isinstance(a, AnnotationBbox)]
-    assert marker.offsetbox.get_children()[0].get_color() == style.METHODS["ADV"].colour
+    assert marker.offsetbox.get_children()[0].get_color() == style.METHODS["ADV"].color
     unknown = loss_surface.draw_surfaces({"mine": found, "yours": found})
-    colours = {a.offsetbox.get_children()[0].get_color()
+    colors = {a.offsetbox.get_children()[0].get_color()
                for axes in unknown.axes for a in axes.artists}  # fmt: skip
-    assert len(colours) == 2
+    assert len(colors) == 2
     with pytest.raises(ValueError, match=r"index=2: must be in 0 .. 1"):
         loss_surface.draw_surfaces({"ADV": found}, 2)
 
@@ -145,14 +145,14 @@ def test_planes(texts):
 def test_one_look_for_a_method_whatever_else_is_drawn():
     alone, among = style.looks(["ADV"]), style.looks(["Standard", "mine", "ADV"])
     assert alone["ADV"] == among["ADV"] == style.METHODS["ADV"]
-    colours = [look.colour for look in among.values()]
-    assert len(set(colours)) == 3
+    colors = [look.color for look in among.values()]
+    assert len(set(colors)) == 3
     twins = style.looks(["ADV (a)", "ADV (b)", "ADV (c)"])
-    assert len(set(twins.values())) == 3 and len({k.colour for k in twins.values()}) == 1
+    assert len(set(twins.values())) == 3 and len({k.color for k in twins.values()}) == 1
     fills = style.fills(["ADV (a)", "ADV (b)", "TRADES"])
     assert fills["ADV (a)"]["facecolor"] == fills["ADV (b)"]["facecolor"]
     assert [fill["hatch"] for fill in fills.values()] == ["", "////", ""]
-    assert len({look.colour for look in style.METHODS.values()}) == len(style.METHODS)
+    assert len({look.color for look in style.METHODS.values()}) == len(style.METHODS)
     assert len(style.looks([f"model {n}" for n in range(40)])) == 40
 
 
@@ -162,7 +162,7 @@ def test_colours_stay_apart_for_the_colour_blind():
     Markers and dashes tell the rest apart.
     """
     names = ["Standard", "ADV", "TRADES", "ADR LC", "ADR LC/GB", "ADR LC/GB/CA", "ATLD", "ST"]
-    rgb = np.array([matplotlib.colors.to_rgb(style.METHODS[name].colour) for name in names])
+    rgb = np.array([matplotlib.colors.to_rgb(style.METHODS[name].color) for name in names])
     linear = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
     deuteranope = [[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]]
     protanope = [[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]]

@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from robust_tf import data
+from robust_tf import data, runs
 from robust_tf.cli.figures import KINDS, main
 from robust_tf.evaluation import Evaluation, Outcome
-from robust_tf.figures import curves, runs, tensorboard
+from robust_tf.figures import curves, tensorboard
 from robust_tf.models import MLP, MLPDiscriminator
 
 
@@ -37,6 +37,7 @@ def folders(tmp_path_factory, small):
         if name != "points":
             (root / name / "found.json").write_text(json.dumps({"evaluation": found}))
     (root / "begun").mkdir()
+    (root / "begun" / "identity.json").write_text("{}")
     return root
 
 
@@ -124,11 +125,11 @@ def mixed(folders, tmp_path):
 
 
 def test_results_of_other_things_are_left_out(mixed):
-    with pytest.warns(UserWarning) as caught:
-        run = runs.read_run(mixed)
-        assert list(run.evaluations) == ["found.json", "summary.json"]
-    said = " ".join(str(one.message) for one in caught)
-    assert "old.json cannot be read, evaluate again" in said and "cut.json is not JSON" in said
+    run = runs.read_run(mixed)
+    assert list(run.evaluations) == ["summary.json", "found.json"]
+    said = " ".join(run.left_out)
+    assert "old.json is left out" in said and "cut.json is not JSON" in said
+    assert any("old.json" in note for note in run.notes)
     assert run.others == {
         "best.json": "of the model best.keras",
         "else.json": "on mnist",
@@ -224,7 +225,7 @@ def test_projector(folders, tmp_path, capsys, small, monkeypatch):
         (["curves", "--run_dir={points}"], "has no evaluation; make one: evaluate"),
         (["bars", "--run_dir={adv}", "--evaluation=aa"], "has no evaluation aa.json"),
         (["bars", "--run_dir={adv}", "--measures=PGD"], "no run has 'PGD'; they have natural"),
-        (["training", "--run_dir={begun}"], "cannot read .*metrics.jsonl"),
+        (["training", "--run_dir={begun}"], "begun: There is no metrics.jsonl"),
         (["grid", "--run_dir={points}"], r"for points draw `plane`"),
         (["surface", "--run_dir={points}"], r"for points draw `plane`"),
         (["plane", "--run_dir={adv}"], r"needs points \(n, 2\)"),
@@ -260,21 +261,6 @@ def test_errors_say_what_to_do(folders, tmp_path, capsys, arguments, message):
 def test_unknown_ending_is_told_before_anything_is_computed(folders, tmp_path, capsys):
     given = ["latent", f"--run_dir={folders / 'none'}", f"--output={tmp_path / 'a.jpg'}"]
     assert main(given) == 2 and ".svg, .pdf, .png" in capsys.readouterr().err
-
-
-def test_names_of_methods():
-    names = {
-        "ADV": ("AdversarialTraining", {"clean": 0.5}),
-        "AT": ("AdversarialTraining", {"adversarial": 1.0}),
-        "ADR LC/GB/CA": ("ADR", {"local": 1, "global_": 1, "smoothness": 1}),
-        "ST": ("SqueezeTraining", {}),
-        "Standard": ("Standard", {}),
-        "": ("", {}),
-    }
-    for name, (method, weights) in names.items():
-        assert runs.method_of({"method": method, "weights": weights}) == name
-    trades = "ADR.attack = @TRADESAttack()\n"
-    assert runs.method_of({"method": "ADR", "weights": {"local": 1}}, trades) == "ADR-TRADES"
 
 
 def test_twins_have_names_of_their_own(folders):

@@ -17,6 +17,7 @@ from robust_tf.figures.forward import (
     outputs_at,
     softmax,
 )
+from robust_tf.runs import Run
 from tests.tiny import Smooth, images
 
 
@@ -236,18 +237,18 @@ def test_metrics_of_a_run(tmp_path):
     rows = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "val_natural_accuracy": 0.5}]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "metrics.jsonl").write_text(text + '{"epoch": 3, "lo')
-    found = training.read_metrics(tmp_path)
+    found = training.columns_of(Run(tmp_path))
     np.testing.assert_array_equal(found["loss"], [2, 1])
     np.testing.assert_array_equal(found["val_natural_accuracy"], [np.nan, 0.5])
     assert training.terms_of(found) == ["loss"]
     for content, message in (
-        ("", "no finished epoch"),
-        ("[]\n{}\n", "line 1"),
-        ("x\n{}", "line 1"),
+        ("", "no epoch has ended"),
+        ("[]\n{}\n", "in line 1, 2: 0 epochs"),
+        ("x\n{}", "in line 1, 2: 0 epochs"),
     ):
         (tmp_path / "metrics.jsonl").write_text(content)
         with pytest.raises(ValueError, match=message):
-            training.read_metrics(tmp_path)
+            training.columns_of(Run(tmp_path))
 
 
 def test_grid_of_a_network(small):

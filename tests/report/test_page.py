@@ -3,10 +3,11 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
-from robust_tf.report import markup
-from robust_tf.report.page import FAILED
+from robust_tf.report import blocks
+from robust_tf.report.page import FAILED, html_of
 from tests.report.conftest import HOSTILE
 from tests.report.outline import Outline
 
@@ -111,12 +112,56 @@ def test_what_the_files_say_is_on_the_page(outline):
 
 def test_json_in_a_script_cannot_end_it():
     value = {"a": "</script><!--", "b": [float("nan"), 1.0, float("inf")], "c": {"d": None}}
-    text = markup.as_json(value)
+    text = blocks.as_json(value)
     assert "<" not in text and ">" not in text
     assert json.loads(text) == {"a": "</script><!--", "b": [None, 1.0, None], "c": {"d": None}}
 
 
-def test_markup_escapes_all_but_markup():
-    assert markup.tag("p", "a<b", markup.tag("b", "&")) == "<p>a&lt;b<b>&amp;</b></p>"
-    assert markup.tag("input", value='"', checked=True, id=None) == '<input value="&quot;" checked>'
-    assert markup.join(None, ["a", ["<"]], "") == "a&lt;"
+def test_templates_escape_all_text():
+    hostile = 'a<b> & "c"'
+    row = blocks.Row([hostile, blocks.Cell(hostile)], 0)
+    parts = [
+        blocks.Text(hostile, "hint"),
+        blocks.Facts([(hostile, hostile), (hostile, hostile, True), ("empty", None)]),
+        blocks.Code(hostile, hostile, summary=hostile),
+        blocks.Items([hostile]),
+        blocks.Flag(hostile, hostile, hostile, hostile),
+        blocks.Chart("x", hostile, hostile, 3, blocks.Table(hostile, [hostile] * 2, [row], "x")),
+        blocks.Pictures(hostile, [(hostile, [("data:x", hostile, hostile)])], "y", 1),
+    ]
+    page = html_of(blocks.Group(parts, hostile, 1, element="article"))
+    assert "<b>" not in page and '"c"' not in page and "empty" not in page
+    assert page.count("a&lt;b&gt; &amp; &#34;c&#34;") == 25
+    outline = Outline(page)
+    assert [text for _, text in outline.all("p")][0] == hostile
+    assert outline.by_id("chart-x")[1]["aria-label"] == hostile
+
+
+def test_each_run_has_its_own_numbers(outline, made):
+    """The two runs differ in all that is computed, so that swapped data would show."""
+    specs = {spec["id"]: spec for spec in json.loads(outline.by_id("charts")[2])}
+    read, analyses = made
+    for k, (run, analysis) in enumerate(zip(read, analyses, strict=True)):
+        counts = np.zeros((3, 3), int)
+        np.add.at(counts, (analysis.grid.labels, analysis.grid.predictions), 1)
+        np.fill_diagonal(counts, 0)
+        assert specs[f"chart-confusion-{k}"]["data"][0]["z"] == counts.tolist()
+        drawn = np.array(specs[f"chart-surface-{k}"]["data"][0]["z"])
+        np.testing.assert_allclose(drawn, analysis.surfaces.losses[0], rtol=1e-4)
+        places = [t["x"] for t in specs[f"chart-features-{k}"]["data"]]
+        expected = sorted(analysis.places[:, 0].tolist())
+        np.testing.assert_allclose(sorted(sum(places, [])), expected, atol=0.006)
+        [line] = [t for t in specs["chart-curves"]["data"] if t["name"].endswith("here")
+                  and t["meta"]["run"] == k]  # fmt: skip
+        np.testing.assert_allclose(line["y"], 100 * analysis.curve.accuracy, rtol=1e-4)
+        title = next(spec for name, spec in specs.items() if name.startswith(f"chart-loss-{k}"))
+        assert title["data"][0]["y"] == [row["loss"] for row in run.metrics]
+        best = run.results[0].evaluation
+        [bars] = [t for t in specs["chart-accuracies"]["data"] if t["meta"]["run"] == k]
+        assert bars["y"][0] == pytest.approx(100 * best.natural_accuracy, rel=1e-4)
+    first, second = analyses
+    assert (first.grid.predictions != second.grid.predictions).any()
+    assert (first.surfaces.losses[0] != second.surfaces.losses[0]).any()
+    assert first.curve.accuracy.tolist() != second.curve.accuracy.tolist()
+    natural = [run.results[0].evaluation.natural_accuracy for run in read]
+    assert natural[0] != natural[1]

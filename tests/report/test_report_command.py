@@ -40,7 +40,7 @@ def test_one_run_with_what_it_was_compared_with(here, capsys):
 
 
 def test_without_arguments_it_is_of_the_run_that_train_makes(here, capsys):
-    assert "runs/adr_digits is not there" in refused(capsys)
+    assert "there is no run folder runs/adr_digits" in refused(capsys)
     shutil.move(here / "runs/usual", here / "runs/adr_digits")
     assert main(["--no_model"]) == 0
     assert (here / "runs/adr_digits/report.html").exists()
@@ -100,7 +100,7 @@ def test_an_evaluation_from_elsewhere(here, capsys):
 @pytest.mark.parametrize(
     "argv, said",
     [
-        (["--run_dir=absent"], "run folder absent is not there"),
+        (["--run_dir=absent"], "there is no run folder absent"),
         (["--run_dir=runs"], "Did you mean runs/other"),
         (["--run_dir=runs/usual", "--output=runs"], "runs is a folder; name a file"),
         (["--run_dir=runs/usual", "--examples=4"], "'4' must be a whole number >= 5"),

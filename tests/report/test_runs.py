@@ -7,11 +7,12 @@ import shutil
 import numpy as np
 import pytest
 
-from robust_tf import evaluation, files, report
+from robust_tf import evaluation, files, report, runs
 from robust_tf.attacks import FGSM
 from robust_tf.report import model_analysis, papers, reproduce, saving
-from robust_tf.report.measured import headline, kind_of, read_measured
-from tests.report.conftest import Thirds, columns, measure
+from robust_tf.report import page as pages
+from robust_tf.runs.results import headline, kind_of, read_result
+from tests.report.conftest import Thirds, columns, measure, read_run
 from tests.report.outline import Outline
 
 
@@ -19,6 +20,11 @@ from tests.report.outline import Outline
 def copy(folders, tmp_path):
     """A run folder to spoil."""
     return shutil.copytree(folders[0], tmp_path / "run")
+
+
+def shown(blocks):
+    """Blocks of the page as HTML."""
+    return "".join(map(pages.html_of, blocks))
 
 
 def page_of(run):
@@ -35,7 +41,7 @@ def page_of(run):
         ("metrics.jsonl", "", "no epoch has ended"),
         ("summary.json", None, "There is no summary.json"),
         ("summary.json", '{"evaluation": ', "is not JSON"),
-        ("summary.json", "[1]", "is not a run's summary"),
+        ("summary.json", "[1]", "summary.json is damaged: it does not hold an object"),
         ("summary.json", '{"evaluation": {"examples": 3}}', "evaluation in summary.json is left"),
         ("model.keras", None, "There is no model.keras"),
         ("several.json", '{"evaluation": 3}', "several.json is left out"),
@@ -47,7 +53,7 @@ def test_what_is_missing_is_named_and_the_rest_is_shown(copy, name, content, sai
         os.remove(copy / name)
     else:
         (copy / name).write_text(content)
-    run = report.read_run(copy)
+    run = read_run(copy)
     assert any(re.search(said, note) for note in run.notes), run.notes
     outline = page_of(run)
     assert any(note in outline.by_id("missing")[2] for note in run.notes)
@@ -56,7 +62,7 @@ def test_what_is_missing_is_named_and_the_rest_is_shown(copy, name, content, sai
 
 def test_a_run_without_anything_but_its_configuration(tmp_path):
     (tmp_path / "config.gin").write_text("data.name = 'digits'\n")
-    run = report.read_run(tmp_path)
+    run = read_run(tmp_path)
     outline = page_of(run)
     text = outline.by_id("content")[2]
     assert "No run has an evaluation" in text and "No run has left training metrics" in text
@@ -64,22 +70,22 @@ def test_a_run_without_anything_but_its_configuration(tmp_path):
 
 
 def test_a_complete_run_misses_nothing(folders):
-    run = report.read_run(folders[0])
+    run = read_run(folders[0])
     assert run.notes == []
-    assert [one.file for one in run.measured] == ["summary.json", "imt.json", "several.json"]
+    assert [one.file for one in run.results] == ["summary.json", "imt.json", "several.json"]
     assert (run.label, run.eps) == ("ADR LC/GB", 0.1)
 
 
 def test_a_folder_that_is_no_run(tmp_path, folders):
-    with pytest.raises(report.RunError, match="is not there"):
-        report.read_run(tmp_path / "absent")
+    with pytest.raises(runs.RunError, match="there is no run folder"):
+        read_run(tmp_path / "absent")
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(report.RunError, match="is a file"):
-        report.read_run(tmp_path / "thesis.tex")
-    with pytest.raises(report.RunError, match="it has none of identity.json"):
-        report.read_run(tmp_path)
-    with pytest.raises(report.RunError, match="Did you mean .*other"):
-        report.read_run(os.path.dirname(folders[0]))
+    with pytest.raises(runs.RunError, match="is a file"):
+        read_run(tmp_path / "thesis.tex")
+    with pytest.raises(runs.RunError, match="it has none of run.json"):
+        read_run(tmp_path)
+    with pytest.raises(runs.RunError, match="Did you mean .*other"):
+        read_run(os.path.dirname(folders[0]))
 
 
 def test_a_run_of_another_version_is_said(copy):
@@ -90,7 +96,7 @@ def test_a_run_of_another_version_is_said(copy):
     for part in summary["evaluation"]["attacks"].values():
         part["attack"] = {"module": "robust_tf.attacks", "class_name": "Unheard", "config": {}}
     files.write_json(copy / "summary.json", summary)
-    run = report.read_run(copy)
+    run = read_run(copy)
     assert any("made by robust_tf 9.0.0" in note for note in run.notes)
     assert "an attack in it cannot be written" not in "\n".join(reproduce.commands(run))
     assert "PGD-3" in page_of(run).by_id("attacks")[2]
@@ -100,7 +106,7 @@ def test_evaluations_of_an_earlier_version_have_curves():
     value = measure(12, (0.05, 0.1))
     for name in ("balls", "kinds", "curves", "checks"):
         value.pop(name)
-    one = read_measured("old.json", {"evaluation": value})
+    one = read_result("old.json", {"evaluation": value})
     assert [point[0] for point in one.evaluation.curves()["Linf"]] == [0, 0.05, 0.1]
 
 
@@ -111,7 +117,7 @@ def test_the_headline_takes_most_attacks_on_their_common_images():
         outcome = evaluation.Outcome(np.asarray(robust) & result.natural)
         settings = {**result.settings, "balls": {}, "attacks": {name: attack}, "model": "m"}
         made = evaluation.Evaluation(result.natural, {name: outcome}, settings)
-        return read_measured(name, {"evaluation": made.to_json(), "data": {"split": "test"}})
+        return read_result(name, {"evaluation": made.to_json(), "data": {"split": "test"}})
 
     pgd, other = (measure(5, (eps,))["attacks"] for eps in (0.1, 0.2))
     [pgd], [other] = ([part["attack"] for part in one.values()] for one in (pgd, other))
@@ -127,17 +133,17 @@ def test_the_headline_takes_most_attacks_on_their_common_images():
 
 def test_failures_of_the_model_become_notes(copy):
     (copy / "model.keras").write_bytes(b"not a zip")
-    run = report.read_run(copy)
-    seen = model_analysis.probe(run, Thirds(), 8)
-    assert seen.grid is None and seen.num_classes == 3
-    assert any("model.keras cannot be used" in note for note in run.notes)
+    run = read_run(copy)
+    analysis = model_analysis.analyze(run, Thirds(), 8)
+    assert analysis.grid is None and analysis.num_classes == 3
+    assert any("model.keras cannot be used" in note for note in analysis.notes)
 
     def absent(run):
         raise ValueError("nowhere to be had")
 
-    run = report.read_run(copy)
-    model_analysis.probe(run, absent, 8)
-    assert "The test images cannot be read: nowhere to be had." in run.notes
+    run = read_run(copy)
+    notes = model_analysis.analyze(run, absent, 8).notes
+    assert notes == ["The test images cannot be read: nowhere to be had."]
 
 
 def measured_on(folder, name, eps, steps):
@@ -157,13 +163,13 @@ def test_papers_numbers_are_well_formed_and_stand_beside_a_run(copy):
             assert title and len(values) == len(one["columns"])
             assert all(v is None or 0 <= v <= 100 for v in values)
     measured_on(copy, "mnist", 0.3, 40)
-    run = report.read_run(copy)
-    text = str(papers.comparison([run]))
+    run = read_run(copy)
+    text = shown(papers.comparison([run]))
     assert "ADR-None (ADV)" in text and "88.10" in text and "this run, 12 images" in text
 
 
 def test_columns_are_read_as_they_are():
-    one = read_measured("imt.json", columns())
+    one = read_result("imt.json", columns())
     assert one.title == "imt.json, IMT+" and one.columns["all"]["worst case"] == 0.5
 
 
@@ -176,12 +182,12 @@ def test_results_behind_an_inference_stand_beside_the_papers(copy, monkeypatch):
         "rows": [["IMT", [90, 81.25]]],
     }
     monkeypatch.setattr(papers, "paper_tables", lambda: [table])
-    run = report.read_run(copy)
-    [behind] = [one for one in run.measured if one.inference]
+    run = read_run(copy)
+    [behind] = [one for one in run.results if one.inference]
     assert [one.kind for one in behind.attacks] == ["oblivious: PGD-3", "adaptive: PGD-3"]
-    run.measured = [behind]
+    run.results = [behind]
     share = f"{100 * behind.attacks[0].robust.mean():.2f}"
-    text = str(papers.comparison([run]))
+    text = shown(papers.comparison([run]))
     assert "(ADR LC/GB IMT+)" in text and "81.25" in text and share in text
 
 
@@ -195,7 +201,7 @@ def test_the_fgsm_of_atld_starts_at_random():
 def test_an_eps_that_papers_round_is_the_same(copy):
     measured_on(copy, "cifar10", 0.031, 20)
     (copy / "config.gin").write_text("train.network = @CNN\n")
-    text = str(papers.comparison([report.read_run(copy)]))
+    text = shown(papers.comparison([read_run(copy)]))
     assert "eps 8/255" in text and "this run, 12 images" in text
 
 
