@@ -150,7 +150,7 @@ def _measure(
         lambda: compute_surfaces(model, x[few], y[few], result.eps, seed=seed),
     )
     if surfaces is not None and result.attempt(
-        "There is no loss surface", lambda: check_varies(surfaces.losses[0], "loss")
+        "There is no loss surface", lambda: check_varies(surfaces.losses[0].ravel(), "losses")
     ):
         result.surfaces = surfaces
         result.roughness = result.attempt("The surface has no numbers", lambda: roughness(surfaces))
