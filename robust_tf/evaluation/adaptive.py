@@ -152,7 +152,7 @@ def adaptive_attacks(
 
     found: dict[str, Attack] = {}
     for attack in (pgd(), pgd(Margin())):
-        found[f"straight-through, {name_of(attack)}"] = attack
+        found[f"BPDA, {name_of(attack)}"] = attack
     exact = _called(lambda x: model(x, training=False), "the defended model's own gradient")
     found[f"exact gradient, {name_of(pgd())}"] = Through(pgd(), exact)
     for tau in TAUS:

@@ -88,7 +88,11 @@ def load_model(path: str | os.PathLike[str]) -> Callable[..., Any]:
             raise ValueError(f"{path} cannot be read as a Keras model: {_line(error)}") from error
     if not files.exists(os.path.join(path, "saved_model.pb")):
         run = files.exists(os.path.join(path, "model.keras"))
-        hint = "it is a run folder: give it as --run_dir" if run else "it has no saved_model.pb"
+        hint = (
+            "it is a run folder: give it as --run_dir, or to load_run"
+            if run
+            else "it has no saved_model.pb"
+        )
         raise ValueError(f"{path} is not a SavedModel; {hint}.")
     try:
         return SavedModel(path)

@@ -93,8 +93,12 @@ def text_of(attack: Attack) -> str:
 
 
 def _parts(attack: Attack) -> Attack:
-    """The attack, a gradient attack as a free composition: files of version 0.1 hold those."""
-    return attack.composition() if isinstance(attack, GradientAttack) else attack
+    """The attack, a gradient attack in it as a free composition: version 0.1 wrote those."""
+    if isinstance(attack, GradientAttack):
+        return attack.composition()
+    inner = getattr(attack, "attack", None)
+    wraps = isinstance(inner, Attack)
+    return dataclasses.replace(attack, attack=_parts(inner)) if wraps else attack  # type: ignore
 
 
 def _text(value: Any) -> str:

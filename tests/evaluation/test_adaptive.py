@@ -71,7 +71,7 @@ def test_oblivious_is_the_transformation_of_the_finished_images(model, labelled)
     assert found.natural.all() and 0 < verdict.sum() < len(y)
 
 
-def test_straight_through_is_the_model_with_the_gradient_at_the_moved_image(model, labelled):
+def test_bpda_is_the_model_with_the_gradient_at_the_moved_image(model, labelled):
     x = tf.constant(labelled[0])
     path = evaluation.bpda(model)
     np.testing.assert_allclose(path(x), model(x), atol=1e-6)
@@ -180,7 +180,7 @@ def test_the_adaptive_attacks_are_all_there(model):
     full = evaluation.adaptive_attacks(model, 0.1)
     names = [name.removeprefix("adaptive: ").partition(",")[0] for name in full]
     assert names == [
-        *["straight-through"] * 2,
+        *["BPDA"] * 2,
         "exact gradient",
         "surrogate tau=1",
         "surrogate tau=0.1",
