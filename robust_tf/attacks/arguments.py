@@ -18,11 +18,14 @@ def check_model(model: Any) -> None:
         )
 
 
+def is_known(number: Any) -> bool:
+    """Whether it is a number, or a tensor that has its value already."""
+    return not tf.is_tensor(number) or tf.get_static_value(number) is not None
+
+
 def known_value(number: Any) -> Any:
-    """A number as it is, a scalar tensor's where it has one already, else None."""
-    if not tf.is_tensor(number) and not isinstance(number, np.ndarray):
-        return number
-    value = tf.get_static_value(tf.convert_to_tensor(number))
+    """The number, a tensor's as a NumPy scalar or array."""
+    value = tf.get_static_value(number) if tf.is_tensor(number) else number
     return value[()] if isinstance(value, np.ndarray) else value
 
 

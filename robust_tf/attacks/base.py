@@ -10,7 +10,13 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 import tensorflow as tf
 
 from robust_tf import compat
-from robust_tf.attacks.arguments import check_batch, check_model, check_values, known_value
+from robust_tf.attacks.arguments import (
+    check_batch,
+    check_model,
+    check_values,
+    is_known,
+    known_value,
+)
 from robust_tf.attacks.compiled import compiled, passes_of
 from robust_tf.attacks.network import Network, logits_of
 from robust_tf.attacks.randomness import as_seed
@@ -146,13 +152,13 @@ class Attack:
             )
         if eps is None:
             eps = getattr(self, "eps", math.inf)  # one without a ball may go anywhere
-        elif (value := known_value(eps)) is not None:
-            eps = check_eps(owner, value, self.norm)
+        elif is_known(eps):
+            eps = check_eps(owner, known_value(eps), self.norm)
         if step_size is None:
             own = getattr(self, "step_size", None)
             step_size = eps if own is None else own
-        elif (value := known_value(step_size)) is not None:
-            step_size = check_step_size(owner, value, self.norm)
+        elif is_known(step_size):
+            step_size = check_step_size(owner, known_value(step_size), self.norm)
         scale = tf.cast(scale, tf.float32)
         radius = scalar(eps, tf.float64) * tf.cast(scale, tf.float64)
         return Budget(radius, scalar(step_size, tf.float32) * scale)

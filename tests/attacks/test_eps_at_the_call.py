@@ -14,25 +14,17 @@ from tests.tiny import Smooth, images, same_bits
 MODEL, X = Smooth(), images()
 Y = np.argmax(MODEL(X), axis=1).astype("int32")
 PGD = attacks.PGD(0.3, 0.1, 2)
+# What handles a radius in a way of its own; the harness tries every attack at another radius.
 ATTACKS = {
     "PGD": PGD,
-    "PGD restarts best": attacks.PGD(0.3, 0.1, 2, restarts=2, keep="best"),
     "PGD L2": attacks.PGD(0.3, 0.1, 2, norm="L2"),
     "FGSM": attacks.FGSM(0.3, random_start=True),
-    "MIM": attacks.MIM(0.3, 0.1, 2),
-    "TRADES": attacks.TRADESAttack(0.3, 0.1, 2),
-    "ProjectedGradient": PGD.composition(),
-    "MultiTargeted": attacks.MultiTargeted(PGD),
     "MultiTargeted logits": attacks.MultiTargeted(PGD, logits=True),
     "Transfer": attacks.Transfer(PGD, MODEL),
     "APGD": attacks.APGD(0.3, 3),
-    "APGD targeted L2": attacks.APGDTargeted(0.3, 3, norm="L2"),
     "FAB": attacks.FAB(0.3, 2, restarts=2),
-    "Square": attacks.Square(0.3, 20),
     "Square L2": attacks.Square(0.3, 20, norm="L2"),
-    "RayS": attacks.RayS(0.3, 30),
-    "Squeeze": attacks.SqueezeAttack(0.3, 0.1, 2, batch_norm="running"),
-    "Scattering": attacks.ScatteringAttack(0.3),
+    "Scattering": attacks.ScatteringAttack(0.3, steps=2),
 }
 
 
