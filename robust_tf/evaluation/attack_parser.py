@@ -261,7 +261,9 @@ def _call(node: ast.Call, text: str) -> Any:
     try:
         return makers[name](*args, **kwargs)
     except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{ast.unparse(node)}: {str(error).splitlines()[0]}") from error
+        said = str(error).splitlines()[0]
+        owned = said.startswith(f"{name}(")
+        raise ValueError(said if owned else f"{ast.unparse(node)}: {said}") from error
 
 
 def _parameter(parameter: inspect.Parameter) -> str:

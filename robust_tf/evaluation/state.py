@@ -210,6 +210,9 @@ def _flags(parts: Sequence[Evaluation], merged: Evaluation) -> list[dict[str, An
     for flag in (flag for part in parts for flag in part.flags):
         if flag["name"] not in checks.REVIEWED:
             found.setdefault(flag["name"], flag)
+    if collapsed := found.pop("collapsed", None):  # of the whole, if every part predicts that class
+        if all(collapsed in part.flags for part in parts):
+            return [collapsed, *([found["weak_battery"]] if "weak_battery" in found else [])]
     weak = found.pop("weak_battery", None)  # of the attacks, which all parts share; it comes last
     reviewed = [dataclasses.asdict(flag) for flag in merged.review()]
     return [*found.values(), *reviewed, *([weak] if weak else [])]

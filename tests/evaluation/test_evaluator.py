@@ -161,10 +161,10 @@ def test_one_trace_for_every_stage_and_ragged_chunk(rng):
 
     images, labels = one_pixel(*rng.random(23)), rng.integers(0, 3, 23)
     battery = [attacks.MultiTargeted(PGD), PGD]
-    evaluate(model, (images, labels), battery, batch_size=5, checks=False)
+    evaluate(model, (images, labels), battery, batch_size=5, checks=False, eps=[0.05, 0.1, 0.2])
     # Eager calls: to count the classes, by the evaluator and each attack, and two of the evaluator
     # to tell this model from another. The others are traces with a batch of any size: prediction,
-    # PGD, and three places of MultiTargeted.
+    # PGD, and three places of MultiTargeted, for every eps.
     assert sum(size is not None for size in traces) <= 5
     assert sum(size is None for size in traces) <= 5
 

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import attacks, evaluation, files
+from robust_tf.attacks.randomness import as_seed, each
 from robust_tf.evaluation import EvaluationState, evaluate
 from tests.evaluation.samples import BATTERY, MULTI, WEAK, same
 from tests.tiny import SHAPE, Smooth, tiny_network
@@ -36,6 +37,32 @@ def test_the_batch_size_changes_nothing(examples):
     whole = evaluate(Smooth(), examples, BATTERY, checks=False)
     assert 0 < whole.accuracy("weak") < whole.natural_accuracy
     same(whole, evaluate(Smooth(), examples, BATTERY, batch_size=4, checks=False))
+
+
+@dataclasses.dataclass(frozen=True)
+class Short(attacks.AutoAttack):
+    """The cascade with two weak stages, of which chance decides much."""
+
+    def stages(self):
+        yield "first", attacks.APGD(self.eps, steps=1)
+        yield "second", attacks.Square(self.eps, queries=3)
+
+
+def test_a_cascade_draws_alone_what_it_draws_in_an_evaluation(examples, tmp_path):
+    images, labels = examples
+    state = EvaluationState(images=str(tmp_path))
+    settings = {"seed": 3, "batch_size": 11, "checks": False}
+    result = evaluate(Smooth(), examples, {"short": Short(0.15)}, state=state, **settings)
+    seeds = each(as_seed(3), tf.range(41))
+    alone = Short(0.15)(Smooth(), images, labels, seed=seeds)
+    is_robust = np.argmax(Smooth()(alone), 1) == labels
+    np.testing.assert_array_equal(result.robust["short"], is_robust & result.natural)
+    first, last = result.outcomes["short"].stages.values()
+    assert result.natural.sum() > first.sum() > last.sum() > 0  # both stages found something
+    numbers, x_adv = evaluation.load_adversarial(tmp_path, "short")
+    for number, image in zip(numbers, x_adv, strict=True):
+        if not is_robust[number]:
+            np.testing.assert_array_equal(image, alone[number])
 
 
 def test_an_interrupted_evaluation_continues(examples, tmp_path):

@@ -99,6 +99,22 @@ def test_flags_are_those_of_one_run(battery, flag):
     assert merged.to_json()["attacks"].keys() == whole.to_json()["attacks"].keys()
 
 
+@pytest.mark.parametrize("collapsed", [True, False])
+def test_a_collapse_is_one_of_all_parts(collapsed):
+    """Of three parts two predict one class alone; the third does, too, or it predicts both."""
+    far = np.full((24, 1, 1, 1), 0.1, np.float32)
+    labels = np.repeat([0, 1], 12)
+    if not collapsed:
+        far[2] = 0.9
+    parts = [evaluate(threshold, (far, labels), [BUSY], shard=(k, 3)) for k in (1, 2, 3)]
+    names = [[flag["name"] for flag in part.flags] for part in parts]
+    assert names[0] == names[1] == ["collapsed", "weak_battery"]
+    merged = [flag["name"] for flag in evaluation.merge(parts).flags]
+    assert ("collapsed" in merged) == collapsed and merged[-1] == "weak_battery"
+    whole = evaluate(threshold, (far, labels), [BUSY])
+    assert ("collapsed" in [flag["name"] for flag in whole.flags]) == collapsed
+
+
 def test_what_a_part_saw_of_the_model_is_kept():
     first, second, third = in_parts({"idle": IDLE, "blind": Blind()})
     random = {"name": "randomness", "title": "", "explanation": "", "advice": "", "figures": {}}
