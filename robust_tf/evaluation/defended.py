@@ -48,8 +48,8 @@ class Defended:
     ):
         if gradient not in ("bpda", "own"):
             raise ValueError(
-                f"gradient={gradient!r}: must be 'bpda' or 'own'; another function's "
-                "gradient is given as surrogate=function."
+                f"gradient={gradient!r}: must be 'bpda' ('straight_through' in version 0.1) or "
+                "'own'; another function's gradient is given as surrogate=function."
             )
         if gradient == "own" and surrogate is not None:
             raise ValueError(

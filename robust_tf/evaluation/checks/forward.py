@@ -1,4 +1,4 @@
-"""Checks that take forward passes only: outputs, randomness, company, range of the pixels."""
+"""Checks that take forward passes only: collapse, outputs, randomness, batches, range of pixels."""
 
 from __future__ import annotations
 
@@ -21,6 +21,25 @@ def many(images: np.ndarray) -> bool:
     More than a tenth of them and three at least, or all if there are fewer.
     """
     return bool(images.mean() > 0.1 and images.sum() >= min(3, len(images)))
+
+
+def collapsed_class(predictions: np.ndarray, labels: np.ndarray) -> int | None:
+    """The one class that a classifier predicts on all of these images; None if it does not.
+
+    Images of one class alone tell nothing, nor do a few of another among them: more than a tenth
+    of the images, and three at least, must be of other classes than the one predicted.
+
+    Args:
+      predictions: integer classes (N,), -1 where the logits are not numbers.
+      labels: integer labels (N,).
+    """
+    predictions, labels = np.asarray(predictions), np.asarray(labels)
+    if not len(predictions) or (predictions != predictions[0]).any():
+        return None
+    if len(np.unique(labels)) < 2:
+        return None
+    wrong = labels != predictions[0]
+    return int(predictions[0]) if wrong.sum() >= 3 and wrong.mean() > 0.1 else None
 
 
 def probabilities(logits: np.ndarray) -> Flag | None:

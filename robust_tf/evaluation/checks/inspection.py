@@ -20,8 +20,8 @@ from robust_tf.attacks.arguments import check_batch
 from robust_tf.attacks.network import logits_of
 from robust_tf.attacks.threat import threat_of
 from robust_tf.evaluation.checks import forward as forward_checks
-from robust_tf.evaluation.checks.collapse import collapsed_class
 from robust_tf.evaluation.checks.flags import Flag, flag
+from robust_tf.evaluation.checks.forward import collapsed_class
 from robust_tf.evaluation.checks.search import Search, gradients
 from robust_tf.evaluation.defended import Defended, ExpectationOverTransformation
 
