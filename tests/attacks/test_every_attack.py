@@ -119,7 +119,7 @@ def built():
 
 
 # What these tell of an attack they tell by its first case.
-ONCE = ("check_callables", "check_batch_norm", "check_bfloat16")
+ONCE = ("check_callables", "check_batch_norm", "check_bfloat16", "check_gradient")
 
 
 def cases():
