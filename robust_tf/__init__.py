@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not see __getattr__
         models,
         recipes,
         report,
+        runs,
         training,
     )
     from robust_tf.evaluation import evaluate
@@ -52,6 +53,7 @@ __all__ = [
     "models",
     "recipes",
     "report",
+    "runs",
     "training",
 ]
 

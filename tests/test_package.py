@@ -13,7 +13,8 @@ import robust_tf
 
 CLONE = Path(robust_tf.__file__).parent.parent
 PACKAGES = (
-    "attacks data evaluation export figures inference losses methods models recipes report training"
+    "attacks data evaluation export figures inference losses methods models recipes report runs"
+    " training"
 ).split()
 FUNCTIONS = ("evaluate", "load_model", "load_run")
 USER = """
