@@ -62,6 +62,11 @@ class AutoAttack(Attack):
         check_batch_norm_mode(self.batch_norm)
 
     def stages(self) -> Iterator[tuple[str, Attack]]:
+        """The attacks of this version.
+
+        A subclass that has others gives them eps, and step sizes, in proportion to its own eps: one
+        graph serves every eps.
+        """
         ball: dict[str, Any] = {"eps": self.eps, "norm": self.norm, "batch_norm": self.batch_norm}
         # Everything is said here: a default that a recipe has bound would no longer be AutoAttack.
         ascent: dict[str, Any] = {**ball, "steps": 100, "rho": 0.75}
@@ -85,6 +90,13 @@ class AutoAttack(Attack):
             yield "FAB-T", fab_t
             yield "Square", square
 
+    def _budget_of(self, stage: Attack, budget: Budget) -> Budget:
+        """What a stage may do: its share of the whole's radius."""
+        eps = budget.eps * (stage.eps / self.eps)
+        own = getattr(stage, "step_size", None)
+        step_size = eps if own is None else budget.eps * (own / self.eps)
+        return Budget(eps, tf.cast(step_size, tf.float32))
+
     def notes(self, num_classes: int) -> list[str]:
         return [
             f"{name}: {note}"
@@ -100,7 +112,7 @@ class AutoAttack(Attack):
         ) -> tuple:
             """Which examples are robust, the images and their margins after one more attack."""
             clean, labels, seeds = (tf.gather(rows, active) for rows in (x, y, seed))
-            found = attack.run(network, clean, labels, seeds, budget)
+            found = attack.run(network, clean, labels, seeds, self._budget_of(attack, budget))
             logits = network(found)
             is_adversarial = is_misclassified(logits, labels)
             reached, before = margin(logits, labels), tf.gather(margins, active)

@@ -174,7 +174,7 @@ def test_alone_it_draws_what_an_evaluation_draws(tmp_path):
             batch_size=size,
             checks=False,
             progress=False,
-            record=EvaluationState(None, str(folder)),
+            state=EvaluationState(None, str(folder)),
         )
         outcome = result.outcomes["AutoAttack"]
         np.testing.assert_array_equal(outcome.robust, robust)
