@@ -23,7 +23,13 @@ from robust_tf.figures import (
     tensorboard,
     training,
 )
-from robust_tf.figures.forward import adversarial_at, check_images, check_points, logits_at
+from robust_tf.figures.forward import (
+    adversarial_at,
+    check_images,
+    check_points,
+    check_varies,
+    logits_at,
+)
 from robust_tf.runs import read_runs
 
 if TYPE_CHECKING:
@@ -106,6 +112,8 @@ def _surface(options: Options) -> Made:
         )
         for name, run in runs.items()
     }
+    for name, surfaces in made.items():
+        check_varies(surfaces.losses[options.index].ravel(), f"losses of {name}")
     figure = loss_surface.draw_surfaces(made, options.index, options.title)
     return figure, inputs.table(_roughness(made))
 
@@ -164,6 +172,7 @@ def projector(options: Options) -> str:
         raise UserError("the projector shows one run: give --run_dir once.")
     tensorboard.check_new(options.output)
     [(_, made)] = _latents(options, 500).items()
+    check_varies(made.features, "features")
     x, _ = inputs.examples(options, runs, 500)
     tensorboard.write_projector(options.output, made, x)
     return f"written to {options.output}; tensorboard --logdir={options.output}, tab Projector"

@@ -92,7 +92,7 @@ def test_a_damaged_record_is_named(started, tmp_path, part, value, message):
     files.write_json(tmp_path / "run.json", {**record, part: value})
     with pytest.raises(runs.RunError, match=f"run.json is damaged: .*{message}"):
         runs.read_run(tmp_path)
-    (note,) = runs.read_run(tmp_path, tolerant=True).notes
+    (note,) = runs.read_run(tmp_path, tolerant=True).left_out
     assert note.startswith("run.json is left out: ")
 
 
