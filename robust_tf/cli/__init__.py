@@ -11,7 +11,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 Main = Callable[..., int]
 
@@ -21,15 +21,45 @@ class UserError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that raises `UserError` where it would exit, and takes no abbreviations."""
+    """argparse that raises `UserError` where it would exit, and takes no abbreviations.
 
-    def __init__(self, **kwargs: object):
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(allow_abbrev=False, **kwargs)  # type: ignore[arg-type]
+    Args:
+      prog: the command, such as 'train'; help shows it, and each `bin/COMMAND` in its texts, by the
+        name under which it was started, see `command_name`.
+      description: what it does.
+      epilog: kinds, examples.
+    """
+
+    def __init__(self, prog: str, description: str, epilog: str):
+        super().__init__(
+            prog=command_name(prog),
+            description=_by_name(description),
+            epilog=_by_name(epilog),
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
+        """As argparse's, commands in the help by their names."""
+        if kwargs.get("help"):
+            kwargs["help"] = _by_name(kwargs["help"])
+        return super().add_argument(*args, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Raises `UserError`."""
         raise UserError(f"{message}; see {self.prog} --help.")
+
+
+def command_name(command: str) -> str:
+    """How a user types a command: `bin/train` in a clone, `robust-tf-train` if installed."""
+    if os.environ.get("ROBUST_TF_PROG", "").startswith("bin/"):  # set by the launchers
+        return f"bin/{command}"
+    module = os.path.basename(os.path.dirname(sys.argv[0])) == "cli"
+    return f"python -m robust_tf.cli.{command}" if module else f"robust-tf-{command}"
+
+
+def _by_name(text: str) -> str:
+    return re.sub(r"\bbin/(\w+)", lambda found: command_name(found[1]), text)
 
 
 def command(main: Main) -> Main:
@@ -70,7 +100,7 @@ def quiet_start() -> Iterator[None]:
     """Without the lines that TensorFlow's C++ writes as it starts, whatever the settings.
 
     They go straight to file descriptor 2, so that is where they are caught; if the start fails they
-    are shown.
+    are shown. On a machine without a GPU the search for one is part of the start.
     """
     sys.stderr.flush()
     terminal = os.dup(2)
@@ -78,6 +108,8 @@ def quiet_start() -> Iterator[None]:
         os.dup2(caught.fileno(), 2)
         try:
             yield
+            if "tensorflow" in sys.modules:
+                sys.modules["tensorflow"].config.list_logical_devices()
         except ValueError:  # of the user: its message is enough
             raise
         except BaseException:

@@ -25,9 +25,9 @@ and responses of TensorFlow Serving (rest/). All files are loaded in a new proce
 the model before the folder appears.
 
 examples:
-  export --run_dir=runs/adr_mnist --export_dir=exported
-  export --run_dir=runs/adr_mnist --export_dir=exported --formats=saved_model,tflite_int8
-  export --run_dir=runs/atld_mnist --export_dir=exported --inference=imt+
+  bin/export --run_dir=runs/adr_mnist --export_dir=exported
+  bin/export --run_dir=runs/adr_mnist --export_dir=exported --formats=saved_model,tflite_int8
+  bin/export --run_dir=runs/atld_mnist --export_dir=exported --inference=imt+
 """
 
 

@@ -30,17 +30,17 @@ kinds:
 {kinds}
 
 The ending of --output, .svg, .pdf or .png, says in which format. A figure that this command has
-written is replaced, any other file only with --overwrite. Evaluations are the JSON files in
-a run folder that `evaluate --output=RUN/NAME.json` writes; of the run's network alone and its own
+written is replaced, any other file only with --overwrite. Evaluations are the JSON files in a run
+folder that `bin/evaluate --output=RUN/NAME.json` writes; of the run's network alone and its own
 test images, unless one is named by --evaluation. eps is by default the run's own. With --inference
 curves, steps and bars show each run that has a discriminator a second time, behind the manifold
 transformation; what is attacked here is attacked through it, its gradient taken for the identity.
 
 examples:
-  figures moons --output=moons.pdf
-  figures training --run_dir=runs/adv_mnist --run_dir=runs/adr_mnist --output=training.svg
-  figures curves --run_dir=runs/adv_mnist --eps=0.1,0.2,0.3 --examples=500 --output=curves.pdf
-  figures surface --run_dir=runs/adv_mnist --run_dir=runs/adr_mnist --around=fooling \\
+  bin/figures moons --output=moons.pdf
+  bin/figures training --run_dir=runs/adv_mnist --run_dir=runs/adr_mnist --output=training.svg
+  bin/figures curves --run_dir=runs/adv_mnist --eps=0.1,0.2,0.3 --examples=500 --output=curves.pdf
+  bin/figures surface --run_dir=runs/adv_mnist --run_dir=runs/adr_mnist --around=fooling \\
     --output=surface.png
 """
 

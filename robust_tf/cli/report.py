@@ -20,13 +20,13 @@ summary.json and in other JSON files there (bin/evaluate --output=RUN/NAME.json)
 missing named. With the model it adds, on a few test images: a curve over eps, errors by class,
 images, loss surface, features. Comparisons that a run has made (RUN/comparison) are included.
 
-A report on the same runs is replaced. A report on other runs is replaced with --overwrite; any
-other file never.
+A report on the same runs is replaced, a report on other runs only with --overwrite. A file that is
+no report is never replaced.
 
 examples:
-  report --run_dir=runs/adr_digits
-  report --run_dir=runs/adr_mnist --run_dir=runs/trades_mnist --output=both.html
-  report --run_dir=runs/adr_mnist --evaluation=result.json
+  bin/report --run_dir=runs/adr_digits
+  bin/report --run_dir=runs/adr_mnist --run_dir=runs/trades_mnist --output=both.html
+  bin/report --run_dir=runs/adr_mnist --evaluation=result.json
 """
 
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 DEFAULT_RECIPE = "gin/adr_digits.gin"
 EPILOG = """\
 examples:
-  train --gin_file=gin/adr_digits.gin --gin_param=train.epochs=5
-  train --gin_file=gin/adr_mnist.gin --data_dir=FOLDER --run_dir=runs/adr_mnist
-  train --gin_file=gin/adr_mnist.gin --gin_file=gin/parts/mnist_short.gin --gin_param=eps=0.2
+  bin/train --gin_file=gin/adr_digits.gin --gin_param=train.epochs=5
+  bin/train --gin_file=gin/adr_mnist.gin --data_dir=FOLDER --run_dir=runs/adr_mnist
+  bin/train --gin_file=gin/adr_mnist.gin --gin_file=gin/parts/mnist_short.gin --gin_param=eps=0.2
 
 exit status: 0 when all is done, 2 when something given was wrong (before any training), 3 when
 training failed, 130 when interrupted.

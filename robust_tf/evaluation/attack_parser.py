@@ -97,7 +97,9 @@ def number(text: str) -> float:
     """
     try:
         return _number(ast.parse(text.strip(), mode="eval").body, text)
-    except SyntaxError:
+    except (SyntaxError, ValueError) as error:
+        if "divides by zero" in str(error):
+            raise
         raise ValueError(f"{text!r} is not a number, such as 0.3 or 8/255.") from None
 
 
