@@ -152,9 +152,9 @@ class Drawn(attacks.AutoAttack):
     """Stages whose results all hang on their draws."""
 
     def stages(self):
-        yield "PGD", attacks.PGD(self.eps, self.eps / 4, 2)
-        yield "APGD", attacks.APGD(self.eps, 2)
-        yield "Square", attacks.Square(self.eps, 8)
+        yield "PGD", attacks.PGD(self.eps / 4, self.eps / 8, 2)
+        yield "APGD", attacks.APGD(self.eps / 2, 2)
+        yield "Square", attacks.Square(self.eps, 30)
 
 
 def test_alone_it_draws_what_an_evaluation_draws(tmp_path):
