@@ -42,7 +42,14 @@ def configurable_as(name: str) -> Callable[[Target], Target]:
 
 def external(cls: Class, module: str) -> Class:
     """Lets gin make a class of another library, under its own name; the class stays as it is."""
-    return gin.external_configurable(cls, module=module)
+
+    def build(*args: Any, **kwargs: Any) -> Any:
+        return cls(*args, **kwargs)
+
+    build.__name__ = build.__qualname__ = cls.__name__
+    build.__module__, build.__doc__ = module, cls.__doc__
+    build.__signature__ = inspect.signature(cls)  # type: ignore[attr-defined]  # gin reads it
+    return cast(Class, configurable(build))
 
 
 def serializable(cls: Class) -> Class:

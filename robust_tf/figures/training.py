@@ -29,7 +29,7 @@ def columns_of(run: Run) -> Metrics:
 
 
 # What is not a loss, beside the accuracies.
-_OTHERS = ("epoch", "step", "images_per_second", "learning_rate")
+_OTHERS = ("epoch", "step", "images_per_second", "learning_rate", "collapsed")
 
 
 def terms_of(metrics: Metrics) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 
 from robust_tf import registration
-from robust_tf.models.layers import Dropout, logits_layer
+from robust_tf.models.layers import Dropout, check_image_shape, logits_layer
 from robust_tf.models.split import SplitClassifier, split
 
 # Number of layers of the chain below that belong to the generator.
@@ -47,7 +47,8 @@ def CNN(
         raise ValueError(f"CNN(filters={filters}): one number or four, each >= 1.")
     if cut not in CUTS:
         raise ValueError(f"CNN(cut={cut!r}): must be one of {tuple(CUTS)}.")
-    if len(input_shape) != 3 or min(input_shape[:2]) < 18:
+    check_image_shape("CNN", input_shape)
+    if min(input_shape[:2]) < 18:
         raise ValueError(
             f"CNN(input_shape={tuple(input_shape)}): images of 18x18 pixels or more are needed; "
             "use MLP for points."

@@ -142,6 +142,11 @@ class PerImageStandardization(keras.layers.Layer):
 def check_image_shape(builder: str, input_shape: Sequence[int], multiple: int = 1) -> None:
     """Raises ValueError unless this is (height, width, channels), sides multiples of `multiple`."""
     shape = tuple(input_shape)
+    if len(shape) == 2:
+        raise ValueError(
+            f"{builder}(input_shape={shape}): the channel is missing; gray images are "
+            f"{(*shape, 1)}, color images {(*shape, 3)}."
+        )
     if len(shape) != 3 or min(shape) < 1 or any(side % multiple for side in shape[:2]):
         sides = f", height and width multiples of {multiple}" if multiple > 1 else ""
         raise ValueError(

@@ -28,7 +28,7 @@ from robust_tf.report.model_analysis import ModelAnalysis, collapse_of
 from robust_tf.runs import Run
 from robust_tf.runs.results import headline, why_none
 
-_KNOWN = ("epoch", "step", "images_per_second", "learning_rate", "loss")
+_KNOWN = ("epoch", "step", "images_per_second", "learning_rate", "loss", "collapsed")
 _ACCURACIES = {
     "natural": ("natural_accuracy", "val_natural_accuracy"),
     "robust": ("robust_accuracy", "val_robust_accuracy"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from robust_tf import compat
+from robust_tf.evaluation.checks import collapsed_class
 from robust_tf.methods import RobustModel
 from robust_tf.training.weight_average import REFRESHING_BATCHES, refresh_statistics
 
@@ -49,8 +51,20 @@ class Loop:
         return tf.stack([tf.cast(logs[name], tf.float32) for name in self.watched])
 
     @tf.function(reduce_retracing=True)
-    def _test(self, batch: Any) -> None:
-        self.strategy.run(self.model.test_step, args=(batch,))
+    def _test(self, batch: Any) -> Any:
+        """Predictions (B,) of each replica."""
+
+        def run(batch: Any) -> tf.Tensor:
+            return _classes(self.model.measure(batch))
+
+        return self.strategy.run(run, args=(batch,))
+
+    @tf.function(reduce_retracing=True)
+    def _predict(self, images: Any) -> Any:
+        def run(x: tf.Tensor) -> tf.Tensor:
+            return _classes(self.model.final_network(x, training=False))
+
+        return self.strategy.run(run, args=(images,))
 
     @tf.function(reduce_retracing=True)
     def _refresh(self, batch: Any, number: tf.Tensor) -> None:
@@ -71,16 +85,28 @@ class Loop:
         """Means since the last reset."""
         return {name: _value(self.model.step_metrics[name]) for name in self.model.train_names}
 
-    def test(self, batches: Any) -> dict[str, float]:
-        """Natural and robust accuracy over batches."""
+    def test(self, batches: Any) -> tuple[dict[str, float], int | None]:
+        """Natural and robust accuracy over batches, and the class if all of them are given one."""
         self.reset()
-        for batch in batches:
-            self._test(batch)
+        seen = [(self._test(batch), batch[1]) for batch in batches]
         attacked = self.model.settings.evaluation_attack is not None
         names = ["natural_accuracy"] + ["robust_accuracy"] * attacked
         values = {name: _value(self.model.step_metrics[name]) for name in names}
         self.reset()
-        return values
+        return values, self._collapsed(seen)
+
+    def collapsed(self, batch: Any) -> int | None:
+        """The class, if all images of a batch are given one; see `checks.collapsed_class`."""
+        return self._collapsed([(self._predict(batch[0]), batch[1])])
+
+    def _collapsed(self, seen: list[tuple[Any, Any]]) -> int | None:
+        """Of predictions and labels by batch and replica, those of this worker."""
+        local = self.strategy.experimental_local_results
+        parts = [
+            np.concatenate([part.numpy() for one in seen for part in local(one[which])])
+            for which in (0, 1)
+        ]
+        return collapsed_class(*parts)
 
     def reset(self) -> None:
         """Starts the means anew."""
@@ -90,6 +116,10 @@ class Loop:
     def steps_done(self) -> int:
         """Steps taken since the beginning of the run."""
         return int(compat.raw(self.model.optimizer.iterations).numpy())
+
+
+def _classes(logits: tf.Tensor) -> tf.Tensor:
+    return tf.argmax(logits, axis=1, output_type=tf.int32)
 
 
 def _value(metric: Any) -> float:

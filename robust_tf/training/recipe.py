@@ -18,6 +18,7 @@ from robust_tf.training.optimizers import SGD, piecewise
 from robust_tf.training.warm_start import start_from
 from robust_tf.training.weight_average import EMA
 from robust_tf.training.weight_perturbation import AWP
+from robust_tf.validation import check_number, check_whole
 
 
 @registration.configurable_as("train")
@@ -92,20 +93,16 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "validate_every", "steps_per_call"):
-            _check_whole(name, getattr(self, name), 1)
-        _check_whole("seed", self.seed, 0)
+            check_whole("train", name, getattr(self, name), 1)
+        check_whole("train", "seed", self.seed, 0)
         for name in ("evaluation_examples", "patience"):
             if getattr(self, name) is not None:
-                _check_whole(name, getattr(self, name), 1)
+                check_whole("train", name, getattr(self, name), 1)
         if self.select not in ("last", "best"):
             raise ValueError(f"train.select={self.select!r}: must be 'last' or 'best'.")
         warmups = ("eps_warmup_epochs", "term_warmup_epochs")
         for name in ("weight_decay", *warmups, "checkpoint_minutes", "learning_rate"):
-            value = getattr(self, name)
-            if not (_is_number(value) and 0 <= value < float("inf")):
-                raise ValueError(f"train.{name}={value!r}: must be a finite number >= 0.")
-        if not self.learning_rate > 0:
-            raise ValueError(f"train.learning_rate={self.learning_rate!r}: must be > 0.")
+            check_number("train", name, getattr(self, name), strict=name == "learning_rate")
         if self.dtype_policy not in ("auto", "float32", "mixed_bfloat16"):
             raise ValueError(
                 f"train.dtype_policy={self.dtype_policy!r}: must be 'auto', 'float32' or "
@@ -213,15 +210,6 @@ def check_dataset(dataset: data.Data) -> None:
             f"the training images of {dataset.name} are all of class {dataset.train.labels[0]}; "
             "a classifier needs two classes or more."
         )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _check_whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"train.{name}={value!r}: must be an integer >= {least}.")
 
 
 def _check_attack(name: str, value: Any) -> None:

@@ -74,15 +74,16 @@ class Reporter:
         if not self.chief:
             return
         self.bar.close()
-        shown = {k: v for k, v in row.items() if k not in ("epoch", "step", "learning_rate")}
-        text = " ".join(_short(name, value) for name, value in shown.items())
+        hidden = ("epoch", "step", "learning_rate", "collapsed")
+        text = " ".join(_short(name, row[name]) for name in row if name not in hidden)
+        text += " collapsed" * bool(row.get("collapsed"))
         print(f"epoch {row['epoch']}/{self.epochs} {text}", flush=True)
         self._rows.append(row)
         files.write_text(self._path, "".join(json.dumps(r) + "\n" for r in self._rows))
         with self._writer.as_default(step=row["step"]):
             for name, value in row.items():
                 if name not in ("epoch", "step"):
-                    tf.summary.scalar(name, value)
+                    tf.summary.scalar(name, float(value))
         self._writer.flush()
 
     def images(self, name: str, images: tf.Tensor, step: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+import warnings
 from typing import Any
 
 import gin
@@ -49,6 +50,7 @@ class Trainer:
       resumed: whether it is.
       finished: whether nothing is left to do but to read the summary.
       progress: epoch, step and best accuracy so far.
+      collapsed: whether the network predicted one class alone at the end of an epoch.
       precision: what the network computes in, and why; a run that is continued keeps it.
       record: what `run.json` says of the run.
 
@@ -97,6 +99,7 @@ class Trainer:
         self._summary = os.path.join(run_dir, "summary.json")
         self.finished = self.over and files.exists(self._summary)
         self._copies: dict[str, keras.Model] = {}
+        self.collapsed = False
         barrier(strategy)  # all have looked before the chief writes
 
     def _precision(self, identity: str, restart: bool) -> precision.Choice:
@@ -188,6 +191,10 @@ class Trainer:
         self._check_weights(step)
         if (epoch + 1) % recipe.validate_every == 0 or epoch + 1 == recipe.epochs:
             row.update(self._validate(epoch))
+        if "collapsed" not in row:
+            batch = next(iter(self._training_batches(epoch, 0)))
+            one_class = self.loop.collapsed(batch)
+            row["collapsed"] = self._look_at_collapse(one_class, "all images of a training batch")
         progress.epoch.assign(epoch + 1)
         progress.step_in_epoch.assign(0)
         reporter.close_epoch(row)
@@ -215,20 +222,34 @@ class Trainer:
 
         return distribute(self.strategy, make, self.recipe.batch_size)
 
-    def _validate(self, epoch: int) -> dict[str, float]:
-        """Accuracies on the held-out split; keeps the best network."""
+    def _validate(self, epoch: int) -> dict[str, float | bool]:
+        """Accuracies on the held-out split, and `collapsed`; keeps the best network."""
         split = self.dataset.validation
         if not len(split):
             return {}
         self.loop.refresh(self._training_batches(epoch, 0))
         batches = data.batches(split, min(500, len(split)))
-        values = self.loop.test(self.strategy.experimental_distribute_dataset(batches))
+        values, one_class = self.loop.test(self.strategy.experimental_distribute_dataset(batches))
         score = values.get("robust_accuracy", values["natural_accuracy"])
         if score > self.progress.best_accuracy.numpy():
             self.progress.best_accuracy.assign(score)
             self.progress.best_epoch.assign(epoch + 1)
             self.checkpoints.save_best()
-        return {f"val_{name}": value for name, value in values.items()}
+        what = f"all {len(split)} validation images"
+        collapsed = self._look_at_collapse(one_class, what)
+        return {**{f"val_{name}": value for name, value in values.items()}, "collapsed": collapsed}
+
+    def _look_at_collapse(self, one_class: int | None, images: str) -> bool:
+        """Whether the network gives these images one class; warns of it once."""
+        if one_class is not None and not self.collapsed and self.chief:
+            warnings.warn(
+                f"the network has collapsed: it predicts class {one_class} for {images}; if it "
+                "does not recover, lengthen train.eps_warmup_epochs or train.term_warmup_epochs, "
+                "or lower train.learning_rate, and start with --restart.",
+                stacklevel=2,
+            )
+        self.collapsed = self.collapsed or one_class is not None
+        return one_class is not None
 
     def _show_images(self, reporter: Reporter, epoch: int, step: int) -> None:
         if epoch == 0:

@@ -66,7 +66,7 @@ BINDINGS = {
     "PGD.norm='Linf2'": "norm='Linf2'",
     "ADR.local=-1": "local=-1",
     "ADR.preset='table4'": "preset='table4'",
-    "ADR.attack=@PGD": "ADR(attack=<function PGD",
+    "ADR.attack=@PGD": "ADR(attack=<class",
     "train.method='ADR'": "train.method='ADR': must be a builder, such as @Standard",
     "train.epochs=0": "train.epochs=0: must be an integer >= 1",
     "train.batch_size=5000": "there are only 1287 training examples",
@@ -75,7 +75,7 @@ BINDINGS = {
     "CNN.filters=2.5": "(in CNN)",
     "CNN.cut='5conv'": "cut='5conv'",
     "train.network=@MLP\nMLP.hidden=()": "MLP(hidden=())",
-    "Augmentation.pad=-1": "Augmentation.pad is -1",
+    "Augmentation.pad=-1": "Augmentation(pad=-1)",
 }
 
 

@@ -229,7 +229,7 @@ def test_patience_counts_from_validation_to_validation(tmp_path):
         (lambda: training.WeightAverage(1.0), r"decay=1.0\): must be in \(0, 1\), or None"),
         (lambda: training.WeightAverage(None, 0, 0), "every=0"),
         (lambda: recipe(select="worst"), r"select='worst': must be 'last' or 'best'"),
-        (lambda: recipe(patience=0), "patience=0: must be an integer >= 1"),
+        (lambda: recipe(patience=0), r"train\(patience=0\): must be an integer >= 1"),
         (lambda: recipe(weight_average="EMA"), "must be a builder, such as @EMA"),
         (lambda: recipe(extra="more"), r"must be @PseudoLabels\(\), with brackets"),
     ],

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from robust_tf import data
+from robust_tf import compat, data
 from robust_tf.attacks import PGD
 from robust_tf.methods import ADR, Standard
+from robust_tf.models import MLP
 from robust_tf.training import NonFiniteLossError
 from tests.training.runs import moons, points_recipe, rows, trainer
 
@@ -79,8 +80,10 @@ def test_best_is_the_best_by_robust_validation_accuracy(tmp_path):
     in_file = keras.models.load_model(tmp_path / "model.keras").get_weights()
     for last_weight, weight in zip(last, in_file, strict=True):
         np.testing.assert_array_equal(last_weight, weight)
-    values = run.loop.test(data.batches(run.dataset.validation, 25))
+    values, one_class = run.loop.test(data.batches(run.dataset.validation, 25))
     assert values["robust_accuracy"] == best
+    predicted = np.argmax(run.model.network(run.dataset.validation.images), 1)
+    assert (one_class is not None) == (len(set(predicted)) == 1)
 
 
 def test_no_validation_split_and_no_attacks(tmp_path):
@@ -88,3 +91,31 @@ def test_no_validation_split_and_no_attacks(tmp_path):
     summary = trainer(tmp_path, points_recipe(**settings), moons(validation=0)).train()
     assert summary["robust_accuracy"] == {} and summary["best_epoch"] == -1
     assert summary["worst_case"] == summary["natural_accuracy"]
+
+
+def one_class(input_shape, num_classes):
+    """A network that predicts class 1, whatever the image."""
+    network = MLP(input_shape, num_classes)
+    kernel, bias = network.classifier.layers[-1].weights[-2:]
+    compat.raw(kernel).assign(tf.zeros_like(compat.raw(kernel)))
+    compat.raw(bias).assign(np.arange(num_classes, dtype="float32"))
+    return network
+
+
+@pytest.mark.parametrize(
+    "validation, images",
+    [(25, "all 25 validation images"), (0, "all images of a training batch")],
+)
+def test_a_network_that_predicts_one_class_is_said_once(validation, images, tmp_path):
+    settings = {"network": one_class, "method": Standard, "learning_rate": 1e-9}
+    settings |= {"validation_attack": None, "evaluation_attacks": ()}
+    run = trainer(tmp_path, points_recipe(**settings), moons(validation=validation))
+    with pytest.warns(UserWarning) as given:
+        run.train()
+    said = [str(one.message) for one in given if "collapsed" in str(one.message)]
+    assert len(said) == 1  # of two epochs
+    assert f"it predicts class 1 for {images}" in said[0]
+    assert (
+        "train.eps_warmup_epochs or train.term_warmup_epochs, or lower train.learning_r" in said[0]
+    )
+    assert run.collapsed and [row["collapsed"] for row in rows(tmp_path)] == [True, True]
