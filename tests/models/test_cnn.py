@@ -99,6 +99,7 @@ def test_initialisers():
         ({"filters": (32, 64)}, r"filters=\(32, 64\).*one number or four"),
         ({"filters": 0}, "each >= 1"),
         ({"input_shape": (17, 28, 1)}, "18x18"),
+        ({"input_shape": (28, 28)}, r"channel is missing; gray images are \(28, 28, 1\)"),
         ({"input_shape": (2,)}, "MLP"),
         ({"num_classes": 1}, "num_classes=1.*2 or more"),
     ],
