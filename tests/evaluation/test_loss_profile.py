@@ -38,7 +38,7 @@ def test_one_trace_whatever_the_batches_and_none_for_no_images():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"eps": -1.0}, r"Linf\(eps=-1.0\): must be a finite number >= 0"),
+        ({"eps": -1.0}, r"Linf\(eps=-1.0\): must be in \[0, 1\]"),
         ({"step_size": 0.0}, r"step_size=0.0\): must be a finite number > 0"),
         ({"steps": 0}, r"loss_profile\(steps=0\): must be an integer >= 1"),
         ({"batch_size": 0}, r"loss_profile\(batch_size=0\): must be an integer >= 1"),
