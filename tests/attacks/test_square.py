@@ -154,10 +154,10 @@ def test_misclassified_images_cost_one_forward():
     "arguments, message",
     [
         ({"eps": -1}, r"Linf\(eps=-1\)"),
-        ({"norm": "L1"}, r"norm='L1': must be one of \('Linf', 'L2'\)"),
-        ({"queries": 0}, r"queries=0: must be an integer >= 1"),
-        ({"restarts": 1.5}, r"restarts=1.5: must be an integer >= 1"),
-        ({"p_init": 0}, r"p_init=0: must be in \(0, 1\]; the paper uses 0.8"),
+        ({"norm": "L1"}, r"norm='L1'\): must be one of \('Linf', 'L2'\)"),
+        ({"queries": 0}, r"queries=0\): must be an integer >= 1"),
+        ({"restarts": 1.5}, r"restarts=1.5\): must be an integer >= 1"),
+        ({"p_init": 0}, r"p_init=0\): must be in \(0, 1\]; the paper uses 0.8"),
         ({"batch_norm": "off"}, r"batch_norm='off': must be one of"),
     ],
 )

@@ -125,10 +125,10 @@ def test_members_are_in_the_ball_and_the_attack_is_the_first():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"eps": -0.1}, r"eps=-0.1\): must be a finite number >= 0"),
-        ({"step_size": 0.0}, r"step_size=0.0\): must be a finite number > 0"),
-        ({"steps": 0}, "steps=0: must be an integer >= 1"),
-        ({"start": "clean"}, r"start='clean': must be one of \('gaussian', 'uniform'\)"),
+        ({"eps": -0.1}, r"eps=-0.1\): must be in \[0, 1\]"),
+        ({"step_size": 0.0}, r"step_size=0.0\): must be in \(0, 1\]"),
+        ({"steps": 0}, r"steps=0\): must be an integer >= 1"),
+        ({"start": "clean"}, r"start='clean'\): must be one of \('gaussian', 'uniform'\)"),
         ({"regularizer": "kl"}, r"regularizer='kl': must be one of \('symmetric_kl', 'js', 'l2'\)"),
         ({"batch_norm": "eval"}, "batch_norm='eval': must be one of"),
     ],
