@@ -14,7 +14,7 @@ from robust_tf.cli import evaluate
 from robust_tf.cli import export as command
 from robust_tf.export import smoke, writer
 from robust_tf.models import MLPDiscriminator
-from robust_tf.runs import folder as run_folders
+from robust_tf.runs import run as run_folders
 from tests.linear import trained
 
 ATTACK = {"PGD-3 eps=0.05": attacks.PGD(eps=0.05, step_size=0.02, steps=3)}
@@ -143,7 +143,7 @@ def test_a_file_that_cannot_be_loaded_is_not_written(tmp_path):
         (["--run_dir={run}", "--inference=imt", "--formats=onnx"], "onnx cannot hold a manifold"),
         (["--run_dir={run}", "--delta=0.1"], "--delta belongs to --inference"),
         (["--run_dir={run}", "--adaptive=quick"], "unrecognized arguments: --adaptive"),
-        (["--run_dir={half}"], "holds no model.keras: .* its training has not ended"),
+        (["--run_dir={half}"], "holds no model.keras: its training has not ended"),
         (["--run_dir={none}"], "there is no run folder"),
         (["--run_dir={plain}", "--inference=imt"], "holds no discriminator.keras"),
         (["--run_dir={plain}", "--formats=tflite_int8"], "does not say which data"),
