@@ -87,9 +87,9 @@ def parser() -> Parser:
     )
     result.add_argument(
         "--search_dtype",
-        choices=("float32", "bfloat16"),
-        help="precision of the attacks; bfloat16 is faster where the processor has it, and every "
-        "verdict is confirmed in float32; default: the model's own for both",
+        choices=("auto", "float32", "bfloat16"),
+        help="precision of the attacks, verdicts are in float32; auto: float32, or bfloat16 where "
+        "this processor is faster in it; default: the model's own for both",
     )
     result.add_argument(
         "--eight_bits", action="store_true", help="also judge the images rounded to 8 bits"
@@ -147,6 +147,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if partial:
             print(f"\nkept in {partial}; the same command continues.", file=sys.stderr)
         raise
+    if options.search_dtype == "auto":
+        print(f"attacks computed in {result.settings['search_dtype']}", file=sys.stderr)
     print(result.table())
     report = {**source, "data": provenance, "evaluation": result.to_json()}
     _columns(report, result)

@@ -21,7 +21,7 @@ from robust_tf.evaluation.protocol import Examples, Protocol, choose
 from robust_tf.evaluation.results import Evaluation, Outcome
 from robust_tf.evaluation.runner import AttackRunner, Progress
 from robust_tf.evaluation.state import EvaluationState
-from robust_tf.evaluation.target_model import TargetModel, sources_of
+from robust_tf.evaluation.target_model import TargetModel, settled_dtype, sources_of
 from robust_tf.version import __version__
 
 Attacks = Attack | Sequence[Attack] | Mapping[str, Attack] | str
@@ -74,6 +74,9 @@ def evaluate(
         a copy that computes in bfloat16, and a copy in float32 gives the verdicts; images that are
         adversarial for the first copy only are attacked again in float32. RayS, which sees labels
         alone, works in float32 in any case: on the copy it was weaker. 'float32': both in float32.
+        'auto': the faster of these two on this device (`robust_tf.precision`), or the one that an
+        interrupted evaluation began with; the settings of the result say which. A model that is no
+        Keras model is used as it is.
       search_sample: with 'bfloat16', so many of the images that are robust under an attack are
         attacked again in float32, to see whether the lower precision has weakened it.
       eight_bits: adds a verdict on each adversarial image rounded to multiples of 1/255.
@@ -92,6 +95,8 @@ def evaluate(
       TypeError, ValueError: images, labels, model and attacks that do not fit, before any work.
       FileError: the state cannot be written.
     """
+    state = state or EvaluationState()
+    search_dtype = settled_dtype(search_dtype, model, state)
     settings = Protocol(
         batch_size, max_examples, shard, seed, search_dtype, search_sample, eight_bits, checks
     )
@@ -110,7 +115,7 @@ def evaluate(
     target = TargetModel(model, first, search_dtype)
     check_values(first, examples.labels, target.num_classes)
     sources = sources_of(named, first)
-    run = _Run(target, sources, examples, settings, state or EvaluationState(), progress)
+    run = _Run(target, sources, examples, settings, state, progress)
     run.state.open(run.settings(named))
     try:
         natural = run.natural()

@@ -40,8 +40,8 @@ class Protocol:
             object.__setattr__(self, "max_examples", most)
         if self.search_dtype not in (None, "float32", "bfloat16"):
             raise ValueError(
-                f"evaluate(search_dtype={self.search_dtype!r}): must be None, 'float32' or "
-                "'bfloat16'."
+                f"evaluate(search_dtype={self.search_dtype!r}): must be None, 'auto', "
+                "'float32' or 'bfloat16'."
             )
         if self.shard is not None:
             if not isinstance(self.shard, (tuple, list)) or len(self.shard) != 2:

@@ -79,6 +79,12 @@ class EvaluationState:
         self._pieces = found["pieces"]
         return len(self._pieces)
 
+    def begun_with(self, name: str) -> Any:
+        """A setting of the unfinished evaluation in the file, None where there is none."""
+        found = files.read_json(self.path) if self.path and files.exists(self.path) else None
+        identity = found.get("identity") if isinstance(found, dict) else None
+        return identity.get(name) if isinstance(identity, dict) else None
+
     def get(self, key: str) -> Any:
         """The piece of this key, or None."""
         return self._pieces.get(key)

@@ -11,11 +11,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import compat, precision
 from robust_tf.attacks import Attack, Transfer
 from robust_tf.attacks.arguments import check_logits
 from robust_tf.attacks.network import logits_of
 from robust_tf.evaluation.attack_names import stages_of
+from robust_tf.evaluation.state import EvaluationState
+from robust_tf.precision import POLICIES
 
 
 class TargetModel:
@@ -137,7 +139,21 @@ def fingerprint_of(model: Any, x: tf.Tensor) -> str | None:
     return digest.hexdigest()[:16]
 
 
-_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+def settled_dtype(asked: str | None, model: Any, state: EvaluationState) -> str | None:
+    """The `search_dtype` of an evaluation: 'auto' becomes one of the others.
+
+    Args:
+      asked: see `evaluate`.
+      model: a Keras model, or None is the answer to 'auto'.
+      state: of an evaluation that may be continued, which keeps the precision that it began with.
+    """
+    if asked == "auto":
+        if not isinstance(model, keras.Model):
+            return None
+        return state.begun_with("search_dtype") or precision.choose("auto").dtype
+    if asked == "bfloat16":
+        precision.choose("bfloat16")  # warns where it is slow
+    return asked
 
 
 def copy_in(model: Any, dtype: str) -> keras.Model:
@@ -161,7 +177,7 @@ def copy_in(model: Any, dtype: str) -> keras.Model:
     layers = list(_layers(config))
     kernels = [layer for layer in layers if "kernel_initializer" in layer]
     for layer in layers:
-        layer["dtype"] = "float32" if kernels and layer is kernels[-1] else _POLICIES[dtype]
+        layer["dtype"] = "float32" if kernels and layer is kernels[-1] else POLICIES[dtype]
     try:
         copied = compat.deserialize(config)
         copied.set_weights(model.get_weights())

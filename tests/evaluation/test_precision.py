@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from robust_tf import attacks, evaluation
+from robust_tf import attacks, evaluation, precision
 from robust_tf.evaluation import EvaluationState, evaluate, target_model
 from robust_tf.evaluation.target_model import copy_in
 from tests.tiny import CLASSES, SHAPE, Smooth, tiny_network
@@ -126,3 +126,28 @@ def test_what_the_repeat_breaks_is_off_the_stage_that_broke_it(examples, monkeyp
         np.testing.assert_array_equal(outcome.stages["far"], outcome.robust)
         lost = outcome.details["float32_sample"]["broken"]
         assert 0 < 41 - outcome.stages["near"].sum() < lost == 41 - outcome.robust.sum()
+
+
+FAST, SLOW = (precision.Measurement(1.0, other, "a processor") for other in (0.5, 16.0))
+
+
+def test_auto_is_the_faster_precision_and_stays_so(examples, monkeypatch, tmp_path):
+    model = tiny_network()
+    arguments = model, examples, attacks.FGSM(eps=0.05)
+    path = str(tmp_path / "partial")
+    for found, dtype, state in (
+        (SLOW, "float32", None),
+        (FAST, "bfloat16", EvaluationState(path)),
+        (SLOW, "bfloat16", EvaluationState(path)),  # continues
+    ):
+        monkeypatch.setattr(precision, "measured", lambda found=found: found)
+        result = evaluate(*arguments, search_dtype="auto", checks=False, state=state)
+        assert result.settings["search_dtype"] == dtype
+    named = evaluate(*arguments, search_dtype="float32", checks=False)
+    monkeypatch.setattr(precision, "measured", lambda: SLOW)
+    auto = evaluate(*arguments, search_dtype="auto", checks=False)
+    np.testing.assert_array_equal(*(next(iter(one.robust.values())) for one in (named, auto)))
+    other = evaluate(Smooth(), examples, arguments[2], search_dtype="auto", checks=False)
+    assert other.settings["search_dtype"] is None
+    with pytest.warns(precision.PrecisionWarning, match="takes 16 times as long as float32"):
+        evaluate(*arguments, search_dtype="bfloat16", checks=False)
