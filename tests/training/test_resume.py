@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
 
+from robust_tf import precision
 from robust_tf.attacks import TRADESAttack
 from robust_tf.methods import TRADES
 from robust_tf.training import CheckpointError, RunFolderError
@@ -214,3 +216,32 @@ def test_random_state_is_a_function_of_seed_and_step(tmp_path):
     one.train(), two.train()
     a, b = (run.model.network.get_weights() for run in (one, two))
     assert any(np.any(x != y) for x, y in zip(a, b, strict=True))
+
+
+def test_a_run_keeps_the_precision_that_it_began_with(stop_after, monkeypatch, tmp_path):
+    """Begun where bfloat16 is faster, continued where it is slower, and the other way round."""
+    fast, slow = (precision.Measurement(1.0, other, "a processor") for other in (0.5, 16.0))
+    settings = {"dtype_policy": "auto", "epochs": 1}
+    for began, here, dtype in ((fast, slow, "bfloat16"), (slow, fast, "float32")):
+        folder = tmp_path / dtype
+        monkeypatch.setattr(precision, "measured", lambda found=began: found)
+        stop_after("advance", 2)
+        with pytest.raises(Stopped):
+            trainer(folder, points_recipe(**settings), moons()).train()
+        record = json.loads((folder / "run.json").read_text())["precision"]
+        assert record["asked"] == "auto" and record["chosen"] == dtype
+        assert record["factor"] == began.bfloat16 and began.text == record["reason"]
+        identity = (folder / "identity.json").read_text()
+        monkeypatch.setattr(precision, "measured", lambda found=here: found)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", precision.PrecisionWarning)
+            again = trainer(folder, points_recipe(**settings), moons())
+        told = [str(one.message) for one in said if one.category is precision.PrecisionWarning]
+        assert len(told) == (dtype == "bfloat16") and all("takes 16 times" in t for t in told)
+        assert again.resumed and again.model.network.layers[0].compute_dtype == dtype
+        summary = again.train()
+        assert summary["precision"] == record
+        assert json.loads((folder / "run.json").read_text())["precision"] == record
+        assert (folder / "identity.json").read_text() == identity
+    new = trainer(folder, points_recipe(**settings), moons(), restart=True)
+    assert new.precision.dtype == "bfloat16"  # a new run, on the device that is fast now
