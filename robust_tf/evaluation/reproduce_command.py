@@ -134,12 +134,6 @@ def _quoted(text: str) -> str:
     return shlex.quote(text) if set(text) & set('"$`\\!') else f'"{text}"'
 
 
-def fingerprint_in(summary: dict[str, Any]) -> str | None:
-    """Of a run's weights, as its own evaluation in summary.json tells it; None without one."""
-    own = summary.get("evaluation")
-    return own.get("model") if isinstance(own, dict) else None
-
-
 def foreign(result: dict[str, Any], fingerprint: str | None) -> str:
     """Why a result is not one of a run's own model; '' where nothing says so.
 

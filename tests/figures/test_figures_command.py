@@ -5,11 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from matplotlib.colors import to_hex, to_rgb
 
 from robust_tf import data, runs
 from robust_tf.cli.figures import KINDS, main
 from robust_tf.evaluation import Evaluation, Outcome
-from robust_tf.figures import curves, tensorboard
+from robust_tf.figures import curves, style, tensorboard
 from robust_tf.models import MLP, MLPDiscriminator
 
 
@@ -75,6 +77,58 @@ def test_kinds_of_several_runs(folders, tmp_path, capsys, kind, arguments, said)
     assert output.read_bytes()[1:4] == b"PNG"
     out = capsys.readouterr().out
     assert said in out and (not said or ("ADV" in out and "ADR LC" in out))
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that the command saves."""
+    figures, save = [], style.save
+    monkeypatch.setattr(style, "save", lambda f, *a: figures.append(f) or save(f, *a))
+    return figures
+
+
+def lines_of(figure):
+    """Of each color the values of the lines in it, with two points or more, or one epoch."""
+    found = {}
+    for axes in figure.axes:
+        for line in axes.get_lines():
+            values = np.asarray(line.get_ydata(), float).tolist()
+            found.setdefault(to_hex(line.get_color()).upper(), []).append(values)
+    return found
+
+
+def test_the_numbers_of_the_runs_are_what_is_drawn(folders, tmp_path, drawn):
+    """Of the evaluations in `folders`: 9 of 10, 9 of 10 at eps 0.1, 8 of 10 at 0.3; ADR has 7."""
+    run = tmp_path / "adr"
+    shutil.copytree(folders / "adr", run)
+    report = json.loads((run / "found.json").read_text())
+    report["evaluation"]["attacks"]["PGD-9 eps=0.3"]["broken"] = "7-8"
+    (run / "found.json").write_text(json.dumps(report))
+    row = {"epoch": 1, "loss": 3.0, "robust_accuracy": 0.25, "natural_accuracy": 0.625}
+    (run / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    output = tmp_path / "a.png"
+    both = [f"--run_dir={folders / 'adv'}", f"--run_dir={run}", f"--output={output}"]
+    for kind in ("curves", "training", "bars"):
+        assert main([kind, *both, "--overwrite"]) == 0
+    curves, training, bars = drawn
+    adv, adr = (style.looks(["ADV", "ADR LC"])[name].color.upper() for name in ("ADV", "ADR LC"))
+    assert [0.9, 0.9, 0.8] in lines_of(curves)[adv] and [0.9, 0.9, 0.7] in lines_of(curves)[adr]
+    for color, values in ((adv, (0.7, 0.5, 1.0)), (adr, (0.625, 0.25, 3.0))):
+        assert [[value] in lines_of(training)[color] for value in values] == [True] * 3
+    heights = {}
+    for patch in bars.axes[0].patches:
+        heights.setdefault(to_hex(patch.get_facecolor()).upper(), []).append(patch.get_height())
+    assert heights[adv] == pytest.approx([0.9, 0.9, 0.8, 0.8])
+    assert heights[adr] == pytest.approx([0.9, 0.9, 0.7, 0.7])
+    pixels = pixels_of(output)
+    for color in (adv, adr):  # the bars are in the file, in the colors of their methods
+        there = np.abs(pixels - np.array(to_rgb(color))).max(-1) < 0.01
+        assert there.mean() > 0.01, color
+
+
+def pixels_of(path):
+    """The pixels of a PNG in [0, 1], without alpha."""
+    return tf.io.decode_png(path.read_bytes(), channels=3).numpy() / 255
 
 
 @pytest.mark.parametrize("kind, run", [("grid", "adv"), ("plane", "points")])
