@@ -9,7 +9,7 @@ EXAMPLES = Path(robust_tf.__file__).parent.parent / "examples"
 
 
 def test_quickstart(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.mkdtemp", lambda: str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     script = EXAMPLES / "quickstart.py"
     assert len(script.read_text().splitlines()) <= 15
     runpy.run_path(str(script))
