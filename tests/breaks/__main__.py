@@ -56,7 +56,12 @@ def main(argv: list[str]) -> int:
                 ignore=shutil.ignore_patterns(".*", "__pycache__", "runs?", "*.egg-info"),
             )
             sound = not options.sound or run(change, folder) == PASSED
-            change.make(folder)
+            try:
+                change.make(folder)
+            except ValueError as error:
+                print(f"{number:2} {error}", flush=True)
+                missed.append(number)
+                continue
             status = run(change, folder)
         verdict = {PASSED: "NOT CAUGHT", CAUGHT: "caught"}.get(status, "TESTS DID NOT RUN")
         verdict = verdict if sound else "TESTS FAIL WITHOUT IT"

@@ -93,14 +93,14 @@ CHANGES = [
     ),
     Change(
         "the best iterate is the one of the lowest objective",
-        "robust_tf/attacks/projected_gradient.py",
-        'tf.logical_or(broken, values > rows["value"])',
-        'tf.logical_or(broken, values < rows["value"])',
+        "robust_tf/attacks/gradient.py",
+        'tf.logical_or(is_adversarial, values > rows["value"])',
+        'tf.logical_or(is_adversarial, values < rows["value"])',
         chosen("attacks/test_restarts.py", "best or weaker"),
     ),
     Change(
         "every restart begins where the first one did",
-        "robust_tf/attacks/projected_gradient.py",
+        "robust_tf/attacks/gradient.py",
         'last(rows, fold(rows["seed"], run))',
         'last(rows, rows["seed"])',
         chosen("attacks/test_restarts.py"),
@@ -108,8 +108,8 @@ CHANGES = [
     Change(
         "DLR divides by the gap to the second logit",
         "robust_tf/attacks/dlr.py",
-        "return -lead / (top[:, 0] - top[:, 2] + _TINY)",
-        "return -lead / (top[:, 0] - top[:, 1] + _TINY)",
+        "return rise / (top[:, 0] - top[:, 2] + _TINY)",
+        "return rise / (top[:, 0] - top[:, 1] + _TINY)",
         chosen("attacks/test_apgd.py", "ratios"),
     ),
     Change(
@@ -185,15 +185,15 @@ CHANGES = [
     Change(
         "replicas do not share the mean",
         "robust_tf/methods/base.py",
-        "replica_loss = loss / replicas",
-        "replica_loss = loss",
+        "compat.scale_loss(self.optimizer, loss / replicas)",
+        "compat.scale_loss(self.optimizer, loss)",
         chosen(METHODS, "Standard-replicas"),
     ),
     Change(
         "every step draws the same numbers",
         "robust_tf/methods/base.py",
-        "tf.cast(self.optimizer.iterations, tf.int32)]",
-        "tf.constant(0)]",
+        "seed = step_seed(self.settings.seed, self.optimizer.iterations)",
+        "seed = step_seed(self.settings.seed, tf.constant(0))",
         chosen("methods/test_methods_step.py", "draws_anew"),
     ),
     Change(
@@ -220,8 +220,8 @@ CHANGES = [
     Change(
         "checkpoints leave the optimizers out",
         "robust_tf/training/checkpoints.py",
-        "optimizer=_plain([model.optimizer, *auxiliary_optimizers]),",
-        "optimizer=[],",
+        "for variable in compat.optimizer_variables(optimizer)",
+        "for variable in ()",
         chosen(METHODS, "Standard-trainer or AdversarialTraining-trainer"),
     ),
     Change(
@@ -254,7 +254,7 @@ CHANGES = [
     ),
     Change(
         "a collapsed network is not noticed",
-        "robust_tf/evaluation/checks/collapse.py",
+        "robust_tf/evaluation/checks/forward.py",
         "return int(predictions[0]) if wrong.sum() >= 3",
         "return None if wrong.sum() >= 3",
         chosen("evaluation/test_checks.py", "collapsed"),
