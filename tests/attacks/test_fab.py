@@ -227,7 +227,7 @@ def test_restarts_begin_at_random():
             return model(z)
 
         seeds = tf.gather(randomness.each(randomness.as_seed(seed), 16), rows)
-        twice.closest(watched, tf.gather(x, rows), tf.gather(y, rows), seeds, tf.constant(1.0))
+        twice.closest(watched, tf.gather(x, rows), tf.gather(y, rows), seeds, twice.budget())
         return visited[5]  # after the clean images, and a gradient and a verdict for each step
 
     every = list(range(16))

@@ -113,7 +113,7 @@ def test_minimal_distance_looks_at_the_data():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"eps": -1}, r"Linf\(eps=-1\)"),
+        ({"eps": -1}, r"RayS\(eps=-1\)"),
         ({"norm": "L2"}, r"RayS\(norm='L2'\): must be 'Linf', .* use Square or FAB for L2"),
         ({"queries": 0}, r"queries=0\): must be an integer >= 1"),
         ({"tolerance": 0}, r"RayS\(tolerance=0\): must be a finite number > 0; the program uses"),

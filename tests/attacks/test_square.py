@@ -153,7 +153,7 @@ def test_misclassified_images_cost_one_forward():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"eps": -1}, r"Linf\(eps=-1\)"),
+        ({"eps": -1}, r"Square\(eps=-1\)"),
         ({"norm": "L1"}, r"norm='L1'\): must be one of \('Linf', 'L2'\)"),
         ({"queries": 0}, r"queries=0\): must be an integer >= 1"),
         ({"restarts": 1.5}, r"restarts=1.5\): must be an integer >= 1"),
