@@ -76,7 +76,7 @@ def test_weights_are_put_back_and_wait_for_their_step():
     assert max(same) == 0 and max(other) > 1e-4
 
 
-@pytest.mark.parametrize("decay", [0.5, None])
+@pytest.mark.parametrize("decay", [0.8, None])
 def test_averages_line_by_line(decay):
     average = training.WeightAverage(decay, from_step=2, every=2)
     model = model_of(batch_norm=False, weight_average=average)
