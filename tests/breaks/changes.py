@@ -273,4 +273,18 @@ CHANGES = [
         "low, high = wilson(examples - np.asarray(counts), examples)",
         chosen("figures/test_numbers.py", "curve_of_an_evaluation"),
     ),
+    Change(
+        "the curves of two runs are swapped",
+        "robust_tf/cli/figure_kinds.py",
+        "best_curve(run, options.evaluation) for name, run in runs.items()",
+        "best_curve(run, options.evaluation) for name, run in zip(runs, [*runs.values()][::-1])",
+        chosen("figures/test_figures_command.py", "numbers_of_the_runs"),
+    ),
+    Change(
+        "the report shows one run's features beside the other's name",
+        "robust_tf/report/features.py",
+        "enumerate(zip(runs, analyses, strict=True))",
+        "enumerate(zip(runs, analyses[::-1], strict=True))",
+        chosen("report"),
+    ),
 ]
