@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "robust_tf/cli": ("figures",),
     "robust_tf/report": ("report",),
     "robust_tf/export": ("tflite", "onnx"),
+    "robust_tf/training/optimizers.py": ("addons",),
     "benchmarks": ("bench",),
     "tests": ("test",),
 }
@@ -78,7 +79,9 @@ def test_what_is_imported_is_declared(folder):
         path = file.relative_to(CLONE).as_posix()
         if path.startswith("benchmarks/peers_"):
             continue  # they run in environments of their own
-        extras = [e for part, es in MAY_IMPORT.items() if path.startswith(part + "/") for e in es]
+        extras = [
+            e for part, es in MAY_IMPORT.items() if f"{path}/".startswith(f"{part}/") for e in es
+        ]
         allowed = names(*extras)
         for module in imported(file):
             if not distributions(module) & allowed:
