@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
+from absl import logging as absl_logging
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -167,7 +168,7 @@ def _check_reachable(source: str) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps the chatter of tfds and its parts below errors, and puts the levels back."""
-    loggers = [logging.getLogger(name) for name in ("absl", "urllib3")]
+    loggers = [absl_logging.get_absl_logger(), logging.getLogger("urllib3")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
