@@ -49,11 +49,10 @@ def adversarial_at(
     attack: Attack | None = None,
     seed: int = 0,
     batch_size: int = 250,
-    scale: float = 1.0,
 ) -> np.ndarray:
     """Adversarial images float32 (n, ...) of `attack`, by default `standard_attack(eps)`.
 
-    With an attack, eps is its own, times `scale`, and not looked at here. Each example has a seed
+    With an attack, eps is its own and not looked at here. Each example has a seed
     of its own, so that its image does not depend on the others nor on batch_size.
     """
     attack = standard_attack(eps) if attack is None else attack
@@ -63,7 +62,7 @@ def adversarial_at(
     starts = range(0, len(images), batch_size)
     parts = [slice(start, start + batch_size) for start in starts]
     seeds = each(as_seed(seed), len(images))
-    made = [attack(model, images[p], labels[p], seed=seeds[p], scale=scale) for p in parts]
+    made = [attack(model, images[p], labels[p], seed=seeds[p]) for p in parts]
     return np.concatenate([np.asarray(part, np.float32) for part in made])
 
 

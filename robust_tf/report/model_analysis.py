@@ -11,10 +11,9 @@ import tensorflow as tf
 
 from robust_tf import data as datasets
 from robust_tf import files
-from robust_tf.attacks import PGD
 from robust_tf.data.pipeline import to_unit_interval
 from robust_tf.evaluation.checks import collapsed_class
-from robust_tf.figures.curves import Curve, curve_of
+from robust_tf.figures.curves import Curve, accuracy_against_eps
 from robust_tf.figures.forward import adversarial_at, check_varies, logits_at, standard_attack
 from robust_tf.figures.grids import Grid, compute_grid
 from robust_tf.figures.latent import Latent, LatentNumbers, compute_latent, embed, measure_latent
@@ -143,7 +142,10 @@ def _measure(
             "There are no images", lambda: compute_grid(model, x, y, x_adv)
         )
     radii = [factor * result.eps for factor in CURVE]
-    result.curve = result.attempt("There is no curve", lambda: _curve(model, x, y, radii, seed))
+    result.curve = result.attempt(
+        "There is no curve",
+        lambda: accuracy_against_eps(model, x, y, radii, CURVE_STEPS, seed=seed),
+    )
     few = slice(0, SURFACES)
     surfaces = result.attempt(
         "There is no loss surface",
@@ -186,16 +188,6 @@ def collapse_of(result: ModelAnalysis) -> str:
         f"The network has collapsed: {what}. Its accuracies say nothing of robustness. Train it "
         "again with a lower train.learning_rate, a longer train.eps_warmup_epochs, or more images."
     )
-
-
-def _curve(model: Any, x: np.ndarray, y: np.ndarray, radii: list[float], seed: int) -> Curve:
-    """As `figures.curves.accuracy_against_eps`, but one graph for all radii: it only scales."""
-    attack, counts = PGD(radii[-1], radii[-1] / 10, CURVE_STEPS), []
-    natural = logits_at(model, x).argmax(1) == y
-    for radius in radii:
-        x_adv = adversarial_at(model, x, y, radius, attack, seed, scale=radius / radii[-1])
-        counts.append(int((natural & (logits_at(model, x_adv).argmax(1) == y)).sum()))
-    return curve_of(radii, counts, len(y))
 
 
 def _check_data(run: Run, dataset: datasets.Data, result: ModelAnalysis) -> None:
