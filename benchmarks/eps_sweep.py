@@ -66,8 +66,8 @@ def main() -> None:
     tensor, constant = times[0::2], times[1::2]
     each = 1e3 * np.median(tensor) / options.images
     print(f"PGD-{STEPS}: {each:.2f} ms per image")
-    print(row("a radius: tensor / constant of a graph", list((tensor / constant).ravel()), 1.1))
-    print(row("all: one graph / eight graphs", list(tensor.sum(0) / constant.sum(0)), 1.1))
+    print(row("a radius: tensor / constant of a graph", list((tensor / constant).ravel()), 1.05))
+    print(row("all: one graph / eight graphs", list(tensor.sum(0) / constant.sum(0)), 1.05))
 
 
 if __name__ == "__main__":
