@@ -274,6 +274,12 @@ def _data(options: argparse.Namespace, run: Run | None) -> tuple[Any, dict[str, 
     name = options.dataset or own.get("name")
     if not name:
         raise UserError(f"no dataset: give --dataset, one of {', '.join(data.NAMES)}.")
+    if run is not None and not options.dataset and name not in data.NAMES:
+        raise UserError(
+            f"{run.path} was trained on {name!r}, which is none of this library's datasets: give "
+            f"--dataset, one of {', '.join(data.NAMES)}, or evaluate in Python, "
+            f"robust_tf.evaluate(robust_tf.load_run({run.path!r}), (images, labels), attacks)."
+        )
     arguments: dict[str, Any] = {}
     if name == own.get("name"):  # the run's own validation examples, not some of its training ones
         arguments = {key: own[key] for key in ("validation_size", "seed") if key in own}

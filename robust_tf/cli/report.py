@@ -100,8 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.no_model:
             analyses.append(model_analysis.ModelAnalysis(run.eps or model_analysis.DEFAULT_EPS))
             continue
-        print(f"{run.name}: {options.examples} test images", file=sys.stderr)
-        analyses.append(model_analysis.analyze(run, read, options.examples, options.seed))
+        analyses.append(
+            model_analysis.analyze(run, read, options.examples, options.seed, progress=_progress)
+        )
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     line = shlex.join(["bin/report", *argv])
     report.write(output, report.build(runs, analyses, line, made, folders))
@@ -111,6 +112,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     done = "replaced" if replaces else "wrote"
     print(f"{done} {output} in {time.monotonic() - start:.0f} seconds; open it in a browser.")
     return 0
+
+
+def _progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _runs(folders: Sequence[str]) -> list[Any]:

@@ -56,7 +56,9 @@ def parser() -> Parser:
         help="folder of prepared tfds datasets (default: TFDS_DATA_DIR)",
     )
     parse.add_argument(
-        "--restart", action="store_true", help="delete what an earlier run left in the folder"
+        "--restart",
+        action="store_true",
+        help="delete what an earlier run wrote in the folder; other files stay",
     )
     parse.add_argument(
         "--dry_run", action="store_true", help="check everything, train nothing, write nothing"

@@ -45,10 +45,10 @@ DEFENDED = (
     "The prediction is that of the manifold transformation, f(T(u)): `serving_default`, "
     "`serve_uint8`, `serve_image_bytes`, `defend` and the entropy of `detect` are of the moved "
     "image, `features` and the natural_probability of `detect` of the image as it is given. "
-    "`input_gradient` and `attack` go through the transformation "
-    "straight-through, its Jacobian taken for the identity, as the library's adaptive evaluation "
-    "does. That evaluation runs more attacks than this one; robustness against attacks on the "
-    "network alone proves nothing here."
+    "`input_gradient` and `attack` go through the transformation by BPDA (backward pass "
+    "differentiable approximation), with the identity in place of its Jacobian, as the library's "
+    "adaptive evaluation does. That evaluation runs more attacks than this one; robustness against "
+    "attacks on the network alone proves nothing here."
 )
 USAGE = """
 ```python

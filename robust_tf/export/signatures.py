@@ -45,9 +45,9 @@ class Signatures(tf.Module):
     loading it wants the classes. Dropout is off, batch normalisation uses its moving averages.
 
     Of a model behind a manifold transformation, the prediction is the defended one everywhere; its
-    gradient and the attack go through the transformation straight-through, that is with its
-    Jacobian taken for the identity, as an adaptive evaluation does. The Jacobian itself is 0 for
-    pixels that the clip has cut, and would hide them.
+    gradient and the attack go through the transformation by BPDA (backward pass differentiable
+    approximation), with the identity in place of its Jacobian, as in an adaptive evaluation. The
+    Jacobian itself is 0 for pixels that the clip has cut, and would hide them.
 
     Args:
       model: judges.

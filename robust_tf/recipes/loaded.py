@@ -110,7 +110,7 @@ class LoadedRecipe:
           run_dir: made if absent; may be a bucket.
           data: to train on; None: the recipe's own.
           strategy: under which; None: that in force.
-          restart: deletes what an earlier run left in the folder.
+          restart: deletes what an earlier run wrote in the folder; other files stay.
 
         Raises:
           RunFolderError: the folder cannot be written, or holds another run.

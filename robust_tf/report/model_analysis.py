@@ -95,7 +95,13 @@ class Datasets:
         return self._read[name]
 
 
-def analyze(run: Run, read: Datasets, examples: int, seed: int = 0) -> ModelAnalysis:
+def analyze(
+    run: Run,
+    read: Datasets,
+    examples: int,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda text: None,
+) -> ModelAnalysis:
     """Attacks the run's model on the first test images, and measures what comes of it.
 
     Whatever fails becomes a note, and its part of the report is missing. Of data without variance,
@@ -104,8 +110,9 @@ def analyze(run: Run, read: Datasets, examples: int, seed: int = 0) -> ModelAnal
     Args:
       run: with or without a model.
       read: gives its data.
-      examples: test images, >= 1.
+      examples: test images, >= 1; all where there are fewer.
       seed: of the attack, the random directions and the map.
+      progress: is told what is computed, before it is.
     """
     result = ModelAnalysis(run.eps or DEFAULT_EPS)
     dataset = result.attempt("The test images cannot be read", lambda: read(run))
@@ -122,6 +129,7 @@ def analyze(run: Run, read: Datasets, examples: int, seed: int = 0) -> ModelAnal
     test = dataset.test.take(examples)
     x, y = to_unit_interval(tf.constant(test.images)).numpy(), np.asarray(test.labels)
     result.examples = len(y)
+    progress(f"{run.name}: {len(y)} test images")
     result.attempt("model.keras cannot be used", lambda: _check_collapse(model, x, y, result))
     attack = standard_attack(result.eps, STEPS)
     x_adv = result.attempt(

@@ -286,11 +286,11 @@ def surfaces(
     text = (
         "Bend is the mean absolute second difference of the loss between neighbours on a grid of "
         "17 by 17 points, height the difference of highest and lowest, true class the share of the "
-        f"plane on which it is predicted; means over the first {SURFACES} test images. A smaller "
-        "bend is a smoother surface, but every point is clipped to [0, 1], and where a pixel "
-        "reaches its limit even a linear loss bends: on images with black or white areas a part of "
-        "the bend is the loss's slope. A flat surface alone is no proof of robustness: masked "
-        "gradients look flat too."
+        f"plane on which it is predicted; means over the first {SURFACES} test images, or all "
+        "where there are fewer. A smaller bend is a smoother surface, but every point is clipped "
+        "to [0, 1], and where a pixel reaches its limit even a linear loss bends: on images with "
+        "black or white areas a part of the bend is the loss's slope. A flat surface alone is no "
+        "proof of robustness: masked gradients look flat too."
     )
     return [
         Group(parts, style="figures"),

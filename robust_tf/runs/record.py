@@ -54,9 +54,10 @@ def describe(
       precision: what it computes in, and why, as `precision.Choice.to_json` gives it.
 
     Returns:
-      'method' (name, and terms with their weights), 'network' (builder, class, parameters, image
-      shape and classes), 'data', 'threat' (norm, eps, step_size, steps and name of the training
-      attack, or of the strongest of the evaluation where the training has none), 'attacks'
+      'method' (name, terms with their weights, and the names of its auxiliary models), 'network'
+      (builder, class, parameters, image shape and classes), 'data', 'threat' (norm, eps, step_size,
+      steps and name of the training attack, or of the strongest of the evaluation where the
+      training has none), 'attacks'
       ('training', 'validation', and 'evaluation' by name, as Keras serializes them), 'disc_input'
       (of a method with a discriminator), 'training' (the recipe's settings), 'seed', 'precision',
       'versions', 'bindings' (of gin) and 'modules' (to import before the run's classes are known).
@@ -67,7 +68,11 @@ def describe(
     used = [model, model.network, attack, recipe.validation_attack, *evaluation.values()]
     return {
         "format": FORMAT,
-        "method": {"name": type(model).__name__, "terms": dict(model.term_weights)},
+        "method": {
+            "name": type(model).__name__,
+            "terms": dict(model.term_weights),
+            "models": list(model.auxiliary_models()),
+        },
         "network": {
             "builder": _name(recipe.network),
             "class": type(model.network).__name__,

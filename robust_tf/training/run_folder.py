@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
+from collections.abc import Iterable
 
 import keras
 import tensorflow as tf
 
 from robust_tf import data, files
 
-# The identity last: while it is there, a --restart that was killed can be repeated.
-OUTPUTS = files.RUN_FILES
+# Auxiliary models of runs of version 0.1, whose folders do not name them.
+EARLIER_MODELS = ("discriminator",)
 
 
 class RunFolderError(OSError):
@@ -24,13 +26,15 @@ def identity(dataset: data.Data, configuration: str) -> str:
     return f"# data {dataset.name} {dataset.fingerprint()}\n{configuration}"
 
 
-def prepare(run_dir: str, identity: str, restart: bool) -> None:
+def prepare(run_dir: str, identity: str, restart: bool, models: Iterable[str] = ()) -> None:
     """Makes the folder, tries to write in it, and refuses what belongs to others.
 
     Args:
       run_dir: the folder.
       identity: of the run that wants it.
-      restart: deletes what an earlier run left there; never in a folder that is not a run's.
+      restart: deletes what an earlier run wrote there, other files stay; nothing in a folder that
+        is not a run's.
+      models: names of the auxiliary models that the run will save, each as `NAME.keras`.
 
     Raises:
       RunFolderError: see `Trainer`.
@@ -39,22 +43,15 @@ def prepare(run_dir: str, identity: str, restart: bool) -> None:
     try:
         tf.io.gfile.makedirs(run_dir)
         entries = {name.rstrip("/") for name in tf.io.gfile.listdir(run_dir)}
-        # Auxiliary models of the network are saved under names of the method's choosing.
-        models = sorted(name for name in entries if name.endswith(".keras"))
-        outputs = dict.fromkeys([*models, *[name for name in OUTPUTS if name in entries]])
         if "identity.json" not in entries:
-            others = sorted(outputs)
+            others = sorted(e for e in entries if e in files.RUN_FILES or e.endswith(".keras"))
             if others:
                 raise RunFolderError(
                     f"run folder {run_dir} holds {', '.join(others)}, but is not the folder of a "
                     "run (it has no identity.json). Choose another --run_dir."
                 )
         elif restart:
-            written = re.compile(rf"\.[0-9a-f]{{8}}\.({'|'.join(map(re.escape, OUTPUTS))})")
-            for name in [e for e in entries if written.fullmatch(e)] + list(outputs):
-                entry = os.path.join(run_dir, name)
-                if name in entries:
-                    (tf.io.gfile.rmtree if files.is_folder(entry) else tf.io.gfile.remove)(entry)
+            _delete(run_dir, entries, models)
         else:
             check(run_dir, identity)
         files.write_json(path, {"identity": identity})
@@ -64,6 +61,35 @@ def prepare(run_dir: str, identity: str, restart: bool) -> None:
             f"run folder {run_dir} cannot be used: {files.reason(cause or error)}. Mend that "
             "(permissions, free space), or choose another --run_dir."
         ) from error
+
+
+def _delete(run_dir: str, entries: set[str], models: Iterable[str]) -> None:
+    """Deletes what the run in the folder wrote; refuses where a file that it did not is in the way.
+
+    `run.json` names the auxiliary models that the run saved.
+    """
+    saved: Iterable[str] = ()
+    if "run.json" in entries:
+        with contextlib.suppress(files.FileError, KeyError, TypeError):  # damaged: a reason for it
+            saved = files.read_json(os.path.join(run_dir, "run.json"))["method"]["models"]
+    elif "config.gin" in entries:
+        saved = EARLIER_MODELS
+    # The identity last: while it is there, a --restart that was killed can be repeated. The record
+    # just before, so that it can be repeated with the same names.
+    last = ("run.json", "identity.json")
+    outputs = [name for name in files.RUN_FILES if name not in last]
+    outputs = [f"{name}.keras" for name in saved] + outputs + list(last)
+    foreign = sorted({f"{name}.keras" for name in models} & entries - set(outputs))
+    if foreign:
+        raise RunFolderError(
+            f"run folder {run_dir} holds {', '.join(foreign)}, which the run there did not write "
+            "and this one would replace. Move it elsewhere, or choose another --run_dir."
+        )
+    written = re.compile(rf"\.[0-9a-f]{{8}}\.({'|'.join(map(re.escape, outputs))})")
+    for name in [e for e in entries if written.fullmatch(e)] + outputs:
+        entry = os.path.join(run_dir, name)
+        if name in entries:
+            (tf.io.gfile.rmtree if files.is_folder(entry) else tf.io.gfile.remove)(entry)
 
 
 def check(run_dir: str, identity: str) -> None:

@@ -43,7 +43,7 @@ class Trainer:
       run_dir: folder of the run, may be a bucket; made if absent.
       strategy: under which.
       configuration: text that must be equal for a run to be continued (the recipe's gin bindings).
-      restart: deletes what an earlier run left in the folder.
+      restart: deletes what an earlier run wrote in the folder; other files stay.
 
     Attributes:
       model: compiled; as it was where the run stopped, if it is continued.
@@ -83,7 +83,7 @@ class Trainer:
         self.precision = self._precision(identity, restart)
         self.model = recipe.build(dataset, strategy, self.precision)
         if self.chief:
-            run_folder.prepare(run_dir, identity, restart)
+            run_folder.prepare(run_dir, identity, restart, self.model.auxiliary_models())
         barrier(strategy)
         run_folder.check(run_dir, identity)
         self.loop = Loop(self.model, strategy)

@@ -139,7 +139,7 @@ def test_trains_compares_and_reports(tmp_path, capfd, monkeypatch):
     assert table[-1] == f"results: {folder}/summary.json"
 
     outputs = ["checkpoints", "config.gin", "identity.json", "metrics.jsonl", "model.keras"]
-    outputs = ["best.keras", *outputs, "summary.json", "tensorboard"]
+    outputs = ["best.keras", *outputs, "run.json", "summary.json", "tensorboard"]
     assert sorted(os.listdir(folder)) == sorted([*outputs, "comparison"])
     others = ["AdversarialTraining", "Standard"]
     assert sorted(os.listdir(folder / "comparison")) == others

@@ -65,7 +65,7 @@ def test_a_defended_model_with_its_card(run_dir, defended):
     attack = "PGD(eps=0.05, step_size=0.02, steps=3)"
     assert f'--attacks="{attack}"' in card["training"]["results"][1]["command"]
     text = (folder / "README.md").read_text()
-    for part in ("straight-through", "without the transformation", "imt+", ":predict", "## Limits"):
+    for part in ("BPDA", "without the transformation", "imt+", ":predict", "## Limits"):
         assert part in text
     assert all(f"`{name}`:" in text for name in card["signatures"])
     x = tf.constant(data.load("digits").test.images[:9] / np.float32(255))

@@ -161,6 +161,17 @@ def test_compile_refuses(arguments, message):
     "data, error, message",
     [
         ((X, np.eye(CLASSES, dtype="int32")[Y]), ValueError, "looks one-hot; give class ids"),
+        ((X, Y[:, None]), ValueError, r"labels have shape \(None, 1\), a column; .*squeeze"),
+        (
+            (X[:, 1:], Y),
+            ValueError,
+            r"images have shape \(7, 8, 1\), the network takes \(8, 8, 1\): resize the images",
+        ),
+        (
+            (X.squeeze(-1), Y),
+            ValueError,
+            r"images have shape \(8, 8\), the network takes \(8, 8, 1",
+        ),
         ((X, Y.astype("float32")), TypeError, "labels are float32; expected integer class ids"),
         (((X * 255).astype("uint8"), Y), TypeError, "images are uint8; .* divided by 255"),
         ((X, Y, np.ones(len(X), "float32")), ValueError, "a batch has 3 parts; expected"),

@@ -8,7 +8,8 @@ import pytest
 
 from robust_tf import files
 from robust_tf.cli.report import main
-from tests.report.conftest import measure
+from robust_tf.report import model_analysis
+from tests.report.conftest import Thirds, measure
 
 
 @pytest.fixture
@@ -52,6 +53,12 @@ def test_data_that_is_not_to_be_had_is_said_in_the_page(here, capsys):
     assert "The test images cannot be read: There is no dataset 'thirds'" in said
     page = (here / "runs/other/report.html").read_text()
     assert "The test images cannot be read" in page and "In short" in page
+
+
+def test_it_says_how_many_images_there_are(here, capsys, monkeypatch):
+    monkeypatch.setattr(model_analysis, "Datasets", lambda data_dir: Thirds())
+    assert main(["--run_dir=runs/other"]) == 0  # of the 200 images of the default there are 24
+    assert "other: 24 test images\n" in capsys.readouterr().err
 
 
 def test_other_files_and_other_reports_are_kept(here, capsys):

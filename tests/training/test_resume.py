@@ -11,10 +11,10 @@ import warnings
 import numpy as np
 import pytest
 
-from robust_tf import precision
+from robust_tf import files, precision
 from robust_tf.attacks import TRADESAttack
 from robust_tf.methods import TRADES
-from robust_tf.training import CheckpointError, RunFolderError
+from robust_tf.training import CheckpointError, RunFolderError, run_folder
 from robust_tf.training.optimizers import SGD
 from tests.tiny import tiny_network
 from tests.training.runs import (
@@ -190,6 +190,32 @@ def test_another_configuration_needs_restart(tmp_path):
     assert len(rows(tmp_path)) == 1
     assert max(event.step for event in events(tmp_path)) == 6
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_restart_deletes_what_the_run_wrote_and_nothing_else(tmp_path):
+    """A model of the user's own in the folder, and one in the place of what the new run saves."""
+    identity = run_folder.identity(moons(), "")
+    run_folder.prepare(tmp_path, identity, restart=False)
+    files.write_json(tmp_path / "run.json", {"method": {"models": ["critic"]}})
+    for name in ("model.keras", "best.keras", "critic.keras", "my.keras", ".0123abcd.critic.keras"):
+        (tmp_path / name).write_text("a model")
+    (tmp_path / "checkpoints" / "last").mkdir(parents=True)
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(RunFolderError, match=r"holds my.keras, which the run there did not write"):
+        run_folder.prepare(tmp_path, "other", restart=True, models=["critic", "my"])
+    assert sorted(os.listdir(tmp_path)) == before
+    run_folder.prepare(tmp_path, "other", restart=True, models=["critic"])
+    assert sorted(os.listdir(tmp_path)) == ["identity.json", "my.keras"]
+    assert files.read_json(tmp_path / "identity.json") == {"identity": "other"}
+
+
+def test_restart_of_a_run_of_version_0_1(tmp_path):
+    """Its folder has no run.json; ATLD was the method that saved a second model."""
+    run_folder.prepare(tmp_path, "old", restart=False)
+    for name in ("config.gin", "model.keras", "discriminator.keras", "my.keras"):
+        (tmp_path / name).write_text("")
+    run_folder.prepare(tmp_path, "new", restart=True, models=["discriminator"])
+    assert sorted(os.listdir(tmp_path)) == ["identity.json", "my.keras"]
 
 
 @pytest.mark.parametrize("restart", [False, True])
