@@ -179,7 +179,7 @@ class Evaluation:
         for name, outcome in self.outcomes.items():
             lines += [f"note: {name}: {note}" for note in outcome.details.get("notes", [])]
         for flag in self.flags:
-            figures = ", ".join(f"{name} {value}" for name, value in flag["figures"].items())
+            figures = ", ".join(f"{name} {_listed(v)}" for name, v in flag["figures"].items())
             lines += [f"! {flag['title']} ({figures})" if figures else f"! {flag['title']}"]
             lines += [f"  {flag['explanation']}", f"  {flag['advice']}"]
         return "\n".join(lines)
@@ -296,3 +296,8 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _listed(value: Any) -> str:
+    """A figure of a flag as text; several by name."""
+    return "; ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
