@@ -90,9 +90,12 @@ def command(main: Main) -> Main:
     return wrapped
 
 
-def _show(message: Warning | str, *where: object, **options: object) -> None:
-    """One line, without the place in the program that it comes from."""
-    print(f"warning: {message}", file=sys.stderr)
+def _show(
+    message: Warning | str, category: type[Warning], *where: object, **options: object
+) -> None:
+    """One line, without the place in the program; none for what is addressed to developers."""
+    if not issubclass(category, (DeprecationWarning, PendingDeprecationWarning)):
+        print(f"warning: {message}", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import files, report, runs
+from robust_tf.figures import curves
 from robust_tf.report import charts, evaluation_sections, model_analysis, overview, page, reproduce
 from robust_tf.runs.results import headline, read_result, worst_cases
 from tests.report.conftest import Thirds, columns, measure, read_run
@@ -105,7 +106,7 @@ def test_an_image_counts_that_is_right_before_and_after():
         wrong = tf.cast(tf.reduce_all(tf.equal(points, 0.5), axis=1), tf.float32)
         return 9 * tf.stack([1 - wrong, wrong], 1) + 0 * points
 
-    curve = model_analysis._curve(model, x, y, [0.0, 0.1], 0)
+    curve = curves.accuracy_against_eps(model, x, y, [0.0, 0.1])
     assert curve.accuracy.tolist() == [0, 0]
 
 
