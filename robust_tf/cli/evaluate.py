@@ -31,10 +31,10 @@ batteries: smoke, adr, atld, st, autoattack, full, or a gin file with battery.at
 examples:
   bin/evaluate --run_dir=runs/adr_mnist
   bin/evaluate --run_dir=runs/atld_mnist --inference=imt+ --max_examples=500
-  bin/evaluate --run_dir=runs/adr_mnist --battery=autoattack --max_examples=1000 --output=a.json
+  bin/evaluate --run_dir=runs/adr_mnist --battery=autoattack --output=a.json
   bin/evaluate --model=exported --dataset=cifar10 --battery=full --eps=8/255
-  bin/evaluate --model=my_package.models:resnet --dataset=cifar10 --attacks="AutoAttack(eps=8/255)"
-  bin/evaluate ... --shard=1/2 --output=1.json, elsewhere --shard=2/2 --output=2.json, and then
+  bin/evaluate --model=my_package.models:resnet --dataset=cifar10 --attacks="FGSM(eps=8/255)"
+  bin/evaluate ... --shard=1/2 --output=1.json, elsewhere --shard=2/2 --output=2.json, then
   bin/evaluate --merge 1.json 2.json --output=all.json
 An evaluation with --output that was interrupted continues when the same command is given again.
 """

@@ -167,10 +167,10 @@ def _latent(options: Options) -> Made:
 
 def projector(options: Options) -> str:
     """Writes the features of one run for TensorBoard; says how to look at them."""
-    runs = read_runs(options.run_dir)
-    if len(runs) > 1:
+    if len(options.run_dir) > 1:
         raise UserError("the projector shows one run: give --run_dir once.")
     tensorboard.check_new(options.output)
+    runs = read_runs(options.run_dir)
     [(_, made)] = _latents(options, 500).items()
     check_varies(made.features, "features")
     x, _ = inputs.examples(options, runs, 500)
