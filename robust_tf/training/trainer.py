@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 import warnings
@@ -192,14 +193,18 @@ class Trainer:
         if (epoch + 1) % recipe.validate_every == 0 or epoch + 1 == recipe.epochs:
             row.update(self._validate(epoch))
         if "collapsed" not in row:
-            batch = next(iter(self._training_batches(epoch, 0)))
-            one_class = self.loop.collapsed(batch)
+            one_class = self.loop.collapsed(self._a_training_batch)
             row["collapsed"] = self._look_at_collapse(one_class, "all images of a training batch")
         progress.epoch.assign(epoch + 1)
         progress.step_in_epoch.assign(0)
         reporter.close_epoch(row)
         self._show_images(reporter, epoch, step)
         self._save_last(step)
+
+    @functools.cached_property
+    def _a_training_batch(self) -> Any:
+        """The first one, kept: a pipeline for each epoch's look would be traced each time."""
+        return next(iter(self._training_batches(0, 0)))
 
     def _save_last(self, step: int) -> None:
         self._check_weights(step)
