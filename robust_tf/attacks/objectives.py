@@ -121,6 +121,12 @@ def margin(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.where(own, logits, 0.0), axis=1) - other
 
 
+def predicted_class(logits: tf.Tensor) -> tf.Tensor:
+    """int32 (B,): the class of the largest logit, -1 where a logit is not a number."""
+    invalid = tf.reduce_any(tf.math.is_nan(logits), axis=1)
+    return tf.where(invalid, -1, tf.argmax(logits, axis=1, output_type=tf.int32))
+
+
 def is_misclassified(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """Whether the prediction is not y, bool (B,); of equal logits the first class counts."""
     return tf.not_equal(tf.argmax(logits, axis=1, output_type=tf.int32), y)

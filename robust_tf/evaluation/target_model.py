@@ -15,6 +15,7 @@ from robust_tf import compat, precision
 from robust_tf.attacks import Attack, Transfer
 from robust_tf.attacks.arguments import check_logits
 from robust_tf.attacks.network import logits_of
+from robust_tf.attacks.objectives import predicted_class
 from robust_tf.evaluation.attack_names import stages_of
 from robust_tf.evaluation.state import EvaluationState
 from robust_tf.precision import POLICIES
@@ -96,9 +97,7 @@ def _predictor(model: Callable[..., Any], shape: tuple[int, ...]) -> Callable[..
 
     @tf.function(input_signature=[tf.TensorSpec([None, *shape], tf.float32)])
     def predict(x: tf.Tensor) -> tf.Tensor:
-        logits = network(x)
-        invalid = tf.reduce_any(tf.math.is_nan(logits), axis=1)
-        return tf.where(invalid, -1, tf.argmax(logits, axis=1, output_type=tf.int32))
+        return predicted_class(network(x))
 
     return predict
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from robust_tf import compat
+from robust_tf.attacks.objectives import predicted_class
 from robust_tf.evaluation.checks import collapsed_class
 from robust_tf.methods import RobustModel
 from robust_tf.training.weight_average import REFRESHING_BATCHES, refresh_statistics
@@ -55,14 +56,14 @@ class Loop:
         """Predictions (B,) of each replica."""
 
         def run(batch: Any) -> tf.Tensor:
-            return _classes(self.model.measure(batch))
+            return predicted_class(self.model.measure(batch))
 
         return self.strategy.run(run, args=(batch,))
 
     @tf.function(reduce_retracing=True)
     def _predict(self, images: Any) -> Any:
         def run(x: tf.Tensor) -> tf.Tensor:
-            return _classes(self.model.final_network(x, training=False))
+            return predicted_class(self.model.final_network(x, training=False))
 
         return self.strategy.run(run, args=(images,))
 
@@ -116,10 +117,6 @@ class Loop:
     def steps_done(self) -> int:
         """Steps taken since the beginning of the run."""
         return int(compat.raw(self.model.optimizer.iterations).numpy())
-
-
-def _classes(logits: tf.Tensor) -> tf.Tensor:
-    return tf.argmax(logits, axis=1, output_type=tf.int32)
 
 
 def _value(metric: Any) -> float:

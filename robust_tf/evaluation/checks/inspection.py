@@ -18,6 +18,7 @@ import tensorflow as tf
 from robust_tf import compat
 from robust_tf.attacks.arguments import check_batch
 from robust_tf.attacks.network import logits_of
+from robust_tf.attacks.objectives import predicted_class
 from robust_tf.attacks.threat import threat_of
 from robust_tf.evaluation.checks import forward as forward_checks
 from robust_tf.evaluation.checks.flags import Flag, flag
@@ -77,7 +78,9 @@ def inspect(
     if any("accuracy_0_to_1" in one.figures for one in found):
         return found  # in a range that is not the model's no attack means anything
     if collapsed is None:
-        collapsed = collapsed_class(_predictions(model, x), y)
+        collapsed = collapsed_class(
+            predicted_class(logits_of(model, "running")(tf.constant(x))).numpy(), y
+        )
     if collapsed is not None:
         return [flag("collapsed" if collapsed >= 0 else "collapsed/nan", predicted=collapsed)]
     if any(one.name == "randomness" for one in found) and not isinstance(
@@ -98,12 +101,6 @@ def inspect(
                     found.append(dataclasses.replace(one, figures={**where, **one.figures}))
             names = {one.name for one in found}
     return found
-
-
-def _predictions(model: Callable[..., Any], x: np.ndarray) -> np.ndarray:
-    """Predicted classes (B,), -1 where a logit is not a number."""
-    logits = logits_of(model, "running")(tf.constant(x, tf.float32)).numpy()
-    return np.where(np.isnan(logits).any(1), -1, logits.argmax(1))
 
 
 def _in_numpy(model: Callable[..., Any]) -> forward_checks.Forward:
