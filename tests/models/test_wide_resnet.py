@@ -94,7 +94,7 @@ def test_initialisers():
         ({"depth": 30}, r"depth=30.*6 \* n \+ 4"),
         ({"depth": 4}, "n >= 1"),
         ({"width": 0}, "width=0.*1 or more"),
-        ({"input_shape": (32, 32)}, "height, width, channels"),
+        ({"input_shape": (32, 32)}, "channel is missing"),
         ({"num_classes": 1}, "num_classes=1"),
     ],
 )

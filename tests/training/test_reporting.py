@@ -25,7 +25,7 @@ def test_tensorboard_holds_what_was_reported(tmp_path):
     lines = [json.loads(line) for line in open(tmp_path / "metrics.jsonl")]
     terms = ["clean", "adversarial", "local", "global_", "entropy", "smoothness"]
     names = ["loss", *terms, "natural_accuracy", "robust_accuracy", "images_per_second"]
-    names += ["learning_rate", "val_natural_accuracy", "val_robust_accuracy"]
+    names += ["learning_rate", "val_natural_accuracy", "val_robust_accuracy", "collapsed"]
     assert set(scalars) == set(names) == set(lines[0]) - {"epoch", "step"}
     for line in lines:
         assert {k: scalars[k][line["step"]] for k in names} == pytest.approx(
