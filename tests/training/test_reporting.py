@@ -29,7 +29,7 @@ def test_tensorboard_holds_what_was_reported(tmp_path):
     assert set(scalars) == set(names) == set(lines[0]) - {"epoch", "step"}
     for line in lines:
         assert {k: scalars[k][line["step"]] for k in names} == pytest.approx(
-            {k: line[k] for k in names}
+            {k: float(line[k]) for k in names}
         )
     assert [line["step"] for line in lines] == [6, 12]
     assert lines[1]["learning_rate"] == pytest.approx(0.001) != lines[0]["learning_rate"]
