@@ -27,6 +27,8 @@ from robust_tf.models import (
 from robust_tf.validation import check_number
 
 MAX_SCALE = 1e3
+UNABLE = 2 * math.log(2)  # the manifold loss of a discriminator that tells nothing apart
+DISCRIMINATOR_METRICS = ("manifold", "discriminator_accuracy", "zero_gradient")
 
 
 class ManifoldImages(NamedTuple):
@@ -72,9 +74,11 @@ class ATLD(RobustModel):
 
     A step with one step of the attack costs three forwards and four backwards of the network, two
     of which are for s; and of the discriminator, with two updates, six forwards and five
-    backwards. `manifold` in the logs is the discriminator's -log D0(f(x)) - log(1 - D0(f(x')))
-    before its update, 2 log 2 = 1.386 where it cannot tell them apart; natural accuracies are by
-    running averages.
+    backwards. The logs say, of the discriminator before its update: `manifold`, its -log D0(f(x)) -
+    log(1 - D0(f(x'))), 2 log 2 = 1.386 where it cannot tell them apart; `discriminator_accuracy`,
+    the share of f(x) and f(x') that D0 sorts right; `zero_gradient`, the share of f(x') at which
+    log(1 - D0) has a gradient of exactly 0, so that the perturbation has no direction and x' is
+    noise. Natural accuracies are by running averages.
 
     Args:
       network: to be trained.
@@ -134,8 +138,8 @@ class ATLD(RobustModel):
         self.disc_optimizer = keras.optimizers.SGD(
             self.disc_training.learning_rate, momentum=self.disc_training.momentum
         )
-        self.train_names.append("manifold")
-        self.step_metrics["manifold"] = keras.metrics.Mean("manifold")
+        self.train_names += DISCRIMINATOR_METRICS
+        self.step_metrics |= {name: keras.metrics.Mean(name) for name in DISCRIMINATOR_METRICS}
 
     # ---- the perturbation ----------------------------------------------------------------------
 
@@ -199,12 +203,9 @@ class ATLD(RobustModel):
     def auxiliary_step(self, batch: ManifoldBatch) -> None:
         """The discriminator's updates; and, now and then, clean images for the moving averages."""
         clean, adv = (tf.stop_gradient(self._seen(part)) for part in (batch.clean, batch.adv))
-        manifold = None
         for update in range(self.disc_training.updates):
             with forward_mode(seed=fold(batch.seed, 3 + update)):
-                value = self._improve_discriminator(clean, adv, batch.y)
-            manifold = value if manifold is None else manifold
-        self.step_metrics["manifold"].update_state(manifold)
+                self._improve_discriminator(clean, adv, batch.y, watched=update == 0)
         if self.clean_bn_every and self.network.has_batch_norm:
             step = tf.cast(self.optimizer.iterations, tf.int64) - 1
 
@@ -214,25 +215,51 @@ class ATLD(RobustModel):
 
             tf.cond(tf.equal(step % self.clean_bn_every, 0), show, lambda: tf.constant(0.0))
 
-    def _improve_discriminator(self, clean: tf.Tensor, adv: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        """One update on what it sees of both; the manifold loss (B,) before it."""
+    def _improve_discriminator(
+        self, clean: tf.Tensor, adv: tf.Tensor, y: tf.Tensor, watched: bool
+    ) -> None:
+        """One update on what it sees of both; `watched` records how it was before."""
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         labels = self._soft(y, 0.0 if self.disc_training.hard_labels else None)
         variables = [compat.raw(v) for v in self.discriminator.trainable_variables]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(variables)
+        with tf.GradientTape(persistent=watched, watch_accessed_variables=False) as tape:
+            tape.watch([*variables, adv])
             natural = self.discriminator(clean, training=True)
             moved = self.discriminator(adv, training=True)
-            manifold = tf.nn.softplus(-natural.natural) + tf.nn.softplus(moved.natural)
+            as_adversarial = tf.nn.softplus(moved.natural)
+            manifold = tf.nn.softplus(-natural.natural) + as_adversarial
             classes = losses.soft_cross_entropy(natural.classes, labels)
             classes += losses.soft_cross_entropy(moved.classes, labels)
             loss = tf.reduce_mean(manifold + classes)
             loss += self.disc_training.weight_decay * tf.add_n(map(tf.nn.l2_loss, variables))
             loss /= replicas  # whose gradients are summed
+        if watched:
+            direction = tape.gradient(as_adversarial, adv)
+            still = tf.reduce_all(tf.equal(direction, 0), axis=range(1, direction.shape.rank))
+            sorted_right = tf.concat([natural.natural > 0, moved.natural < 0], axis=0)
+            values = (manifold, sorted_right, still)
+            for name, value in zip(DISCRIMINATOR_METRICS, values, strict=True):
+                self.step_metrics[name].update_state(tf.cast(value, tf.float32))
         self.disc_optimizer.apply_gradients(
             zip(tape.gradient(loss, variables), self.discriminator.trainable_variables, strict=True)
         )
-        return manifold
+
+    def diagnose(self, logs: dict[str, float]) -> list[str]:
+        """A discriminator that tells nothing apart, or has died."""
+        found = []
+        if logs["manifold"] > UNABLE - 0.01:
+            found.append(
+                f"ATLD's discriminator cannot tell natural from adversarial images: manifold is "
+                f"{logs['manifold']:.3f}, and 2 log 2 = 1.386 is that of guessing; raise "
+                "DiscriminatorTraining.learning_rate if it stays there."
+            )
+        if logs["zero_gradient"] > 0.05:
+            found.append(
+                f"ATLD's discriminator has no gradient at {logs['zero_gradient']:.0%} of the "
+                "images, whose perturbations are noise; give it batch normalization and "
+                "DiscriminatorTraining.weight_decay, or lower its learning rate."
+            )
+        return found
 
     # ---- what both need -----------------------------------------------------------------------
 

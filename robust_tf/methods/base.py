@@ -122,6 +122,10 @@ class RobustModel(keras.Model):
         """Updates of the auxiliary optimisers, after the network's; by default there are none."""
         return  # AutoGraph warns of a function that is a docstring alone
 
+    def diagnose(self, logs: dict[str, float]) -> list[str]:
+        """What an epoch's means say is amiss, a sentence each; the trainer warns of them."""
+        return []
+
     # ---- Keras ---------------------------------------------------------------------------------
 
     def compile(

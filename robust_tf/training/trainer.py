@@ -198,6 +198,8 @@ class Trainer:
         progress.epoch.assign(epoch + 1)
         progress.step_in_epoch.assign(0)
         reporter.close_epoch(row)
+        for found in self.model.diagnose(metrics) if self.chief else ():
+            warnings.warn(f"epoch {epoch + 1}: {found}", stacklevel=2)
         self._show_images(reporter, epoch, step)
         self._save_last(step)
 

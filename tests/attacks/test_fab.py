@@ -100,7 +100,7 @@ def test_trajectory_is_that_of_numpy(norm, targeted):
 
     seed = randomness.each(randomness.as_seed(3), len(x))
     x_adv, broken = attack._search(
-        network, x, tf.constant(y), seed, tf.constant(1.0), lambda last: -1.0
+        network, x, tf.constant(y), seed, attack.budget(), lambda last: -1.0
     )
     runs = (2 if targeted else 1) * 2
     assert len(points) == 1 + runs * steps and not broken.numpy().any()
