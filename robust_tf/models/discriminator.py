@@ -97,8 +97,9 @@ def WideDiscriminator(
 ) -> Discriminator:
     """A wide residual network on an image of one pixel, whose channels are the inputs.
 
-    Of each 3x3 kernel the centre alone meets anything but padding. The others are kept because they
-    belong to the released program, and cost little beside a network of that size on images.
+    Of the program's 3x3 kernels the centre alone meets anything but padding, so the kernels here are
+    1x1, with the initial values of such centres: the same function and the same steps, at a ninth
+    of the parameters.
 
     Args:
       inputs: d, number of channels, >= 1.
@@ -113,7 +114,8 @@ def WideDiscriminator(
     """
     _check_inputs("WideDiscriminator", inputs)
     z = keras.Input((int(inputs),), name="z")
-    x = wide_trunk(keras.layers.Reshape((1, 1, int(inputs)), name="pixel")(z), depth, width)
+    pixel = keras.layers.Reshape((1, 1, int(inputs)), name="pixel")(z)
+    x = wide_trunk(pixel, depth, width, kernel=1)
     trunk = keras.Model(z, keras.layers.Flatten(name="flatten")(x), name="trunk")
     return Discriminator(trunk, num_classes, name="wide_discriminator")
 

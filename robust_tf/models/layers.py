@@ -155,12 +155,12 @@ def check_image_shape(builder: str, input_shape: Sequence[int], multiple: int = 
         )
 
 
-def fan_out_normal() -> keras.initializers.Initializer:
-    """N(0, sqrt(2 / (kernel height * width * filters))).
+def fan_out_normal(factor: float = 1.0) -> keras.initializers.Initializer:
+    """N(0, sqrt(2 factor / (kernel height * width * filters))).
 
     A function, because in Keras 3 one object gives every layer the same numbers.
     """
-    return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+    return keras.initializers.VarianceScaling(2.0 * factor, "fan_out", "untruncated_normal")
 
 
 def torch_uniform() -> keras.initializers.Initializer:

@@ -47,31 +47,35 @@ def WideResNet(
     return split_pooled(inputs, x, logits_layer(num_classes, torch_uniform()), "wide_resnet")
 
 
-def wide_trunk(x: Any, depth: int, width: int) -> Any:
-    """All but pooling and dense layer: images -> feature map (B, H / 4, W / 4, 64 * width)."""
+def wide_trunk(x: Any, depth: int, width: int, kernel: int = 3) -> Any:
+    """All but pooling and dense layer: images -> feature map (B, H / 4, W / 4, 64 * width).
+
+    With kernel 1 it is what 3x3 kernels compute on maps of one pixel, where all but their centres
+    meet padding: the same initial values, and the same steps.
+    """
     if depth < 10 or (depth - 4) % 6:
         raise ValueError(
             f"WideResNet(depth={depth}): must be 6 * n + 4 with n >= 1, such as 10, 28 or 34."
         )
     if width < 1:
         raise ValueError(f"WideResNet(width={width}): must be 1 or more.")
-    x = _conv(x, 16, 3, 1, "stem")
+    x = _conv(x, 16, kernel, 1, "stem")
     for stage in (1, 2, 3):
         for block in range(1, (depth - 4) // 6 + 1):
             stride = 2 if stage > 1 and block == 1 else 1
             filters = 16 * 2 ** (stage - 1) * width
-            x = _block(x, filters, stride, f"stage{stage}_block{block}")
+            x = _block(x, filters, kernel, stride, f"stage{stage}_block{block}")
     return _activate(x, "head")
 
 
-def _block(x: Any, filters: int, stride: int, name: str) -> Any:
+def _block(x: Any, filters: int, kernel: int, stride: int, name: str) -> Any:
     """BN ReLU conv BN ReLU conv + skip; where channels change, the skip starts behind BN ReLU."""
     activated = _activate(x, f"{name}_1")
     skip = x
     if x.shape[-1] != filters:
-        skip = _conv(activated, filters, 1, stride, f"{name}_skip_conv")
-    x = _conv(activated, filters, 3, stride, f"{name}_conv1")
-    x = _conv(_activate(x, f"{name}_2"), filters, 3, 1, f"{name}_conv2")
+        skip = torch_conv(activated, filters, 1, stride, fan_out_normal(), f"{name}_skip_conv")
+    x = _conv(activated, filters, kernel, stride, f"{name}_conv1")
+    x = _conv(_activate(x, f"{name}_2"), filters, kernel, 1, f"{name}_conv2")
     return keras.layers.Add(name=f"{name}_add")([x, skip])
 
 
@@ -81,4 +85,5 @@ def _activate(x: Any, name: str) -> Any:
 
 
 def _conv(x: Any, filters: int, kernel: int, stride: int, name: str) -> Any:
-    return torch_conv(x, filters, kernel, stride, fan_out_normal(), name)
+    """As a 3x3 kernel begins: N(0, sqrt(2 / (9 filters))), whatever its size."""
+    return torch_conv(x, filters, kernel, stride, fan_out_normal(kernel**2 / 9), name)

@@ -99,7 +99,7 @@ def test_trajectory_is_that_of_numpy(norm, targeted):
         return model(x)
 
     seed = randomness.each(randomness.as_seed(3), len(x))
-    x_adv, broken = attack._search(
+    x_adv, broken, _ = attack._search(
         network, x, tf.constant(y), seed, attack.budget(), lambda last: -1.0
     )
     runs = (2 if targeted else 1) * 2

@@ -182,11 +182,12 @@ class ReferenceStep:
         velocity = dict.fromkeys(LEARNED, 0.0)
         for update in range(s.updates):
             learned = {name: self.d[name] for name in LEARNED}
-            with tf.GradientTape() as tape:
-                tape.watch(learned)
+            with tf.GradientTape(persistent=True) as tape:
+                tape.watch([learned, adv])
                 natural, k, after = judge({**self.d, **learned}, clean, "training")
                 moved, k_adv, after = judge({**self.d, **learned, **after}, adv, "training")
-                manifold = tf.reduce_mean(bce(natural, 1)) + tf.reduce_mean(bce(moved, 0))
+                lure = bce(moved, 0)
+                manifold = tf.reduce_mean(bce(natural, 1)) + tf.reduce_mean(lure)
                 loss = manifold + tf.reduce_mean(soft_ce(k, labels) + soft_ce(k_adv, labels))
                 loss += 0.01 / 2 * sum(tf.reduce_sum(v**2) for v in learned.values())
             for name, gradient in tape.gradient(loss, learned).items():
@@ -195,4 +196,7 @@ class ReferenceStep:
             self.d.update(after)
             if update == 0:
                 self.values["manifold"] = float(manifold)
+                right = np.mean([natural.numpy() > 0, moved.numpy() < 0])
+                still = np.all(tape.gradient(lure, adv).numpy() == 0, axis=1)
+                self.values |= {"discriminator_accuracy": right, "zero_gradient": still.mean()}
         return self.d

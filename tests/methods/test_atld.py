@@ -113,6 +113,43 @@ def test_clean_images_reach_the_averages_every_nth_step():
         same(averages(shown), w)
 
 
+def test_a_dead_discriminator_is_seen_and_warned_of():
+    """Units below zero for every input: no gradient, and the odds of its bias alone."""
+    discriminator = models.MLPDiscriminator(CLASSES, CLASSES, hidden=(4,), batch_norm=False)
+    kernel, bias, *rest = discriminator.get_weights()
+    discriminator.set_weights([kernel, bias - 1e3, *rest])
+    model = Setting().build(discriminator=discriminator)
+    logs = model.train_on_batch(X, Y, return_dict=True)
+    assert logs["zero_gradient"] == 1.0
+    assert logs["discriminator_accuracy"] == 0.0  # its bias is 0: not one of the two, for any image
+    assert logs["manifold"] == pytest.approx(2 * np.log(2))
+    unable, dead = model.diagnose(logs)
+    assert "cannot tell natural from adversarial images: manifold is 1.386" in unable
+    assert "no gradient at 100% of the images" in dead
+    assert model.diagnose({**logs, "manifold": 1.2, "zero_gradient": 0.04}) == []
+
+
+def test_the_discriminator_of_small_networks_does_not_die():
+    """On logits far from 0 that drift, as those of a network in training, it keeps a gradient."""
+
+    def shares(**arguments):
+        keras.utils.set_random_seed(0)
+        network = tiny_network()
+        model = Setting(updates=2).build(
+            network,
+            discriminator=models.MLPDiscriminator(CLASSES, CLASSES, **arguments),
+            disc_training=methods.DiscriminatorTraining(learning_rate=0.05),
+        )
+        offset = tf.linspace(20.0, 40.0, 60)
+        for shift in offset:
+            network.classifier.weights[-1].assign(tf.fill([CLASSES], shift))
+            logs = model.train_on_batch(X, Y, return_dict=True)
+        return float(logs["zero_gradient"])
+
+    assert shares() == 0.0
+    assert shares(batch_norm=False) > 0.5
+
+
 def test_replicas_hold_one_discriminator():
     """Of unlike shares, too, both replicas make the same network and discriminator."""
     strategy = two_replicas()

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from robust_tf import compat
 from robust_tf.models import Discriminator, MLPDiscriminator, WideDiscriminator, forward_mode
+from robust_tf.models.wide_resnet import wide_trunk
 from tests.models.reference import randomize, relu
 
 BUILDERS = {
@@ -48,16 +49,30 @@ def test_one_input_and_maps_of_as_many_values(build):
         np.testing.assert_array_equal(a, c)
 
 
-def test_mlp_against_numpy():
-    model = BUILDERS["mlp"]()
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_mlp_against_numpy(batch_norm, training):
+    model = MLPDiscriminator(6, 4, hidden=(5, 7), batch_norm=batch_norm)
     randomize(model)
-    values = [np.float64(compat.raw(v)) for v in model.weights]
+    layers = {layer.name: layer for layer in model.trunk.layers}
     x = np.float64(Z)
-    for kernel, bias in (values[0:2], values[2:4]):
-        x = relu(x @ kernel + bias)
-    natural, classes = model(Z)
-    np.testing.assert_allclose(natural, (x @ values[4] + values[5])[:, 0], rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(classes, x @ values[6] + values[7], rtol=1e-4, atol=1e-4)
+    for name in ("fc1", "fc2"):
+        x = x @ np.float64(layers[name].kernel) + np.float64(layers[name].bias)
+        if batch_norm:
+            bn = layers[f"{name}_bn"]
+            gamma, beta, mean, variance = (
+                np.float64(compat.raw(v))
+                for v in (bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance)
+            )
+            if training:
+                mean, variance = x.mean(0), x.var(0)
+            x = gamma * (x - mean) / np.sqrt(variance + 1e-5) + beta
+        x = relu(x)
+    weights = [np.float64(compat.raw(v)) for v in model.heads.weights]
+    with forward_mode(batch_norm="batch" if training else "running"):
+        natural, classes = model(Z)
+    np.testing.assert_allclose(natural, (x @ weights[0] + weights[1])[:, 0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(classes, x @ weights[2] + weights[3], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -95,6 +110,40 @@ def test_wide_against_numpy(training):
         natural, classes = model(Z)
     np.testing.assert_allclose(natural, (x @ weights[0] + weights[1])[:, 0], rtol=2e-3, atol=2e-3)
     np.testing.assert_allclose(classes, x @ weights[2] + weights[3], rtol=2e-3, atol=2e-3)
+
+
+def test_steps_are_those_of_the_programs_kernels():
+    """Its 3x3 kernels on a padded pixel learn as the centres alone do; initial spreads agree."""
+    wide = WideDiscriminator(6, 4, depth=10, width=1)
+    z = keras.Input((6,))
+    flatten = keras.layers.Flatten()
+    trunk = keras.Model(z, flatten(wide_trunk(keras.layers.Reshape((1, 1, 6))(z), 10, 1)))
+    padded = Discriminator(trunk, 4)
+    for ours, theirs in zip(wide.trainable_variables, padded.trainable_variables, strict=True):
+        centre = np.array(compat.raw(ours))
+        if theirs.shape[:2] == (3, 3):
+            full = np.random.default_rng(1).normal(size=theirs.shape).astype("float32")
+            full[1, 1] = centre[0, 0]
+            centre = full
+        compat.raw(theirs).assign(centre)
+
+    def learn(model):
+        optimizer = keras.optimizers.SGD(0.05, momentum=0.9)
+        variables = model.trainable_variables
+        for _ in range(3):
+            with tf.GradientTape() as tape:
+                natural, classes = model(Z, training=True)
+                penalty = tf.add_n([tf.nn.l2_loss(compat.raw(v)) for v in variables])
+                loss = tf.reduce_mean(natural**2) + tf.reduce_mean(classes**2) + 1e-3 * penalty
+            raw = [compat.raw(v) for v in variables]
+            optimizer.apply_gradients(zip(tape.gradient(loss, raw), variables, strict=True))
+        return model(Z)
+
+    for ours, theirs in zip(learn(wide), learn(padded), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+    kernels = [v for v in WideDiscriminator(10, 10).trainable_variables if v.shape[-1] == 320]
+    spread = max(np.array(compat.raw(v)).std() for v in kernels if v.shape[-2:] == (320, 320))
+    assert spread == pytest.approx(np.sqrt(2 / (9 * 320)), rel=0.02)
 
 
 def test_the_released_size():
