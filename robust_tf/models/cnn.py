@@ -21,8 +21,9 @@ def CNN(
     filters: int | Sequence[int] = 32,
     hidden: int = 200,
     cut: str = "4conv",
+    dropout: float = 0.5,
 ) -> SplitClassifier:
-    """Conv(F) Conv(F) pool Conv(F) Conv(F) pool flatten | FC(H) dropout(0.5) FC(H) FC(C).
+    """Conv(F) Conv(F) pool Conv(F) Conv(F) pool flatten | FC(H) dropout FC(H) FC(C).
 
     3x3 convolutions without padding, ReLU after each layer but the last, 2x2 max-pooling. He-normal
     convolutions, zero-initialised last layer, the other dense layers U(+-1/sqrt(fan_in)).
@@ -35,6 +36,7 @@ def CNN(
       hidden: H, 200 for MNIST, 256 for CIFAR-10.
       cut: where the intermediate layer z is, after '2conv' (its pooling included), '3conv', '4conv'
         (flattened; the paper's choice), '4conv1fc' or '4conv2fc' (Table 5).
+      dropout: rate in [0, 1); 0.5 in the papers.
 
     Raises:
       ValueError: images too small, unknown cut, filters neither one nor four numbers.
@@ -62,7 +64,7 @@ def CNN(
         keras.layers.MaxPooling2D(name="pool2"),
         keras.layers.Flatten(name="flatten"),
         _dense(hidden, "fc1"),
-        Dropout(0.5, name="dropout"),
+        Dropout(dropout, name="dropout"),
         _dense(hidden, "fc2"),
         logits_layer(num_classes, "zeros"),
     ]
