@@ -53,7 +53,7 @@ def test_atld_of_the_paper(place):
     assert (model.disc_input, model.invariance) == ("features", "fool_disc")
     assert model.disc_training.hard_labels and model.disc_training.updates == 1
     assert model.attack.start == CleanStart() and model.attack.steps == 1
-    assert model.kappa == (10 if place == "cifar100" else 2)
+    assert model.kappa == 1 and model.term_weights == {"adversarial": 1, "invariance": 1}
 
 
 def test_trades():
