@@ -81,12 +81,12 @@ class ATLD(RobustModel):
     `clean_bn_every` is given.
 
     A step with one step of the attack costs three forwards and four backwards of the network, two
-    of which are for s (with 'fool_disc' four and three); and of the discriminator, with two updates, six forwards and five
-    backwards. The logs say, of the discriminator before its update: `manifold`, its -log D0(f(x)) -
-    log(1 - D0(f(x'))), 2 log 2 = 1.386 where it cannot tell them apart; `discriminator_accuracy`,
-    the share of f(x) and f(x') that D0 sorts right; `zero_gradient`, the share of f(x') at which
-    log(1 - D0) has a gradient of exactly 0, so that the perturbation has no direction and x' is
-    noise. Natural accuracies are by running averages.
+    of which are for s (four and three with 'fool_disc'); and of the discriminator, with two
+    updates, six forwards and five backwards. The logs say, of the discriminator before its update:
+    `manifold`, its -log D0(f(x)) - log(1 - D0(f(x'))), 2 log 2 = 1.386 where it cannot tell them
+    apart; `discriminator_accuracy`, the share of f(x) and f(x') that D0 sorts right;
+    `zero_gradient`, the share of f(x') at which log(1 - D0) has a gradient of exactly 0, so that
+    the perturbation has no direction and x' is noise. Natural accuracies are by running averages.
 
     Args:
       network: to be trained.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -44,7 +44,7 @@ def ResNet18(input_shape: Sequence[int], num_classes: int, cut: str = "pool") ->
     PyTorch's.
     """
     check_image_shape("ResNet18", input_shape)
-    stages = {
+    stages: dict[str, Callable[[Any], Any]] = {
         "stem": lambda x: _relu(_conv_bn(x, WIDTHS[0], 3, 1, "stem"), "stem"),
         **{f"stage{number}": functools.partial(_stage, number) for number in (1, 2, 3, 4)},
     }

@@ -37,7 +37,11 @@ def test_cut_after_a_stage():
     model = WideResNet((32, 32, 3), 10, depth=16, width=2)
     randomize(model)
     x = np.random.default_rng(0).random((2, 32, 32, 3)).astype("float32")
-    for stage, shape in (("stage1", (32, 32, 32)), ("stage2", (16, 16, 64)), ("stage3", (8, 8, 128))):
+    for stage, shape in (
+        ("stage1", (32, 32, 32)),
+        ("stage2", (16, 16, 64)),
+        ("stage3", (8, 8, 128)),
+    ):
         cut = WideResNet((32, 32, 3), 10, depth=16, width=2, cut=stage)
         assert cut.generator.output_shape[1:] == shape
         assert cut.generator.layers[-1].name == f"{stage}_block2_add"
