@@ -53,7 +53,7 @@ def test_atld_of_the_paper(place):
     assert (model.disc_input, model.invariance) == ("features", "fool_disc")
     assert model.disc_training.hard_labels and model.disc_training.updates == 1
     assert model.attack.start == CleanStart() and model.attack.steps == 1
-    assert model.kappa == (10 if place == "cifar100" else 2)
+    assert model.kappa == 1 and model.term_weights == {"adversarial": 1, "invariance": 1}
 
 
 def test_trades():
@@ -63,6 +63,81 @@ def test_trades():
     assert attack_numbers(model.attack) == (0.031, 0.007, 10) and model.beta == 6
     assert attack_numbers(recipe.evaluation_attacks[0]) == (0.031, 0.003, 20)
     assert optimisation("trades_cifar10_resnet18") == optimisation("squeeze_cifar10")
+
+
+PLACES = {"cifar10_wrn_28_10": "cifar10", "cifar100": "cifar100", "svhn": "svhn"}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_atld_is_compared_with(place):
+    """Rows of Tables 1 and 2, on the network, data and threat of ATLD; epochs of Bilateral."""
+    at, lat = f"at_{place}", f"lat_{place}"
+    others = [f"{method}_{PLACES[place]}" for method in ("standard", "bilateral")]
+    crops = built(f"atld_{PLACES[place]}.gin")[2]
+    for name in (at, lat, *others):
+        text = recipes.load(f"gin/{name}.gin").text
+        assert "WideResNet.depth = 28" in text and "WideResNet.width = 10" in text
+        assert "data.validation_size = 1000" in text
+        dataset, _, augmentation, model = built(f"{name}.gin")
+        assert dataset.removesuffix("_cropped") == PLACES[place] and augmentation == crops
+        if model.attack is not None:
+            assert model.attack.threat.eps == pytest.approx(8 / 255)
+    long = (0.9, 200, 128, 2e-4, True, (100, 150))
+    for name in (at, *others):
+        assert optimisation(name) == (0.01 if name == "at_svhn" else 0.1, *long)
+    assert attack_numbers(built(f"{at}.gin")[3].attack) == pytest.approx((8 / 255, 2 / 255, 7))
+    assert built(f"{at}.gin")[3].term_weights == {"adversarial": 1}
+    assert built(f"{at}.gin")[3].attack.batch_norm == "training"
+    bilateral = built(f"{others[1]}.gin")[3]
+    assert bilateral.attack.steps == 1 and (bilateral.multiplier, bilateral.gap) == (9, 0.01)
+    # LAT's 1,000 steps from the run of AT; its features are those of the second stage of 16 x 16.
+    _, recipe, _, model = built(f"{lat}.gin")
+    images = 73257 if place == "svhn" else 50000
+    assert recipe.epochs == round(1000 / ((images - 1000) // 128))
+    assert optimisation(lat) == (1e-3, 0.9, recipe.epochs, 128, 2e-4, True, ())
+    assert recipes.load(f"gin/{lat}.gin").settings.initial == f"runs/{at}"
+    assert model.network.generator.output_shape[1:] == (16, 16, 32)
+    assert model.attack.batch_norm == model.latent_attack.batch_norm == "batch"
+
+
+@pytest.mark.parametrize("name", ["tla_cifar10", "tla_cifar10_wrn_28_10"])
+def test_tla(name):
+    """A tenth of the rate after 1,000 and 5,000 steps of 500 images."""
+    _, recipe, _, model = built(f"{name}.gin")
+    steps = (50000 - 1000) // 500
+    rate, momentum, *_, boundaries = optimisation(name)
+    assert (rate, momentum, recipe.batch_size, recipe.weight_decay) == (0.1, 0.9, 500, 2e-4)
+    assert [round(b * steps, -1) for b in boundaries] == [1000, 5000]
+    initial = recipes.load(f"gin/{name}.gin").settings.initial
+    assert initial == f"runs/{name.replace('tla', 'at')}"
+    assert attack_numbers(model.attack) == pytest.approx((8 / 255, 2 / 255, 7))
+
+
+def test_rows_of_atlds_table_4():
+    """Robust overfitting, that is early stopping; pre-training; RST."""
+    for name in ("early_stopping_cifar10", "early_stopping_cifar10_wrn_34_20"):
+        assert optimisation(name) == (0.1, 0.9, 200, 128, 5e-4, True, (100, 150))
+        _, recipe, _, model = built(f"{name}.gin")
+        assert recipe.select == "best" and recipe.validate_every == 1
+        assert recipe.validation_attack.steps == model.attack.steps == 10
+    text = recipes.load("gin/early_stopping_cifar10_wrn_34_20.gin").text
+    assert "WideResNet.depth = 34" in text and "WideResNet.width = 20" in text
+    assert optimisation("early_stopping_cifar100") == optimisation("early_stopping_cifar10")
+    _, recipe, _, model = built("pretraining_cifar10.gin")
+    assert (recipe.epochs, recipe.batch_size, recipe.weight_decay) == (5, 128, 5e-4)
+    assert recipe.learning_rate == 1e-3 and model.optimizer.nesterov
+    assert attack_numbers(model.attack) == pytest.approx((8 / 255, 2 / 255, 10))
+    assert model.attack.batch_norm == "training" and model.term_weights == {"adversarial": 1}
+    assert recipes.load("gin/pretraining_cifar10.gin").settings.initial == "runs/at_cifar100"
+    _, recipe, _, model = built("rst_cifar10.gin")
+    assert model.beta == 6 and recipe.extra.fraction == 0.5
+
+
+@pytest.mark.parametrize("place", ["mnist", "digits"])
+@pytest.mark.parametrize("method", ["atld", "feature_scattering"])
+def test_small_networks_have_the_programs_decay(method, place):
+    recipe = built(f"{method}_{place}.gin")[1]
+    assert (recipe.weight_decay, recipe.decay_all) == (2e-4, True)
 
 
 def test_statistics_of_attacks():

@@ -41,6 +41,7 @@ SOLID, DASHED, DOTTED = "-", (0, (4, 1.6)), (0, (1, 1.2))
 METHODS = {
     "Standard": Look("#6E6E6E", "o", DOTTED),
     "ADV": Look("#D55E00", "s", SOLID),
+    "ADV-TRADES": Look("#882255", "s", DOTTED),
     "AT": Look("#A04000", "s", DASHED),
     "TRADES": Look("#E69F00", "^", SOLID),
     "ADR LC": Look("#56B4E9", "v", SOLID),

@@ -41,9 +41,9 @@ class ManifoldImages(NamedTuple):
 class ManifoldBatch(NamedTuple):
     """What network and discriminator learn from.
 
-    x: clean images (B, H, W, C); y: labels (B,); clean: outputs by running averages, constant; adv:
-    outputs in training mode; scale: s, a scalar, None where the invariance has none; seed: int32
-    (2,), of this step and replica.
+    x: clean images (B, H, W, C); y: labels (B,); clean: outputs by running averages, constant but
+    for 'fool_disc'; adv: outputs in training mode; scale: s, a scalar, None where the invariance
+    has none; seed: int32 (2,), of this step and replica.
     """
 
     x: tf.Tensor
@@ -66,6 +66,14 @@ class ATLD(RobustModel):
         discriminator  lowers -log D0(f(x)) - log(1 - D0(f(x'))) + CE(Dc(f(x)), y~) + CE(Dc(f(x')),
                        y~), `updates` times on the outputs that the network's loss had
 
+    That is the program's loss. The paper's (Equation 7, `invariance='fool_disc'`, kappa 1) has in
+    place of the second term what the discriminator raises, so that the two play a zero-sum game:
+
+        log D0(f(x)) + log(1 - D0(f(x')))
+
+    with gradients through f(x), by running averages, and f(x'), in training mode, as the
+    discriminator sees them; itself it goes by batch statistics and is held fixed.
+
     The discriminator is updated after the network, in the program before it, which makes a
     difference for 'fool_disc' alone. s is the largest entry of the gradient of the mean CE with
     respect to x', over that of the mean square: signed maxima over the batch of all replicas,
@@ -73,23 +81,23 @@ class ATLD(RobustModel):
     `clean_bn_every` is given.
 
     A step with one step of the attack costs three forwards and four backwards of the network, two
-    of which are for s; and of the discriminator, with two updates, six forwards and five
-    backwards. The logs say, of the discriminator before its update: `manifold`, its -log D0(f(x)) -
-    log(1 - D0(f(x'))), 2 log 2 = 1.386 where it cannot tell them apart; `discriminator_accuracy`,
-    the share of f(x) and f(x') that D0 sorts right; `zero_gradient`, the share of f(x') at which
-    log(1 - D0) has a gradient of exactly 0, so that the perturbation has no direction and x' is
-    noise. Natural accuracies are by running averages.
+    of which are for s (four and three with 'fool_disc'); and of the discriminator, with two
+    updates, six forwards and five backwards. The logs say, of the discriminator before its update:
+    `manifold`, its -log D0(f(x)) - log(1 - D0(f(x'))), 2 log 2 = 1.386 where it cannot tell them
+    apart; `discriminator_accuracy`, the share of f(x) and f(x') that D0 sorts right;
+    `zero_gradient`, the share of f(x') at which log(1 - D0) has a gradient of exactly 0, so that
+    the perturbation has no direction and x' is noise. Natural accuracies are by running averages.
 
     Args:
       network: to be trained.
       attack: `ManifoldAttack`.
       discriminator: builder, (inputs, num_classes) -> Discriminator, or one that is built.
       disc_training: how the discriminator learns.
-      kappa: > 0; 2 for CIFAR-10 and SVHN, 10 for CIFAR-100.
+      kappa: > 0, the invariance has the weight 1 / kappa; in the program 2 for CIFAR-10 and SVHN,
+        10 for CIFAR-100; in the paper 1.
       label_smoothing: d in [0, 1 - 1 / C); the true class has 1 - d, each other d / (C - 1).
       disc_input: what the discriminator sees, 'logits' (program) or 'features' (paper).
-      invariance: 'mse_logits' (program), or 'fool_disc' (paper): -log D0(f(x')) / kappa, without
-        scale, by batch statistics of a discriminator held fixed.
+      invariance: 'mse_logits' (program), or 'fool_disc' (paper), see above.
       clean_bn_every: n > 0: after each n-th step from the first on, one more forward shows the
         network's batch normalisation clean images, as the program's logging does with n = 10.
 
@@ -164,6 +172,8 @@ class ATLD(RobustModel):
     ) -> ManifoldBatch:
         x_adv, clean = adversarial
         scaled = self.invariance == "mse_logits"
+        if not scaled:
+            clean = self._running(x)  # again with a gradient, before x' moves the averages
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             if scaled:
                 tape.watch(x_adv)
@@ -184,8 +194,11 @@ class ATLD(RobustModel):
             if batch.scale is not None:
                 return batch.scale * _mean_square(batch.adv.logits, batch.clean.logits)
             with forward_mode(batch_norm="batch", seed=fold(batch.seed, 2)):
-                natural = self.discriminator(self._seen(batch.adv), training=True).natural
-            return tf.nn.softplus(-natural)
+                natural, adversarial = (
+                    self.discriminator(self._seen(outputs), training=True).natural
+                    for outputs in (batch.clean, batch.adv)
+                )
+            return -tf.nn.softplus(-natural) - tf.nn.softplus(adversarial)
 
         return {
             "adversarial": lambda: losses.soft_cross_entropy(batch.adv.logits, self._soft(batch.y)),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -16,10 +17,9 @@ from robust_tf.models.layers import (
     torch_conv,
     torch_uniform,
 )
-from robust_tf.models.split import SplitClassifier, split_pooled
+from robust_tf.models.split import SplitClassifier, split_after
 
 WIDTHS = (64, 128, 256, 512)
-CUTS = ("pool", "stage1", "stage2", "stage3", "stage4")
 
 
 @registration.configurable
@@ -44,24 +44,19 @@ def ResNet18(input_shape: Sequence[int], num_classes: int, cut: str = "pool") ->
     PyTorch's.
     """
     check_image_shape("ResNet18", input_shape)
-    if cut not in CUTS:
-        raise ValueError(f"ResNet18(cut={cut!r}): must be one of {CUTS}.")
-    inputs = keras.Input(tuple(input_shape), name="images")
-    x = _relu(_conv_bn(inputs, WIDTHS[0], 3, 1, "stem"), "stem")
-    generator, begins = None, inputs
-    for stage, width in enumerate(WIDTHS, start=1):
-        for block in (1, 2):
-            stride = 2 if stage > 1 and block == 1 else 1
-            x = _block(x, width, stride, f"stage{stage}_block{block}")
-        if cut == f"stage{stage}":
-            generator = keras.Model(inputs, x, name="generator")
-            x = begins = keras.Input(tuple(x.shape[1:]), name="features")
+    stages: dict[str, Callable[[Any], Any]] = {
+        "stem": lambda x: _relu(_conv_bn(x, WIDTHS[0], 3, 1, "stem"), "stem"),
+        **{f"stage{number}": functools.partial(_stage, number) for number in (1, 2, 3, 4)},
+    }
     logits = logits_layer(num_classes, torch_uniform(), torch_bias(WIDTHS[-1]))
-    if generator is None:
-        return split_pooled(inputs, x, logits, "resnet18")
-    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    classifier = keras.Model(begins, logits(pooled), name="classifier")
-    return SplitClassifier(generator, classifier, name="resnet18")
+    return split_after(cut, input_shape, stages, logits, "ResNet18", "resnet18")
+
+
+def _stage(number: int, x: Any) -> Any:
+    for block in (1, 2):
+        stride = 2 if number > 1 and block == 1 else 1
+        x = _block(x, WIDTHS[number - 1], stride, f"stage{number}_block{block}")
+    return x
 
 
 def _block(x: Any, filters: int, stride: int, name: str) -> Any:

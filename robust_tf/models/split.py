@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -118,4 +119,45 @@ def split_pooled(
     z = keras.layers.GlobalAveragePooling2D(name="pool")(feature_map)
     generator = keras.Model(inputs, z, name="generator")
     classifier = keras.Sequential([keras.Input(tuple(z.shape[1:])), logits], name="classifier")
+    return SplitClassifier(generator, classifier, name=name)
+
+
+def split_after(
+    cut: str,
+    input_shape: Sequence[int],
+    stages: dict[str, Callable[[Any], Any]],
+    logits: keras.layers.Layer,
+    builder: str,
+    name: str,
+) -> SplitClassifier:
+    """A `SplitClassifier` of stages, a pooling and one layer, with z where `cut` says.
+
+    Wherever that is, function and order of weights are the same.
+
+    Args:
+      cut: 'pool', see `split_pooled`; or the name of a stage that begins with 'stage', after which
+        the feature map is z.
+      input_shape: of an image.
+      stages: by name, each a function of a feature map.
+      logits: the last layer.
+      builder: that has the argument `cut`, for messages.
+      name: of the network.
+
+    Raises:
+      ValueError: an unknown cut.
+    """
+    known = ("pool", *[stage for stage in stages if stage.startswith("stage")])
+    if cut not in known:
+        raise ValueError(f"{builder}(cut={cut!r}): must be one of {known}.")
+    inputs = x = begins = keras.Input(tuple(input_shape), name="images")
+    generator = None
+    for stage, layers in stages.items():
+        x = layers(x)
+        if stage == cut:
+            generator = keras.Model(inputs, x, name="generator")
+            x = begins = keras.Input(tuple(x.shape[1:]), name="features")
+    if generator is None:
+        return split_pooled(inputs, x, logits, name)
+    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    classifier = keras.Model(begins, logits(pooled), name="classifier")
     return SplitClassifier(generator, classifier, name=name)

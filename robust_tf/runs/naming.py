@@ -14,19 +14,20 @@ _NAMES = {
 def label_of(method: str, terms: dict[str, Any], attack: str | None = None) -> str:
     """'AT', 'ADV' (half clean, half adversarial), 'ADR LC/GB' (with ADR's terms), 'ADR-TRADES', ...
 
+    'ADV-TRADES' is half and half by the adversary of TRADES: ADR-TRADES without ADR's terms.
+
     Args:
       method: name of the class, '' where it is not known.
       terms: of its loss, with their weights.
       attack: name of the training attack, see `evaluation.name_of`.
     """
-    if method == "AdversarialTraining" and terms.get("clean"):
-        return "ADV"
-    if method != "ADR":
+    half = method == "AdversarialTraining" and terms.get("clean")
+    if method != "ADR" and not half:
         return _NAMES.get(method, method)
-    if (attack or "").startswith("TRADES"):
-        return "ADR-TRADES"
     pairs = [("local", "LC"), ("global_", "GB")]
     parts = [short for term, short in pairs if terms.get(term)]
     if terms.get("entropy") or terms.get("smoothness"):
         parts.append("CA")
+    if (attack or "").startswith("TRADES"):
+        return "ADR-TRADES" if parts else "ADV-TRADES"
     return f"ADR {'/'.join(parts)}" if parts else "ADV"

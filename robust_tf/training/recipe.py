@@ -42,7 +42,8 @@ class Recipe:
       weight_average: builder, (steps_per_epoch) -> WeightAverage: @EMA or @SWA. The averaged
         network is validated, evaluated and saved.
       extra: adds training examples to the data: @PseudoLabels().
-      initial: run folder, or .keras file, whose weights training starts from; None: `seed`'s.
+      initial: run folder, or .keras file, whose weights training starts from, but for the last
+        layer's where its classes are others; None: `seed`'s.
       eps_warmup_epochs: over which the training attack grows to its eps, >= 0, fractions allowed.
       term_warmup_epochs: over which the weights of the terms beside the cross-entropies grow, >= 0.
       validation_attack: of the robust accuracy by which the best checkpoint is chosen.

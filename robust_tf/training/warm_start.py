@@ -32,17 +32,23 @@ def trained(path: str, setting: str) -> SplitClassifier:
 def start_from(path: str, network: SplitClassifier) -> None:
     """Gives `network` the weights of an earlier run of the same architecture.
 
+    Where the run has other classes, the last layer stays as it is: pre-training.
+
     Raises:
       FileError, ValueError: see `trained`; another architecture.
     """
-    weights = trained(path, "train.initial").get_weights()
+    initial = trained(path, "train.initial")
+    weights = initial.get_weights()
+    if initial.num_classes != network.num_classes:
+        last = len(network.classifier.layers[-1].get_weights())
+        weights[-last:] = network.get_weights()[-last:]
     theirs = [tuple(weight.shape) for weight in weights]
     own = [tuple(weight.shape) for weight in network.get_weights()]
     if theirs != own:
         odd = [pair for pair in zip(theirs, own, strict=False) if pair[0] != pair[1]]
         raise ValueError(
             f"train.initial={path!r}: its {len(theirs)} weights do not fit the {len(own)} of this "
-            f"network; first difference {odd[0] if odd else 'their number'}. Use the same network "
-            "and classes."
+            f"network; first difference {odd[0] if odd else 'their number'}. Use the same network, "
+            "whose last layer alone may have other classes."
         )
     network.set_weights(weights)

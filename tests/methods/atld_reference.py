@@ -155,7 +155,11 @@ class ReferenceStep:
             ce = tf.reduce_mean(soft_ce(a, labels))
             inv = tf.reduce_mean((a - self.n) ** 2)
             if s.invariance == "fool_disc":
-                inv = tf.reduce_mean(bce(judge(self.d, self.seen(a, z), "batch")[0], 1))
+                n, z_n, _ = reference_step.forward({**self.w, **trained}, self.x, training=False)
+                natural, moved = (
+                    judge(self.d, self.seen(*outputs), "batch")[0] for outputs in ((n, z_n), (a, z))
+                )
+                inv = -tf.reduce_mean(bce(natural, 1) + bce(moved, 0))  # Equation 7
         self.a, self.a_features = a, z
         self.scale = 1.0
         if s.invariance == "mse_logits":

@@ -16,7 +16,12 @@ ATTACK = methods.ManifoldAttack(EPS)
 SETTINGS = {
     "program": Setting(),
     "paper": Setting(
-        random_start=False, hard=True, updates=1, inputs="features", invariance="fool_disc"
+        random_start=False,
+        hard=True,
+        updates=1,
+        inputs="features",
+        invariance="fool_disc",
+        kappa=1.0,
     ),
     "longer attack": Setting(
         steps=3, step_size=0.04, class_weight=0.5, kappa=10.0, smoothing=0.2, updates=3
@@ -62,16 +67,25 @@ def test_gradient_of_each_term_for_each_variable(setting):
     seed = tf.constant([0, 0])
     ours = [compat.raw(v) for v in model.network.trainable_variables]
     theirs = [compat.raw(v) for v in model.discriminator.trainable_variables]
-    for name in ("adversarial", "invariance"):
-        with tf.GradientTape() as tape:
-            batch = model.forward(tf.constant(X), tf.constant(Y), adversarial, seed)
-            value = tf.reduce_mean(model.terms(batch)[name]())
+    with tf.GradientTape(persistent=True) as tape:
+        batch = model.forward(tf.constant(X), tf.constant(Y), adversarial, seed)
+        values = {name: tf.reduce_mean(term()) for name, term in model.terms(batch).items()}
+    for name, value in values.items():
         gradients = tape.gradient(value, [*ours, *theirs], unconnected_gradients="zero")
         expected = [reference.gradients[name][key] for key in reference_step.TRAINED]
         for got, want in zip(gradients, expected, strict=False):
             np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-5)
         if setting.invariance == "mse_logits":
             assert all((gradient == 0).numpy().all() for gradient in gradients[len(ours) :])
+
+
+@pytest.mark.parametrize("inputs", ["logits", "features"])
+def test_the_papers_invariance_is_a_zero_sum_game(inputs):
+    """Equation 7: the network lowers, with weight 1, what the discriminator raises."""
+    model = Setting(invariance="fool_disc", kappa=1.0, inputs=inputs).build()
+    logs = model.train_on_batch(X, Y, return_dict=True)
+    assert logs["invariance"] == pytest.approx(-logs["manifold"], rel=1e-5)
+    assert logs["loss"] == pytest.approx(logs["adversarial"] - logs["manifold"], rel=1e-5)
 
 
 def test_images_stay_in_ball_and_box_to_the_last_bit():

@@ -32,6 +32,23 @@ def test_parameter_count_and_features(depth, width, known):
     assert model.generator.output_shape == (None, 64 * width)
 
 
+def test_cut_after_a_stage():
+    """Another place of z, the same function and order of weights: a run of one starts the other."""
+    model = WideResNet((32, 32, 3), 10, depth=16, width=2)
+    randomize(model)
+    x = np.random.default_rng(0).random((2, 32, 32, 3)).astype("float32")
+    for stage, shape in (
+        ("stage1", (32, 32, 32)),
+        ("stage2", (16, 16, 64)),
+        ("stage3", (8, 8, 128)),
+    ):
+        cut = WideResNet((32, 32, 3), 10, depth=16, width=2, cut=stage)
+        assert cut.generator.output_shape[1:] == shape
+        assert cut.generator.layers[-1].name == f"{stage}_block2_add"
+        cut.set_weights(model.get_weights())
+        np.testing.assert_allclose(cut(x), model(x), rtol=1e-4, atol=1e-5)
+
+
 def test_shapes_layer_by_layer():
     model = WideResNet((32, 32, 3), 10, depth=16, width=2)
 
@@ -94,6 +111,7 @@ def test_initialisers():
         ({"depth": 30}, r"depth=30.*6 \* n \+ 4"),
         ({"depth": 4}, "n >= 1"),
         ({"width": 0}, "width=0.*1 or more"),
+        ({"cut": "stage4"}, r"WideResNet\(cut='stage4'\): must be one of"),
         ({"input_shape": (32, 32)}, "channel is missing"),
         ({"num_classes": 1}, "num_classes=1"),
     ],

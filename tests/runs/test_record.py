@@ -154,4 +154,8 @@ def test_labels_of_methods():
     }
     for name, (method, terms) in names.items():
         assert label_of(method, terms) == name
-    assert label_of("ADR", {"local": 1}, "TRADES-7 eps=0.1") == "ADR-TRADES"
+    half, attack = {"clean": 0.5, "adversarial": 0.5}, "TRADES-7 eps=0.1"
+    assert label_of("ADR", {**half, "local": 1}, attack) == "ADR-TRADES"
+    for method in ("ADR", "AdversarialTraining"):
+        assert label_of(method, half, attack) == "ADV-TRADES"
+        assert label_of(method, half, "PGD-7 eps=0.1") == "ADV"

@@ -34,6 +34,20 @@ def test_starts_from_an_earlier_run(teacher, tmp_path):
             np.testing.assert_array_equal(mine, theirs)
 
 
+def test_the_last_layer_is_new_where_the_classes_are_others(teacher, tmp_path):
+    """Pre-training on ten classes for a task of three."""
+    few = data.Split(digits().train.images, digits().train.labels % 3)
+    dataset = data.Data("thirds", few, few, few, num_classes=3)
+    network = trainer(tmp_path, recipe(initial=teacher), dataset).model.network
+    fresh = trainer(tmp_path / "fresh", recipe(), dataset).model.network
+    *taken, kernel, bias = network.get_weights()
+    for mine, theirs in zip(taken, trained(teacher, "it").get_weights()[:-2], strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert kernel.shape == (8, 3)
+    for mine, drawn in zip((kernel, bias), fresh.get_weights()[-2:], strict=True):
+        np.testing.assert_array_equal(mine, drawn)
+
+
 def test_refuses_weights_that_do_not_fit(teacher, tmp_path):
     wider = recipe(initial=teacher, network=functools.partial(CNN, filters=3, hidden=8))
     with pytest.raises(ValueError, match="weights do not fit the .* of this network; first"):
