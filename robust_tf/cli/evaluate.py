@@ -28,16 +28,15 @@ attacks, divided by semicolons; eps and step_size in pixel units of images in [0
   norm='L2' makes any of them but RayS an L2 attack; eps=[0.1, 0.2, 0.3] gives a curve.
 
 batteries: smoke, adr, atld, st, autoattack, full, or a gin file with battery.attacks = [...].
-adr and atld have the same step size at every eps, as their papers; of others it is eps / 4. A run's
-own step size comes first, and --step_size before that.
+adr and atld have one step size at every eps, as their papers: --step_size, else the run's own, else
+2/255, and beyond 32/255 0.01. The others, without --step_size, eps / 4; at a run's own eps its own.
 
 examples:
   bin/evaluate --run_dir=runs/adr_mnist
   bin/evaluate --run_dir=runs/atld_mnist --inference=imt+ --max_examples=500
   bin/evaluate --run_dir=runs/adr_mnist --battery=autoattack --output=a.json
   bin/evaluate --model=exported --dataset=cifar10 --battery=full --eps=8/255
-  bin/evaluate --run_dir=runs/fs_cifar10 --attacks="PGD(eps=8/255, step_size=2/255, steps=20)" \
-    --transfer_from=runs/standard_cifar10,runs/at_cifar10
+  bin/evaluate --run_dir=runs/atld_mnist --attacks="FGSM(0.3)" --transfer_from=runs/at_mnist
   bin/evaluate --model=my_package.models:resnet --dataset=cifar10 --attacks="FGSM(eps=8/255)"
   bin/evaluate ... --shard=1/2 --output=1.json, elsewhere --shard=2/2 --output=2.json, then
   bin/evaluate --merge 1.json 2.json --output=all.json

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 EVALUATED = """\
 the attacks run on the network alone (oblivious) and through the transformation (adaptive),
-where others join them that are made for it; the result is printed in columns. "T(x') alone" is the
-paper's count of the oblivious ones. Attacks made on another model (Transfer) are oblivious only."""
+where others join them that are made for it; the result is printed in columns. "T(x') alone" is
+the paper's count of the oblivious ones. Attacks made on another model (Transfer) are oblivious."""
 
 
 def add_options(parser: Parser, adaptive: bool = True) -> None:
