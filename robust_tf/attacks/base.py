@@ -65,6 +65,8 @@ class Attack:
     # Whether it sees labels alone: then only those of the model in full precision will do, as
     # there is no margin that would tell rounding from a boundary.
     hard_labels: ClassVar[bool] = False
+    # Whether an evaluation also attacks misclassified images, and judges what it returns alone.
+    judged_alone: ClassVar[bool] = False
 
     def run(
         self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget

@@ -41,13 +41,18 @@ class Transfer(WrappedAttack):
       source: Keras model or any callable from images (B, H, W, C) to logits, of the same classes as
         the model attacked. Two Transfers are equal if their sources are one object.
 
-    A config holds the architecture of a Keras source, not its weights, and no other source at all;
-    it says which one it was.
+    A config holds that of the source: the architecture of a Keras model, not its weights, the path
+    of an `evaluation.sources.SourceModel`. Of a source without one it says which it was.
+
+    Attributes:
+      judged_alone: an evaluation also says which of the images that it returns are classified
+        correctly, whatever the model says of the clean ones: so the papers count.
     """
 
     attack: Attack
     source: Callable[..., Any]
     black_box: ClassVar[bool] = True
+    judged_alone: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.attack, Attack):
@@ -85,8 +90,8 @@ class Transfer(WrappedAttack):
         return self.attack.run(self.attack.network_of(self.source), x, y, seed, budget)
 
     def get_config(self) -> dict[str, Any]:
-        """For result files: of a source that is no Keras model, a sentence that names it."""
-        if isinstance(self.source, keras.Model):
+        """For result files: of a source that has no configuration, a sentence that names it."""
+        if hasattr(self.source, "get_config"):
             source = compat.serialize(self.source)
         else:
             name = getattr(self.source, "__qualname__", type(self.source).__qualname__)
@@ -95,17 +100,17 @@ class Transfer(WrappedAttack):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Transfer:
-        """The attack at a source of the same architecture, without its weights.
+        """The attack at a source of the same configuration: a Keras model without its weights.
 
         Raises:
-          ValueError: the source was no Keras model.
+          ValueError: the source had none.
         """
         source = compat.deserialize(config["source"])
         if isinstance(source, str):
             raise ValueError(
                 f"Transfer: its source was {source}; build it again: Transfer(attack, source)."
             )
-        if isinstance(config["source"], dict):
+        if isinstance(source, keras.layers.Layer):
             warnings.warn(
                 f"Transfer: its source {source.name!r} has fresh weights, since a config holds "
                 "none; load them before use.",

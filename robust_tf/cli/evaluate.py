@@ -23,16 +23,20 @@ attacks, divided by semicolons; eps and step_size in pixel units of images in [0
   MultiTargeted(PGD(...), logits=True)         at every wrong class, worst case over all
   APGD(eps=0.3), APGDTargeted(eps=0.3)         AutoPGD; FAB(eps=0.3); AutoAttack(eps=0.3)
   Square(eps=0.3), RayS(eps=0.3)               black box: scores only, labels only
+  Transfer(PGD(...), run='runs/at_mnist')      made on another model, judged on this one
   ProjectedGradient(Linf(0.3), Steepest(0.01), 40, Margin(), UniformStart())
   norm='L2' makes any of them but RayS an L2 attack; eps=[0.1, 0.2, 0.3] gives a curve.
 
 batteries: smoke, adr, atld, st, autoattack, full, or a gin file with battery.attacks = [...].
+adr and atld have one step size at every eps, as their papers: --step_size, else the run's own, else
+2/255, and beyond 32/255 0.01. The others, without --step_size, eps / 4; at a run's own eps its own.
 
 examples:
   bin/evaluate --run_dir=runs/adr_mnist
   bin/evaluate --run_dir=runs/atld_mnist --inference=imt+ --max_examples=500
   bin/evaluate --run_dir=runs/adr_mnist --battery=autoattack --output=a.json
   bin/evaluate --model=exported --dataset=cifar10 --battery=full --eps=8/255
+  bin/evaluate --run_dir=runs/atld_mnist --attacks="FGSM(0.3)" --transfer_from=runs/at_mnist
   bin/evaluate --model=my_package.models:resnet --dataset=cifar10 --attacks="FGSM(eps=8/255)"
   bin/evaluate ... --shard=1/2 --output=1.json, elsewhere --shard=2/2 --output=2.json, then
   bin/evaluate --merge 1.json 2.json --output=all.json
@@ -67,6 +71,18 @@ def parser() -> Parser:
         "--eps",
         metavar="LIST",
         help="of the battery, e.g. 8/255 or 0.1,0.2,0.3; default: the run's",
+    )
+    result.add_argument(
+        "--step_size",
+        metavar="S",
+        help="of the battery's gradient attacks, at every eps, e.g. 2/255",
+    )
+    result.add_argument(
+        "--transfer_from",
+        metavar="PATHS",
+        help="run folders or .keras files, divided by commas: the attacks are made on these models "
+        "and judged on this one (black box); a battery adds those that its paper transfers "
+        "(atld: FGSM, PGD-20, CW-20)",
     )
     result.add_argument("--dataset", metavar="NAME", help="default: the run's own")
     result.add_argument(
@@ -214,7 +230,7 @@ def _check_images(folder: str) -> None:
 
 
 def _columns(report: dict[str, Any], result: Any) -> None:
-    """Of a defence at inference, the three columns: printed, and added to the report."""
+    """Of a defence at inference, its columns: printed, and added to the report."""
     from robust_tf import evaluation
 
     if "inference" in report:
@@ -242,13 +258,34 @@ def _protocol(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str
 def _attacks(options: argparse.Namespace, run: Run | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """The attacks, and the settings that belong to them: those of the run if they are its own."""
     from robust_tf import evaluation
+    from robust_tf.evaluation.sources import load_sources, transferred
 
-    if options.eps and not options.battery:
-        raise UserError("--eps is for a battery; attacks name their own: PGD(eps=0.3, ...).")
+    for name, example in (("eps", "eps=0.3"), ("step_size", "step_size=0.01")):
+        if getattr(options, name) is not None and not options.battery:
+            raise UserError(
+                f"--{name} is for a battery; attacks name their own: PGD({example}, ...)."
+            )
+    paths = [path.strip() for path in (options.transfer_from or "").split(",") if path.strip()]
+    if options.transfer_from is not None and not paths:
+        raise UserError("--transfer_from names no model; give folders of runs or .keras files.")
+    if options.battery:
+        given = options.battery, options.eps, run, options.step_size, load_sources(paths)
+        return batteries.chosen(*given), {}
+    attacks, settings = _own_attacks(options, run)
+    if paths:
+        moved = transferred(attacks.values(), load_sources(paths))
+        attacks = evaluation.named(moved)
+    return attacks, settings
+
+
+def _own_attacks(
+    options: argparse.Namespace, run: Run | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """As `_attacks`, those of --attacks or of the run."""
+    from robust_tf import evaluation
+
     if options.attacks is not None:
         return evaluation.parse_attacks(options.attacks), {}
-    if options.battery:
-        return batteries.chosen(options.battery, options.eps, run), {}
     own = {} if run is None else run.summary.get("evaluation") or {}
     if run is None or not (own or run.attacks):
         what = "or the --run_dir of a finished run, whose own are the default"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -149,15 +150,60 @@ def evaluations(run: Run, wanted: str | None) -> dict[str, evaluation.Evaluation
     return found
 
 
-def best_curve(run: Run, wanted: str | None) -> curves.Curve:
-    """Of the evaluations at several eps the one with most of them, and with most images."""
+def attacked(runs: Mapping[str, Run]) -> dict[str, tuple[Any, Any]]:
+    """By name each run's model, and that on which attacks are made, None for the model itself.
+
+    A defended one is there again for the attacks on its network alone, which do not know of it.
+    """
+    made: dict[str, tuple[Any, Any]] = {}
+    for name, run in runs.items():
+        model: Any = run.model
+        made[name] = model, None
+        if run.inference:
+            made[_oblivious(name)] = model, model.classifier
+    return made
+
+
+def best_curves(runs: Mapping[str, Run], wanted: str | None) -> dict[str, curves.Curve]:
+    """By name, of the evaluations at several eps that with most of them, and with most images.
+
+    Of a defended run under all attacks, and under the oblivious ones where there are any.
+    """
+    made: dict[str, curves.Curve] = {}
+    for name, run in runs.items():
+        there = list(evaluations(run, wanted).values())
+        curve = _best_curve(there)
+        if curve is None:
+            raise UserError(f"{run.path} has no evaluation at several eps; give --eps=0.1,0.2,0.3.")
+        made[name] = curve
+        oblivious = _best_curve([_under_oblivious(one) for one in there]) if run.inference else None
+        if oblivious is not None:
+            made[_oblivious(name)] = oblivious
+    return made
+
+
+def _best_curve(there: Sequence[evaluation.Evaluation]) -> curves.Curve | None:
     made = []
-    for one in evaluations(run, wanted).values():
+    for one in there:
         try:
             made.append((curves.eps_curve(one), len(one)))
         except ValueError:  # no attack that has an eps
             continue
     made = [pair for pair in made if len(pair[0].x) > 2] or made
-    if not made:
-        raise UserError(f"{run.path} has no evaluation at several eps; give --eps=0.1,0.2,0.3.")
-    return max(made, key=lambda pair: (len(pair[0].x), pair[1]))[0]
+    return max(made, key=lambda pair: (len(pair[0].x), pair[1]))[0] if made else None
+
+
+def _under_oblivious(one: evaluation.Evaluation) -> evaluation.Evaluation:
+    """The evaluation with its oblivious attacks alone."""
+    names = [name for name in one.outcomes if name.startswith(evaluation.OBLIVIOUS)]
+    settings = dict(one.settings)
+    for part in ("balls", "attacks"):
+        if part in settings:
+            settings[part] = {n: settings[part][n] for n in names if n in settings[part]}
+    outcomes = {name: one.outcomes[name] for name in names}
+    return dataclasses.replace(one, outcomes=outcomes, settings=settings)
+
+
+def _oblivious(name: str) -> str:
+    """'ATLD (IMT+)' -> 'ATLD (IMT+, oblivious)'."""
+    return f"{name.removesuffix(')')}, oblivious)"

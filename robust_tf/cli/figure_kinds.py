@@ -30,7 +30,7 @@ from robust_tf.figures.forward import (
     check_varies,
     logits_at,
 )
-from robust_tf.runs import read_runs
+from robust_tf.runs import Run, read_runs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,11 +45,13 @@ def _curves(options: Options) -> Made:
         x, y = inputs.examples(options, runs, 500)
         radii, count = sorted({0.0, *radii}), inputs.steps_of(options, 40)
         made = {
-            name: curves.accuracy_against_eps(run.model, x, y, radii, count, seed=options.seed)
-            for name, run in runs.items()
+            name: curves.accuracy_against_eps(
+                model, x, y, radii, count, seed=options.seed, source=source
+            )
+            for name, (model, source) in inputs.attacked(runs).items()
         }
     else:
-        made = {name: inputs.best_curve(run, options.evaluation) for name, run in runs.items()}
+        made = inputs.best_curves(runs, options.evaluation)
     trained = next((run.eps for run in runs.values() if run.eps), None)
     figure = curves.draw_curves(made, "eps", options.title, trained, options.bottom)
     rows = {
@@ -66,8 +68,10 @@ def _steps(options: Options) -> Made:
     counts = sorted(set(given)) or [0, 1, 2, 5, 10, 20, 40]
     x, y = inputs.examples(options, runs, 500)
     made = {
-        name: curves.accuracy_against_steps(run.model, x, y, eps, counts, seed=options.seed)
-        for name, run in runs.items()
+        name: curves.accuracy_against_steps(
+            model, x, y, eps, counts, seed=options.seed, source=source
+        )
+        for name, (model, source) in inputs.attacked(runs).items()
     }
     figure = curves.draw_curves(made, "steps", options.title, bottom=options.bottom)
     rows = {
@@ -81,14 +85,35 @@ def _chosen(
     options: Options, model: Any, x: np.ndarray, y: np.ndarray, eps: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Images, their adversarial images and labels, of those that --around asks for."""
-    x_adv = adversarial_at(model, x, y, eps, inputs.attack_of(options, eps), options.seed)
-    if options.around == "clean":
-        return x, x_adv, y
-    before, after = (logits_at(model, images).argmax(1) == y for images in (x, x_adv))
-    chosen = before & (~after if options.around == "fooling" else after)
+    x_adv, chosen = _attacked(options, model, x, y, eps)
     if not chosen.any():
         raise UserError(f"no {options.around} image among {len(y)}: raise --examples.")
     return x[chosen], x_adv[chosen], y[chosen]
+
+
+def _attacked(
+    options: Options, model: Any, x: np.ndarray, y: np.ndarray, eps: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The adversarial images of a model, and which of them are as --around asks, bool (n,)."""
+    x_adv = adversarial_at(model, x, y, eps, inputs.attack_of(options, eps), options.seed)
+    if options.around == "clean":
+        return x_adv, np.ones(len(y), bool)
+    before, after = (logits_at(model, images).argmax(1) == y for images in (x, x_adv))
+    return x_adv, before & (~after if options.around == "fooling" else after)
+
+
+def _own_images(
+    options: Options, runs: dict[str, Run], x: np.ndarray, y: np.ndarray, eps: float
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Each model's own adversarial images, of those that are as --around asks for all; labels."""
+    made = {name: _attacked(options, run.model, x, y, eps) for name, run in runs.items()}
+    chosen = np.logical_and.reduce([own for _, own in made.values()])
+    if not chosen.any():
+        raise UserError(
+            f"no image among {len(y)} whose adversarial images are {options.around} for all of "
+            f"{', '.join(runs)}: raise --examples, or leave out --own."
+        )
+    return {name: x_adv[chosen] for name, (x_adv, _) in made.items()}, y[chosen]
 
 
 def _surface(options: Options) -> Made:
@@ -96,14 +121,18 @@ def _surface(options: Options) -> Made:
     eps = inputs.eps_of(options, runs)
     x, y = inputs.examples(options, runs, 50)
     check_images(x, "a loss surface")
-    if options.around != "clean":
+    middles = dict.fromkeys(runs, x)
+    if options.own:
+        middles, y = _own_images(options, runs, x, y, eps)
+    elif options.around != "clean":
         _, x, y = _chosen(options, next(iter(runs.values())).model, x, y, eps)
+        middles = dict.fromkeys(runs, x)
     if options.index >= len(y):
         raise UserError(f"--index={options.index}: there are {len(y)} such images.")
     made = {
         name: loss_surface.compute_surfaces(
             run.model,
-            x,
+            middles[name],
             y,
             eps,
             space=options.space,

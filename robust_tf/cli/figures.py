@@ -35,12 +35,13 @@ folder that `bin/evaluate --output=RUN/NAME.json` writes; of the run's network a
 test images, unless one is named by --evaluation. eps is by default the run's own. With --inference
 curves, steps and bars show each run that has a discriminator a second time, behind the manifold
 transformation; what is attacked here is attacked through it, its gradient taken for the identity.
+curves and steps show it a third time, under oblivious attacks: made on the network alone.
 
 examples:
   bin/figures moons --output=moons.pdf
   bin/figures training --run_dir=runs/adv_mnist --run_dir=runs/adr_mnist --output=training.svg
   bin/figures curves --run_dir=runs/adv_mnist --eps=0.1,0.2,0.3 --examples=500 --output=curves.pdf
-  bin/figures surface --run_dir=runs/adv_mnist --run_dir=runs/adr_mnist --around=fooling \\
+  bin/figures surface --run_dir=runs/adv_mnist --run_dir=runs/adr_mnist --around=fooling --own \\
     --output=surface.png
 """
 
@@ -96,6 +97,12 @@ def parser() -> Parser:
         "model, or fails, the surface then being that around the adversarial image",
     )
     kinds.add_argument(
+        "--own",
+        action="store_true",
+        help="surface, with --around=fooling or failing: around each model's own adversarial image "
+        "in place of the first model's, where those of all models fool, or fail",
+    )
+    kinds.add_argument(
         "--space", choices=("images", "features"), default="images", help="surface: default images"
     )
     kinds.add_argument(
@@ -149,6 +156,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError(f"--inference goes with {', '.join(DEFENDED)}, not with {options.kind}.")
     if options.inference and options.evaluation:
         raise UserError("--evaluation names one file, --inference chooses among them: give one.")
+    if options.own and (options.kind != "surface" or options.around == "clean"):
+        raise UserError("--own goes with surface and --around=fooling or --around=failing.")
     if options.bottom is not None and not 0 <= options.bottom < 1:
         raise UserError(f"--bottom={options.bottom}: must be in [0, 1).")
 

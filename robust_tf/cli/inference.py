@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 EVALUATED = """\
 the attacks run on the network alone (oblivious) and through the transformation (adaptive),
-where others join them that are made for it; the result is printed in three columns."""
+where others join them that are made for it; the result is printed in columns. "T(x') alone" is
+the paper's count of the oblivious ones. Attacks made on another model (Transfer) are oblivious."""
 
 
 def add_options(parser: Parser, adaptive: bool = True) -> None:
@@ -80,11 +81,14 @@ def defended(
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """The model to be judged, the attacks in both groups, and what the report says of the model."""
     from robust_tf import evaluation
+    from robust_tf.attacks import Transfer
     from robust_tf.evaluation.adaptive import EFFORTS
     from robust_tf.evaluation.attack_names import eps_of, norm_of
 
     model = transformation(options, run)
     groups = evaluation.oblivious_attacks(model, attacks)
+    # Images of other models are what they are, whoever is defended.
+    attacks = {name: one for name, one in attacks.items() if not isinstance(one, Transfer)}
     groups |= {evaluation.ADAPTIVE + name: attack for name, attack in attacks.items()}
     for norm, eps in dict.fromkeys((norm_of(one), eps_of(one)) for one in attacks.values()):
         if eps:

@@ -89,6 +89,7 @@ class Through(Transfer):
     """`attack` by another way through the same defence: its gradient, not its verdict, differs."""
 
     black_box: ClassVar[bool] = False
+    judged_alone: ClassVar[bool] = False
 
 
 def oblivious_attacks(
@@ -97,12 +98,29 @@ def oblivious_attacks(
     """Each attack on the network alone, its images to be judged behind the transformation.
 
     The protocol of the ATLD paper, and of its AutoAttack rows. It overstates the robustness: this
-    adversary does not know the defence. Images that are wrong without an attack count as
-    adversarial, as everywhere here; the paper's tables do not always seem to count so (SVHN, IMT:
-    FGSM 89.07 above natural 85.85).
+    adversary does not know the defence. A `Transfer` stays as it is: the images of its own source
+    are judged behind the transformation, as in the paper's tables 3 and 6.
+
+    Images that are wrong without an attack count as adversarial, as everywhere here. The paper
+    counts the transformed attacked image T(x') alone (SVHN, IMT: FGSM 89.07 above natural 85.85);
+    so do `Outcome.alone` and a column of `adaptive_summary`.
     """
     source = bare(model)
-    return {OBLIVIOUS + name: Transfer(attack, source) for name, attack in attacks.items()}
+    return {
+        OBLIVIOUS + name: one if isinstance(one, Transfer) else Transfer(one, source)
+        for name, one in attacks.items()
+    }
+
+
+def undefended(name: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Of an attack of an evaluation, by its name and configuration, what runs without the defence.
+
+    That is the attack itself, unless it is one of `oblivious_attacks` on the bare network, whose
+    weights no file holds.
+    """
+    own = config.get("config") or {}
+    bare_network = isinstance(own.get("source"), str)
+    return own["attack"] if name.startswith(OBLIVIOUS) and bare_network else config
 
 
 def adaptive_attacks(
@@ -177,7 +195,8 @@ def _called(path: Any, name: str) -> Any:
     return path
 
 
-COLUMNS = ("oblivious", "adaptive", "worst case")
+ALONE = "T(x') alone"  # the oblivious attacks as the paper counts them
+COLUMNS = ("oblivious", ALONE, "adaptive", "worst case")
 
 
 def adaptive_summary(evaluation: Evaluation) -> dict[str, dict[str, float]]:
@@ -190,7 +209,9 @@ def adaptive_summary(evaluation: Evaluation) -> dict[str, dict[str, float]]:
     Returns:
       For each attack, by its name without 'oblivious: ' or 'adaptive: ', and last for 'all' of
       them: the accuracy in each column that it has, in [0, 1]. A worst case is that of each example
-      over the row; over 'all', it is the headline: every attack that was run counts.
+      over the row; over 'all', it is the headline: every attack that was run counts. "T(x') alone"
+      is that of oblivious attacks as the paper counts: right after attack and transformation,
+      whatever becomes of the clean image; it has no part in the worst case.
 
     Raises:
       ValueError: neither kind of attack is there.
@@ -198,9 +219,12 @@ def adaptive_summary(evaluation: Evaluation) -> dict[str, dict[str, float]]:
     robust = evaluation.robust
     rows: dict[str, dict[str, np.ndarray]] = {}
     for name, verdict in robust.items():
-        for prefix, column in ((OBLIVIOUS, COLUMNS[0]), (ADAPTIVE, COLUMNS[1])):
+        for prefix, column in ((OBLIVIOUS, "oblivious"), (ADAPTIVE, "adaptive")):
             if name.startswith(prefix):
-                rows.setdefault(name.removeprefix(prefix), {})[column] = verdict
+                row = rows.setdefault(name.removeprefix(prefix), {})
+                row[column], alone = verdict, evaluation.outcomes[name].alone
+                if prefix == OBLIVIOUS and alone is not None:
+                    row[ALONE] = alone
     if not rows:
         raise ValueError(
             f"no attack is named {OBLIVIOUS!r}... or {ADAPTIVE!r}..., only {list(robust)}: run "
@@ -208,12 +232,13 @@ def adaptive_summary(evaluation: Evaluation) -> dict[str, dict[str, float]]:
         )
     whole = {
         column: np.logical_and.reduce([row[column] for row in rows.values() if column in row])
-        for column in COLUMNS[:2]
+        for column in COLUMNS[:-1]
         if any(column in row for row in rows.values())
     }
     for row in rows.values():
-        row[COLUMNS[2]] = np.logical_and.reduce(list(row.values()))
-    rows["all"] = {**whole, COLUMNS[2]: evaluation.worst_case}
+        counted = [verdict for column, verdict in row.items() if column != ALONE]
+        row[COLUMNS[-1]] = np.logical_and.reduce(counted)
+    rows["all"] = {**whole, COLUMNS[-1]: evaluation.worst_case}
     return {
         name: {column: float(verdict.mean()) for column, verdict in row.items()}
         for name, row in rows.items()
@@ -222,11 +247,12 @@ def adaptive_summary(evaluation: Evaluation) -> dict[str, dict[str, float]]:
 
 def adaptive_table(evaluation: Evaluation) -> str:
     """`adaptive_summary` as text, in percent, the natural accuracy first."""
-    natural = dict.fromkeys(COLUMNS, evaluation.natural_accuracy)
-    rows = {"natural": natural, **adaptive_summary(evaluation)}
+    summary = adaptive_summary(evaluation)
+    columns = [column for column in COLUMNS if column != ALONE or ALONE in summary["all"]]
+    rows = {"natural": dict.fromkeys(columns, evaluation.natural_accuracy), **summary}
     width = max(map(len, rows))
-    lines = ["  ".join([" " * width, *(name.rjust(10) for name in COLUMNS)])]
+    lines = ["  ".join([" " * width, *(name.rjust(11) for name in columns)])]
     for name, row in rows.items():
-        cells = [f"{100 * row[c]:.2f} %" if c in row else "" for c in COLUMNS]
-        lines.append("  ".join([name.ljust(width), *(cell.rjust(10) for cell in cells)]).rstrip())
+        cells = [f"{100 * row[c]:.2f} %" if c in row else "" for c in columns]
+        lines.append("  ".join([name.ljust(width), *(cell.rjust(11) for cell in cells)]).rstrip())
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from robust_tf.attacks import Attack, GradientAttack, MultiTargeted, Transfer
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Margin
 from robust_tf.attacks.steps import CleanStart, Momentum
 from robust_tf.attacks.threat import Linf
+from robust_tf.evaluation.sources import SourceModel
 
 
 def named(attacks: Iterable[Attack]) -> dict[str, Attack]:
@@ -103,6 +104,8 @@ def _plain_name(attack: Attack) -> str:
             parts.append(f"eps={fraction(value)}")
         elif isinstance(value, Attack):
             parts.append(name_of(value))
+        elif isinstance(value, SourceModel):
+            parts.append(f"from {value.path}")
         elif isinstance(value, (int, float, str)) and value != field.default:
             parts.append(f"{field.name}={value}")
     return " ".join(parts)

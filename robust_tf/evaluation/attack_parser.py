@@ -15,6 +15,7 @@ from robust_tf import attacks as library
 from robust_tf import compat
 from robust_tf.attacks import Attack
 from robust_tf.evaluation.attack_names import at_eps, fraction, named, norm_of
+from robust_tf.evaluation.sources import transfer
 from robust_tf.validation import check_eps, check_number
 
 _BINARY: dict[type, Callable[[Any, Any], Any]] = {
@@ -30,13 +31,15 @@ def parse_attack(text: str) -> Attack:
     """The attack that `text` describes: calls of names in `robust_tf.attacks`, and arithmetic.
 
     Nothing is evaluated but calls of those names with numbers, strings, True, False, None and
-    other such calls. Arguments are given by name, an attack to be wrapped may stand alone.
+    other such calls. Arguments are given by name, an attack to be wrapped may stand alone. The
+    source of a Transfer is named by its path, the folder of a run or a model file: `run='...'`.
 
     Example:
       parse_attack("MultiTargeted(PGD(eps=8/255, step_size=2/255, steps=20))")
 
     Raises:
       ValueError: what is wrong, where, and the nearest right name.
+      FileError: a source that cannot be read.
     """
     try:
         node = ast.parse(text.strip(), mode="eval").body
@@ -187,7 +190,6 @@ def _attack_names() -> list[str]:
 
 
 def _makers() -> dict[str, Callable[..., Any]]:
-    # Transfer needs a model, which text cannot give.
     bases = {
         "Attack",
         "Budget",
@@ -197,12 +199,13 @@ def _makers() -> dict[str, Callable[..., Any]]:
         "Start",
         "Threat",
     }
-    others = bases | {"Transfer", *library.training.__all__}
-    return {n: getattr(library, n) for n in sorted(library.__all__) if n not in others}
+    others = bases | {*library.training.__all__}
+    makers = {n: getattr(library, n) for n in sorted(library.__all__) if n not in others}
+    return {**makers, "Transfer": transfer}  # whose source text can only name
 
 
 def _makes_attack(maker: Any) -> bool:
-    return inspect.isclass(maker) and issubclass(maker, Attack)
+    return maker is transfer or (inspect.isclass(maker) and issubclass(maker, Attack))
 
 
 def _value(node: ast.expr, text: str) -> Any:

@@ -114,7 +114,7 @@ def evaluate(
     first = examples.pixels(np.arange(min(64, batch_size, len(examples))))
     target = TargetModel(model, first, search_dtype)
     check_values(first, examples.labels, target.num_classes)
-    sources = sources_of(named, first)
+    sources = sources_of(named, first, target.num_classes)
     run = _Run(target, sources, examples, settings, state, progress)
     run.state.open(run.settings(named))
     try:
@@ -228,9 +228,23 @@ class _Run:
                     report.done(len(part), len(adversarial), len(stages) - index - 1)
                 if len(stages) > 1:
                     outcome.stages[stage_name] = outcome.robust.copy()
+            alone = None
+            if attack.judged_alone:
+                alone = np.zeros(len(natural), bool)
+                for part in self._chunks(np.flatnonzero(~natural)):
+                    key = f"{name}/misclassified/{part[0]}"
+                    piece = self.state.get(key)
+                    if piece is None:
+                        seed = as_seed(self.protocol.seed)
+                        piece = self.runner.run_misclassified(attack, part, seed)
+                        self.state.put(key, piece)
+                    alone[part[piece["right"]]] = True
+                    totals += piece["costs"]
         searched = any(self.runner.searches(stage) for _, stage, _ in stages)
         if searched and self.protocol.search_sample:
             details["float32_sample"] = self._repeat(name, attack, outcome)
+        if alone is not None:
+            alone |= outcome.robust
         if outcome.stages:
             details["stages"] = {n: int(after.sum()) for n, after in outcome.stages.items()}
         seconds, forwards, gradients = totals
@@ -240,6 +254,7 @@ class _Run:
             forwards=int(forwards),
             gradients=int(gradients),
             details=details,
+            alone=alone,
         )
 
     def _repeat(self, name: str, attack: Attack, outcome: Outcome) -> dict[str, int]:

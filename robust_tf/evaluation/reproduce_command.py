@@ -10,9 +10,10 @@ from typing import Any
 from robust_tf import compat
 from robust_tf.attacks import PGD, Attack, GradientAttack, ProjectedGradient
 from robust_tf.attacks.threat import Linf
-from robust_tf.evaluation.adaptive import OBLIVIOUS
+from robust_tf.evaluation.adaptive import OBLIVIOUS, undefended
 from robust_tf.evaluation.attack_parser import parse_attack
 from robust_tf.evaluation.results import Evaluation
+from robust_tf.evaluation.sources import SourceModel
 
 UNSAID = "no command says it again; it has an attack or a defence that text cannot name"
 
@@ -46,7 +47,7 @@ def command(
         if inference:
             parts += _defence(inference)
             own = [name for name in configs if name.startswith(OBLIVIOUS)]
-            configs = {name: configs[name]["config"]["attack"] for name in own}
+            configs = {name: undefended(name, configs[name]) for name in own}
         texts = [text_of(compat.deserialize(config)) for config in configs.values()]
     except Exception:  # Keras raises of every kind for what is not known here
         return None
@@ -111,7 +112,9 @@ def _text(value: Any) -> str:
         said: list[str] = []
         for field in dataclasses.fields(value):
             own = getattr(value, field.name)
-            if own != field.default:
+            if isinstance(own, SourceModel):
+                said.append(f"run={own.path!r}")
+            elif own != field.default:
                 alone = isinstance(own, Attack) and not said
                 said.append(_text(own) if alone else f"{field.name}={_text(own)}")
         return f"{type(value).__name__}({', '.join(said)})"

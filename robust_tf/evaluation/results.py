@@ -28,6 +28,9 @@ class Outcome:
         float32, and how many of them that changed into adversarial ones).
       eight_bits: as `robust`, the images rounded to multiples of 1/255; None if not asked for.
       stages: as `robust`, after each stage, of an attack made of several.
+      alone: bool (N,), whether what the attack returns is classified correctly, whatever was
+        predicted of the clean image; of attacks from another model (`Attack.judged_alone`), where
+        the papers count so. Else None.
     """
 
     robust: np.ndarray
@@ -37,6 +40,7 @@ class Outcome:
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
     eight_bits: np.ndarray | None = None
     stages: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    alone: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -162,6 +166,9 @@ class Evaluation:
             if outcome.eight_bits is not None:
                 rounded = f"{100 * outcome.eight_bits.mean():.2f} %"
                 rows.append((f"{name}, rounded to 8 bits", rounded, "", "", ""))
+            if outcome.alone is not None:
+                alone = f"{100 * outcome.alone.mean():.2f} %"
+                rows.append((f"{name}, attacked image alone", alone, "", "", ""))
         points = [(norm, *point) for norm, curve in self.curves().items() for point in curve[1:]]
         for norm, eps, value in points if len(points) > 1 else ():
             title = f"worst case, {norm} eps {eps:.4g}"
@@ -205,6 +212,9 @@ class Evaluation:
                 attacks[name]["broken_after_rounding"] = _to_ranges(
                     self.natural & ~outcome.eight_bits
                 )
+            if outcome.alone is not None:
+                attacks[name]["accuracy_alone"] = float(outcome.alone.mean())
+                attacks[name]["misclassified_alone"] = _to_ranges(~outcome.alone)
             before = [self.natural, *outcome.stages.values()]
             pairs = zip(before, outcome.stages.items(), strict=False)
             own = {stage: _to_ranges(earlier & ~verdict) for earlier, (stage, verdict) in pairs}
@@ -229,7 +239,7 @@ class Evaluation:
           ValueError: `value` is not what `to_json` gives.
         """
         own = {"robust_accuracy", "seconds", "forwards", "gradients", "broken", "attack"}
-        own |= {"broken_after_rounding", "broken_by_stage"}
+        own |= {"broken_after_rounding", "broken_by_stage", "accuracy_alone", "misclassified_alone"}
         try:
             size, attacks = value["examples"], value["attacks"]
             natural = ~_from_ranges(value["misclassified"], size)
@@ -241,7 +251,7 @@ class Evaluation:
                 settings["kinds"] = {n: _kind(kind) for n, kind in settings["kinds"].items()}
             outcomes = {}
             for name, part in attacks.items():
-                rounded = part.get("broken_after_rounding")
+                rounded, alone = part.get("broken_after_rounding"), part.get("misclassified_alone")
                 stages, is_robust = {}, natural
                 for stage, ranges in part.get("broken_by_stage", {}).items():
                     is_robust = stages[stage] = is_robust & ~_from_ranges(ranges, size)
@@ -253,6 +263,7 @@ class Evaluation:
                     {key: detail for key, detail in part.items() if key not in own},
                     None if rounded is None else natural & ~_from_ranges(rounded, size),
                     stages,
+                    None if alone is None else ~_from_ranges(alone, size),
                 )
             flags = value.get("flags", [])
         except (KeyError, TypeError, AttributeError, IndexError) as error:

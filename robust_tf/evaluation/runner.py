@@ -103,6 +103,21 @@ class AttackRunner:
         costs = [seconds, *(self._passes(stage) - before).tolist()]
         return {"broken": adversarial.tolist(), "rounded": rounded.tolist(), "costs": costs}
 
+    def run_misclassified(
+        self, attack: Attack, part: np.ndarray, seed: tf.Tensor
+    ) -> dict[str, Any]:
+        """An attack on examples whose clean image is misclassified, as JSON.
+
+        Returns:
+          'right', positions in `part` whose image is classified correctly afterwards; 'costs' as
+          `run_stage`.
+        """
+        began, before = time.perf_counter(), self._passes(attack)
+        x_adv = self.generate(self.target.model, attack, part, seed)
+        right = np.flatnonzero(self.is_correct(x_adv, part)).tolist()
+        seconds = time.perf_counter() - began
+        return {"right": right, "costs": [seconds, *(self._passes(attack) - before).tolist()]}
+
     def _eight_bits(self, x_adv: np.ndarray, stage: Attack, part: np.ndarray) -> np.ndarray:
         """Rounded to multiples of 1/255, in an L-inf ball to those inside."""
         eight, eps = np.round(x_adv * 255), eps_of(stage)

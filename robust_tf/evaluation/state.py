@@ -190,6 +190,7 @@ def merge(parts: Sequence[Evaluation]) -> Evaluation:
     for name in parts[0].outcomes:
         pieces = [part.outcomes[name] for part in parts]
         rounded = [piece.eight_bits for piece in pieces if piece.eight_bits is not None]
+        alone = [piece.alone for piece in pieces if piece.alone is not None]
         details = dict(pieces[0].details)
         for key in ("stages", "float32_sample"):
             if key in details:
@@ -202,6 +203,7 @@ def merge(parts: Sequence[Evaluation]) -> Evaluation:
             details,
             whole(rounded) if rounded else None,
             {s: whole([piece.stages[s] for piece in pieces]) for s in pieces[0].stages},
+            whole(alone) if alone else None,
         )
     settings = {**parts[0].settings, "shard": None}
     merged = Evaluation(whole([part.natural for part in parts]), outcomes, settings)

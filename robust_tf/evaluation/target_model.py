@@ -17,6 +17,7 @@ from robust_tf.attacks.arguments import check_logits
 from robust_tf.attacks.network import logits_of
 from robust_tf.attacks.objectives import predicted_class
 from robust_tf.evaluation.attack_names import stages_of
+from robust_tf.evaluation.sources import SourceModel
 from robust_tf.evaluation.state import EvaluationState
 from robust_tf.precision import POLICIES
 
@@ -62,21 +63,35 @@ class TargetModel:
         return self._claim(x).numpy() == labels
 
 
-def sources_of(attacks: dict[str, Attack], x: tf.Tensor) -> dict[str, str | None]:
+def sources_of(attacks: dict[str, Attack], x: tf.Tensor, classes: int) -> dict[str, str | None]:
     """Fingerprints of the models that `Transfer` attacks, by the attacks' names; x as above.
 
     Raises:
-      ValueError: one of them does not take such images.
+      ValueError: one of them does not take such images, or has not so many classes.
     """
-    sources = {}
+    sources, known = {}, {}
     for name, attack in attacks.items():
         for title, stage in stages_of(name, attack).items():
             if isinstance(stage, Transfer):
+                source = stage.source
                 try:
-                    sources[title] = fingerprint_of(stage.source, x)
+                    if id(source) not in known:
+                        known[id(source)] = _source_fingerprint(source, x, classes)
                 except ValueError as error:
                     raise ValueError(f"{title}, whose source is meant: {error}") from error
+                sources[title] = known[id(source)]
     return sources
+
+
+def _source_fingerprint(source: Callable[..., Any], x: tf.Tensor, classes: int) -> str | None:
+    _check_image_shape(source, tuple(x.shape[1:]))
+    found = check_logits(_logits(source, x[:8]))
+    if found != classes:
+        raise ValueError(
+            f"the model has {found} classes, the one that is evaluated has {classes}: take one "
+            "that was trained on the same classes."
+        )
+    return fingerprint_of(source.model if isinstance(source, SourceModel) else source, x)
 
 
 def _logits(model: Callable[..., Any], x: tf.Tensor) -> tf.Tensor:

@@ -61,13 +61,15 @@ def accuracy_against_eps(
     steps: int = 40,
     step_fraction: float = 0.1,
     seed: int = 0,
+    source: Model | None = None,
 ) -> Curve:
     """Accuracy under PGD of `steps` steps of step_fraction * eps, at each eps >= 0.
 
-    Unlike `eps_curve`, each point is its own attack, not the worst case over the smaller ones.
+    Unlike `eps_curve`, each point is its own attack, not the worst case over the smaller ones. The
+    attacks are made on `source`, such as the network without its defence; None: on the model.
     """
     attacks = [PGD(r, step_fraction * r, steps) if r else None for r in eps]
-    return curve_of(eps, _standing(model, x, y, attacks, seed), len(y))
+    return curve_of(eps, _standing(model, x, y, attacks, seed, source), len(y))
 
 
 def accuracy_against_steps(
@@ -78,10 +80,14 @@ def accuracy_against_steps(
     steps: Sequence[int],
     step_size: float | None = None,
     seed: int = 0,
+    source: Model | None = None,
 ) -> Curve:
-    """Accuracy under PGD of each number of steps >= 0, of one `step_size`, by default eps / 10."""
+    """Accuracy under PGD of each number of steps >= 0, of one `step_size`, by default eps / 10.
+
+    The attacks are made on `source`, see `accuracy_against_eps`.
+    """
     attacks = [PGD(eps, step_size or eps / 10, count) if count else None for count in steps]
-    return curve_of(steps, _standing(model, x, y, attacks, seed), len(y))
+    return curve_of(steps, _standing(model, x, y, attacks, seed, source), len(y))
 
 
 @style.drawing
@@ -132,7 +138,12 @@ def draw_curves(
 
 
 def _standing(
-    model: Model, x: np.ndarray, y: np.ndarray, attacks: Sequence[Attack | None], seed: int
+    model: Model,
+    x: np.ndarray,
+    y: np.ndarray,
+    attacks: Sequence[Attack | None],
+    seed: int,
+    source: Model | None,
 ) -> list[int]:
     """How many images are correct before and after each attack; None attacks nothing.
 
@@ -144,7 +155,7 @@ def _standing(
     for attack in attacks:
         robust = natural
         if attack is not None:
-            moved = adversarial_at(model, x, y, 0.0, attack, seed)
+            moved = adversarial_at(source or model, x, y, 0.0, attack, seed)
             robust = natural & (predict(moved).argmax(1) == y)
         counts.append(int(robust.sum()))
     return counts

@@ -1,4 +1,4 @@
-"""The sections on evaluations: each attack, the worst case, flags, curves, three columns."""
+"""The sections on evaluations: each attack, the worst case, flags, curves, defences."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from robust_tf.evaluation.adaptive import ALONE, COLUMNS
 from robust_tf.figures.bars import bar_of
 from robust_tf.figures.curves import curve_of
 from robust_tf.report.blocks import (
@@ -230,9 +231,10 @@ def curves(runs: Sequence[Run], analyses: Sequence[ModelAnalysis], charts: Chart
 
 
 def adaptive_summary(runs: Sequence[Run]) -> list[Block] | None:
-    """Defences at inference: oblivious, adaptive, worst case; None where no run has one."""
+    """Defences at inference: the columns of `COLUMNS`; None where no run has one."""
     rows = []
-    names = ("oblivious", "adaptive", "worst case")
+    told = {name for run in runs for one in run.results for name in one.columns.get("all", {})}
+    names = [name for name in COLUMNS if name != ALONE or ALONE in told]
     for k, run in enumerate(runs):
         for one in run.results:
             if not one.columns or not one.inference:
@@ -250,6 +252,12 @@ def adaptive_summary(runs: Sequence[Run]) -> list[Block] | None:
         "Oblivious attacks do not know of the transformation, as in the paper; adaptive ones go "
         "through it. Only the worst case says what the defence is worth."
     )
-    columns = "Run|Inference|Attack|Oblivious, %|Adaptive, %|Worst case, %|Images".split("|")
-    caption = "Accuracy behind the manifold transformation, in three columns"
+    if ALONE in names:
+        text += (
+            " T(x') alone is the paper's count of the oblivious attacks: right after attack and "
+            "transformation, whatever becomes of the clean image."
+        )
+    shown = [f"{name[0].upper()}{name[1:]}, %" for name in names]
+    columns = ["Run", "Inference", "Attack", *shown, "Images"]
+    caption = "Accuracy behind the manifold transformation"
     return [Table(caption, columns, rows, "columns"), Text(text, "hint")]

@@ -11,7 +11,7 @@ import numpy as np
 
 from robust_tf.attacks import Attack
 from robust_tf.evaluation import Evaluation, attacks_from_json
-from robust_tf.evaluation.adaptive import ADAPTIVE, OBLIVIOUS
+from robust_tf.evaluation.adaptive import ADAPTIVE, OBLIVIOUS, undefended
 from robust_tf.evaluation.attack_names import eps_of, name_of, norm_of
 
 
@@ -25,6 +25,7 @@ class AttackResult:
         'AutoAttack'. The name where the settings cannot be read.
       norm, eps: of its ball; None where it has none.
       robust: bool (N,).
+      alone: bool (N,), see `Outcome.alone`; None of most attacks, and in files of versions before.
       attack: built again, of an oblivious one what runs on the bare network; None where this
         version does not know it.
     """
@@ -38,6 +39,7 @@ class AttackResult:
     forwards: int
     gradients: int
     attack: Attack | None
+    alone: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,7 +52,7 @@ class Result:
       attacks: in the order in which they ran.
       data: 'name', 'split', 'fingerprint' and 'splits' (theirs) as the file has them.
       inference: of a defence at inference ('kind', 'delta', ...); None of the plain network.
-      columns: its oblivious, adaptive and worst-case accuracies by attack; {} without.
+      columns: its accuracies by attack, see `evaluation.adaptive_summary`; {} without.
     """
 
     file: str
@@ -107,10 +109,8 @@ def read_result(file: str, content: dict[str, Any]) -> Result:
 
 def _attack_result(name: str, evaluation: Evaluation) -> AttackResult:
     outcome = evaluation.outcomes[name]
-    config = evaluation.settings["attacks"][name]
+    config = undefended(name, evaluation.settings["attacks"][name])
     prefix = next((p for p in (OBLIVIOUS, ADAPTIVE) if name.startswith(p)), "")
-    if prefix == OBLIVIOUS:  # a Transfer, whose source no file holds
-        config = (config.get("config") or {}).get("attack", config)
     try:
         attack = attacks_from_json({"attacks": {name: {"attack": config}}})[name]
     except ValueError:  # of another version, or of somebody's own making
@@ -128,6 +128,7 @@ def _attack_result(name: str, evaluation: Evaluation) -> AttackResult:
         outcome.forwards,
         outcome.gradients,
         attack,
+        outcome.alone,
     )
 
 

@@ -146,7 +146,8 @@ def test_what_knows_the_defence_breaks_what_the_paper_calls_robust():
     attack = attacks.BIM(0.2, 0.05, 10)
     named = evaluation.oblivious_attacks(model, {"BIM": attack})
     found = three(model, x, {**named, "adaptive: BIM": attack})
-    assert found["BIM"] == {"oblivious": 1.0, "adaptive": 0.0, "worst case": 0.0}
+    columns = {"oblivious": 1.0, "T(x') alone": 1.0, "adaptive": 0.0, "worst case": 0.0}
+    assert found["BIM"] == columns
     assert found["all"] == found["BIM"]
 
 
@@ -196,20 +197,70 @@ def test_the_adaptive_attacks_are_all_there(model):
     sources = [a.get_config()["source"] for a in full.values() if isinstance(a, Transfer)]
     assert len(set(sources)) == 6  # the bare network twice
     json.dumps([a.get_config() for a in full.values()])
+    assert not any(a.judged_alone for a in full.values() if isinstance(a, adaptive.Through))
     quick = evaluation.adaptive_attacks(model, 0.5, norm="L2", **adaptive.EFFORTS["quick"])
     assert not any("RayS" in name or "AutoAttack" in name for name in quick)
     assert all("L2" in name for name in quick), list(quick)
 
 
-def outcome(*robust):
-    return evaluation.Outcome(np.array(robust, bool))
+def test_the_papers_count_is_that_of_the_transformed_attacked_images_alone():
+    """f is right below 0.75; T moves by 0.1 towards 0.8; the attack on f adds 0.1.
+
+    The images become, transformed: 0.6 0.7 0.81 0.82 0.86 0.8; attacked: 0.6 0.7 0.81 0.82 0.86 1;
+    attacked and transformed: 0.7 0.8 0.71 0.72 0.76 0.9.
+    """
+    model = pixels((1, 1, 1), lambda z: 0.75 - z[:, 0], lambda z: -tf.abs(z[:, 0] - 0.8), 0.1)
+    x = np.array([0.5, 0.6, 0.71, 0.72, 0.76, 0.9], np.float32).reshape(6, 1, 1, 1)
+    y = np.zeros(6, np.int32)
+    named = evaluation.oblivious_attacks(model, {"BIM": attacks.BIM(0.1, 0.05, 3)})
+    settings = {"checks": False, "progress": False, "batch_size": 3}
+    path = evaluation.bpda(model)
+    found = evaluation.evaluate(path, (x, y), named, **settings)
+    alone = np.array([1, 0, 1, 1, 0, 0], bool)
+    tiny.same_bits(found.natural, [1, 1, 0, 0, 0, 0])
+    [one] = found.outcomes.values()
+    tiny.same_bits(one.robust, [1, 0, 0, 0, 0, 0])
+    tiny.same_bits(one.alone, alone)
+    assert one.forwards == one.gradients == 3 * 6
+    summary = evaluation.adaptive_summary(found)
+    assert summary["BIM"] == {"oblivious": 1 / 6, "T(x') alone": 0.5, "worst case": 1 / 6}
+    assert summary["all"] == summary["BIM"]
+    head = evaluation.adaptive_table(found).splitlines()[0]
+    assert head.split() == ["oblivious", "T(x')", "alone", "adaptive", "worst", "case"]
+    assert "oblivious: BIM, attacked image alone   50.00 %" in found.table()
+    again = evaluation.Evaluation.from_json(json.loads(json.dumps(found.to_json())))
+    tiny.same_bits(again.outcomes["oblivious: BIM"].alone, alone)
+    parts = [evaluation.evaluate(path, (x, y), named, shard=(k, 2), **settings) for k in (1, 2)]
+    tiny.same_bits(evaluation.merge(parts).outcomes["oblivious: BIM"].alone, alone)
 
 
-def test_the_columns_by_hand():
+def test_the_papers_count_survives_an_interruption(model, tmp_path):
+    x = tiny.images(6, seed=1)
+    y = (np.argmax(model(x), axis=1).astype("int32") + 1) % 3  # all wrong
+    named = evaluation.oblivious_attacks(model, {"BIM": attacks.BIM(0.2, 0.08, 4)})
+
+    def counted():
+        state = evaluation.EvaluationState(str(tmp_path / "partial"))
+        path = evaluation.bpda(model)
+        found = evaluation.evaluate(path, (x, y), named, checks=False, progress=False, state=state)
+        return found.outcomes["oblivious: BIM"]
+
+    first, again = counted(), counted()
+    tiny.same_bits(again.alone, first.alone)
+    assert again.seconds == first.seconds > 0  # read, not made again
+
+
+def outcome(*robust, alone=None):
+    alone = None if alone is None else np.array(alone, bool)
+    return evaluation.Outcome(np.array(robust, bool), alone=alone)
+
+
+@pytest.mark.parametrize("alone", [None, (1, 1, 0, 1)])
+def test_the_columns_by_hand(alone):
     found = evaluation.Evaluation(
         np.array([1, 1, 1, 0], bool),
         {
-            "oblivious: A": outcome(1, 1, 0, 0),
+            "oblivious: A": outcome(1, 1, 0, 0, alone=alone),
             "oblivious: B": outcome(1, 0, 1, 0),
             "adaptive: A": outcome(0, 1, 1, 0),
             "adaptive: C": outcome(1, 1, 1, 0),
@@ -217,15 +268,17 @@ def test_the_columns_by_hand():
         },
         {},
     )
+    column = {} if alone is None else {"T(x') alone": 0.75}
     assert evaluation.adaptive_summary(found) == {
-        "A": {"oblivious": 0.5, "adaptive": 0.5, "worst case": 0.25},
+        "A": {"oblivious": 0.5, "adaptive": 0.5, "worst case": 0.25, **column},
         "B": {"oblivious": 0.5, "worst case": 0.5},
         "C": {"adaptive": 0.75, "worst case": 0.75},
-        "all": {"oblivious": 0.25, "adaptive": 0.5, "worst case": 0.0},
+        "all": {"oblivious": 0.25, "adaptive": 0.5, "worst case": 0.0, **column},
     }
     table = evaluation.adaptive_table(found).splitlines()
-    assert table[0].split() == ["oblivious", "adaptive", "worst", "case"]
-    assert table[1].split() == ["natural"] + ["75.00", "%"] * 3
+    named = ["T(x')", "alone"] if alone else []
+    assert table[0].split() == ["oblivious", *named, "adaptive", "worst", "case"]
+    assert table[1].split() == ["natural"] + ["75.00", "%"] * (4 if alone else 3)
     assert table[3].split() == ["B", "50.00", "%", "50.00", "%"]
     with pytest.raises(ValueError, match=r"only \['other'\]: run those of oblivious_attacks"):
         evaluation.adaptive_summary(

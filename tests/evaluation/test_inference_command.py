@@ -48,7 +48,8 @@ def test_the_command_prints_and_writes_three_columns(run_dir, tmp_path, capsys, 
     found = evaluation.Evaluation.from_json(report["evaluation"])
     assert report["columns"] == evaluation.adaptive_summary(found) and len(found) == 8
     assert len(report["columns"]) == 4
-    assert set(report["columns"]["PGD-3 eps=0.05"]) == {"oblivious", "adaptive", "worst case"}
+    columns = {"oblivious", "T(x') alone", "adaptive", "worst case"}
+    assert set(report["columns"]["PGD-3 eps=0.05"]) == columns
     assert printed.rstrip().endswith(evaluation.adaptive_table(found))
     path = evaluation.bpda(runs.load_inference(run_dir, "imt+", delta=0.05))
     x = data.load("digits").test.images[:8].astype(np.float32) / 255
