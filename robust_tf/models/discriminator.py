@@ -12,6 +12,7 @@ import tensorflow as tf
 from robust_tf import compat, registration
 from robust_tf.models.layers import (
     BatchNormalization,
+    Centering,
     logits_layer,
     torch_bias,
     torch_uniform,
@@ -122,7 +123,11 @@ def WideDiscriminator(
 
 @registration.configurable
 def MLPDiscriminator(
-    inputs: int, num_classes: int, hidden: Sequence[int] = (64, 64), batch_norm: bool = True
+    inputs: int,
+    num_classes: int,
+    hidden: Sequence[int] = (64, 64),
+    batch_norm: bool = True,
+    center: bool = False,
 ) -> Discriminator:
     """Dense layers, each with batch normalization and ReLU: for small networks, and toys.
 
@@ -134,6 +139,8 @@ def MLPDiscriminator(
       num_classes: C, >= 2.
       hidden: units of the layers, one or more.
       batch_norm: whether there is a normalization (momentum 0.9, epsilon 1e-5).
+      center: whether it sees logits less their mean, so that a shift which all classes share, and
+        which softmax ignores, tells it nothing; not for features.
 
     Raises:
       ValueError: an argument outside its range.
@@ -145,7 +152,7 @@ def MLPDiscriminator(
         raise ValueError(
             f"MLPDiscriminator(hidden={tuple(hidden)}): one layer or more, each of 1 unit or more."
         )
-    layers: list[keras.layers.Layer] = []
+    layers: list[keras.layers.Layer] = [Centering(name="centering")] if center else []
     for index, (fan_in, units) in enumerate(
         zip((int(inputs), *hidden), hidden, strict=False), start=1
     ):

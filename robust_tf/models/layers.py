@@ -139,6 +139,15 @@ class PerImageStandardization(keras.layers.Layer):
         return {**super().get_config(), "pixel_scale": self.pixel_scale}
 
 
+@registration.serializable
+class Centering(keras.layers.Layer):
+    """Subtracts from each example's values (B, d) their mean, as softmax does unseen."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Values of mean 0."""
+        return inputs - tf.reduce_mean(inputs, axis=-1, keepdims=True)
+
+
 def check_image_shape(builder: str, input_shape: Sequence[int], multiple: int = 1) -> None:
     """Raises ValueError unless this is (height, width, channels), sides multiples of `multiple`."""
     shape = tuple(input_shape)
