@@ -87,7 +87,7 @@ CASES = {
         methods.ATLD,
         {
             "attack": methods.ManifoldAttack(0.1),
-            "discriminator": always_the_same(models.MLPDiscriminator),
+            "discriminator": always_the_same(models.MLPDiscriminator, batch_norm=False),
         },
         without_chance={"attack": methods.ManifoldAttack(0.1, random_start=False)},
     ),
@@ -95,6 +95,7 @@ CASES = {
         methods.ATLD,
         {
             "attack": methods.ManifoldAttack(0.1, 0.05, 2, class_weight=0.5),
+            "label_smoothing": 0.1,
             "discriminator": always_the_same(models.WideDiscriminator, depth=10, width=1),
             "disc_input": "features",
             "disc_training": methods.DiscriminatorTraining(1, 1e-2, 0.5, hard_labels=True),
