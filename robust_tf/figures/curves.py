@@ -117,6 +117,7 @@ def draw_curves(
         axes.plot(curve.x, curve.accuracy, color=look.color, marker=look.marker, ls=look.dash)
     axes.set(xlabel=xlabel, ylabel="robust accuracy", title=title)
     axes.grid(True)
+    axes.locator_params(axis="x", nbins=6)
     style.percent(axes)
     lowest = min(float(curve.low.min()) for curve in curves.values())
     axes.set_ylim(max(lowest - 0.03, -0.01) if bottom is None else bottom, 1.01)

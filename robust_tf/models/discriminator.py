@@ -98,9 +98,9 @@ def WideDiscriminator(
 ) -> Discriminator:
     """A wide residual network on an image of one pixel, whose channels are the inputs.
 
-    Of the program's 3x3 kernels the centre alone meets anything but padding, so the kernels here are
-    1x1, with the initial values of such centres: the same function and the same steps, at a ninth
-    of the parameters.
+    Of the program's 3x3 kernels the centre alone meets anything but padding, so the kernels here
+    are 1x1, with the initial values of such centres: the same function and the same steps, at a
+    ninth of the parameters.
 
     Args:
       inputs: d, number of channels, >= 1.

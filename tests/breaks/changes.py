@@ -253,6 +253,13 @@ CHANGES = [
         chosen("evaluation/test_evaluator.py", "stages"),
     ),
     Change(
+        "the papers' count leaves out the images that are misclassified without an attack",
+        "robust_tf/evaluation/evaluator.py",
+        "alone |= outcome.robust",
+        "alone = outcome.robust.copy()",
+        chosen("evaluation/test_adaptive.py", "papers_count_is"),
+    ),
+    Change(
         "a collapsed network is not noticed",
         "robust_tf/evaluation/checks/forward.py",
         "return int(predictions[0]) if wrong.sum() >= 3",
@@ -276,8 +283,8 @@ CHANGES = [
     Change(
         "the curves of two runs are swapped",
         "robust_tf/cli/figure_kinds.py",
-        "best_curve(run, options.evaluation) for name, run in runs.items()",
-        "best_curve(run, options.evaluation) for name, run in zip(runs, [*runs.values()][::-1])",
+        "inputs.best_curves(runs, options.evaluation)",
+        "inputs.best_curves(dict(zip(runs, [*runs.values()][::-1])), options.evaluation)",
         chosen("figures/test_figures_command.py", "numbers_of_the_runs"),
     ),
     Change(

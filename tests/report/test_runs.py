@@ -1,5 +1,6 @@
 """Run folders that lack something, or hold what they should not."""
 
+import dataclasses
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ import pytest
 
 from robust_tf import evaluation, files, report, runs
 from robust_tf.attacks import FGSM
-from robust_tf.report import model_analysis, papers, reproduce, saving
+from robust_tf.report import evaluation_sections, model_analysis, papers, reproduce, saving
 from robust_tf.report import page as pages
 from robust_tf.runs.results import headline, kind_of, read_result
 from tests.report.conftest import Thirds, columns, measure, read_run
@@ -168,6 +169,19 @@ def test_papers_numbers_are_well_formed_and_stand_beside_a_run(copy):
     assert "ADR-None (ADV)" in text and "88.10" in text and "this run, 12 images" in text
 
 
+def test_the_columns_of_a_defense_are_those_that_a_file_has(copy):
+    run = read_run(copy)
+    head = "Run Inference Attack Oblivious, % Adaptive, % Worst case, % Images"
+    [table, text] = evaluation_sections.adaptive_summary([run])
+    assert " ".join(table.columns) == head and "alone" not in text.text
+    for one in run.results:
+        for shares in one.columns.values():
+            shares["T(x') alone"] = 0.875
+    [table, text] = evaluation_sections.adaptive_summary([run])
+    assert " ".join(table.columns) == head.replace("Adaptive", "T(x') alone, % Adaptive")
+    assert "87.50" in shown([table]) and "T(x') alone is the paper's count" in text.text
+
+
 def test_columns_are_read_as_they_are():
     one = read_result("imt.json", columns())
     assert one.title == "imt.json, IMT+" and one.columns["all"]["worst case"] == 0.5
@@ -186,9 +200,15 @@ def test_results_behind_an_inference_stand_beside_the_papers(copy, monkeypatch):
     [behind] = [one for one in run.results if one.inference]
     assert [one.kind for one in behind.attacks] == ["oblivious: PGD-3", "adaptive: PGD-3"]
     run.results = [behind]
-    share = f"{100 * behind.attacks[0].robust.mean():.2f}"
     text = shown(papers.comparison([run]))
-    assert "(ADR LC/GB IMT+)" in text and "81.25" in text and share in text
+    assert "(ADR LC/GB IMT+)" in text and "81.25" in text
+    # As the paper counts; a file of a version before has the other count alone.
+    size = len(behind.evaluation)
+    alone, robust = np.arange(size) < 17, np.arange(size) < 11
+    counted = dataclasses.replace(behind.attacks[0], alone=alone, robust=robust)
+    for one, share in ((counted, 17 / size), (dataclasses.replace(counted, alone=None), 11 / size)):
+        run.results = [dataclasses.replace(behind, attacks=[one])]
+        assert f"{100 * share:.2f}" in shown(papers.comparison([run]))
 
 
 def test_the_fgsm_of_atld_starts_at_random():
