@@ -11,10 +11,11 @@ from robust_tf.cli import Parser, UserError, command, quiet_start, seed_list
 
 EPILOG = """\
 A study is a gin file, see gin/studies/: rows (a recipe with changed bindings each), attacks, the
-paper's numbers, and claims with their rules. What is missing is trained, what was stopped continues,
-and attacks that a run has seen are not repeated, also those of bin/train and bin/evaluate. The run
-of a row lies in STUDY_DIR/NAME/BUDGET/ROW/seed-N; one that bin/train made with the same recipe and
-parameters may be moved there. Results: study.json, study.md and study.html in STUDY_DIR/NAME/BUDGET.
+paper's numbers, and claims with their rules. What is missing is trained, what was stopped
+continues, and attacks that a run has seen are not repeated, those of bin/train and bin/evaluate
+neither. The run of a row lies in STUDY_DIR/NAME/BUDGET/ROW/seed-N; one that bin/train made with
+the same recipe and parameters may be moved there. Results: study.json, study.md and study.html in
+STUDY_DIR/NAME/BUDGET.
 
 examples:
   bin/study --gin_file=gin/studies/digits.gin --seeds=0,1
@@ -33,7 +34,7 @@ def parser() -> Parser:
     """The command line."""
     parse = Parser(
         prog="study",
-        description="Trains the rows of a study, attacks them all alike, and says which claims hold.",
+        description="Trains the rows of a study, attacks all alike, and says which claims hold.",
         epilog=EPILOG,
     )
     parse.add_argument("--gin_file", metavar="FILE", help="the study, or its name: digits")
@@ -95,11 +96,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not options.tables and not options.gin_file:
         raise UserError("no study: give --gin_file=gin/studies/digits.gin, or --tables=RESULTS.md.")
     with quiet_start():
+        import tensorflow as tf
+
         from robust_tf import studies
         from robust_tf.studies import estimate, status, writing
         from robust_tf.training import make_strategy
 
         strategy = make_strategy(options.strategy)
+    tf.get_logger().setLevel("ERROR")  # it warns of one graph for each row, which is meant
     if options.tables:
         changed = studies.rewrite(options.tables)
         print(f"{options.tables}: {'tables rewritten' if changed else 'nothing to change'}.")
@@ -151,7 +155,9 @@ def _described(plan: Any, seeds: Sequence[int], rows: Sequence[str] | None) -> s
         if own and not row.of:
             for seed in own:
                 plan.recipe(row, seed)
-            lines.append(f"{row.name}, seed {', '.join(map(str, own))}: {plan.command(row, own[0])}")
+            lines.append(
+                f"{row.name}, seed {', '.join(map(str, own))}: {plan.command(row, own[0])}"
+            )
         elif own:
             lines.append(f"{row.name}: {row.of} behind {row.inference}")
     for column, text in plan.study.attacks.items():

@@ -106,11 +106,10 @@ class Above(Claim):
 
     @property
     def rule(self) -> str:
-        points = f" by {self.by:g} points and" if self.by else ""
         return (
-            f"{self.row} is above {self.than} in {self.column}{points} by more than "
-            f"{self.standard_errors:g} standard errors of the paired difference in each seed; it "
-            f"does not if it is at or below{f' {self.by:g} points' if self.by else ''} in every seed"
+            f"{self.row} less {self.than} in {self.column}, on the same images, is more than "
+            f"{self.standard_errors:g} standard errors above {self.by:g} points in each seed; it "
+            f"does not if it is at or below {self.by:g} points in every seed"
         )
 
     def judge(self, found: Findings) -> Ruling:
@@ -164,9 +163,7 @@ class AtLeast(Claim):
         values = found.accuracy(self.row, self.column)
         figures = "; ".join(f"seed {s}: {100 * v:.2f} %" for s, v in sorted(values.items()))
         enough = [100 * value >= self.value for value in values.values()]
-        return _ruling(
-            enough, [not one for one in enough], values, found.seeds(self.row), figures
-        )
+        return _ruling(enough, [not one for one in enough], values, found.seeds(self.row), figures)
 
 
 @registration.configurable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -144,7 +145,7 @@ class Estimator:
                     key = (shape, repr(short))
                     if key not in self._attacks:
                         self.say(f"measuring {type(stage).__name__} on {row.name}'s network")
-                        self._attacks[key] = _seconds(lambda one=short: one(model, x, y))
+                        self._attacks[key] = _seconds(functools.partial(short, model, x, y))
                     total += self._attacks[key] * factor * size / len(y)
         return total, skipped
 
@@ -195,7 +196,11 @@ def _span(seconds: float | None) -> str:
     """'40 s', '12 min', '3.5 h', '2.0 days'."""
     if seconds is None:
         return "unknown"
-    for limit, size, unit, digits in ((120, 1, "s", 0), (7200, 60, "min", 0), (172800, 3600, "h", 1)):
+    for limit, size, unit, digits in (
+        (120, 1, "s", 0),
+        (7200, 60, "min", 0),
+        (172800, 3600, "h", 1),
+    ):
         if seconds < limit:
             return f"{seconds / size:.{digits}f} {unit}"
     return f"{seconds / 86400:.1f} days"

@@ -133,7 +133,9 @@ def _attacks(content: Mapping[str, Any]) -> list[Block]:
         Row([column, one["attack"], count(one["examples"])])
         for column, one in content["columns"].items()
     ]
-    return [Table("Columns, their attacks and images", ["Column", "Attack", "Images"], rows, "what")]
+    return [
+        Table("Columns, their attacks and images", ["Column", "Attack", "Images"], rows, "what")
+    ]
 
 
 def _repeat(content: Mapping[str, Any]) -> list[Block]:

@@ -52,7 +52,9 @@ def _find(name: str) -> str:
     short = name.removeprefix("gin/").removeprefix("studies/").removesuffix(".gin")
     if not files.exists(name) and short not in names():
         near = difflib.get_close_matches(short, names(), 1)
-        hint = f"did you mean gin/studies/{near[0]}.gin?" if near else f"known: {', '.join(names())}."
+        hint = (
+            f"did you mean gin/studies/{near[0]}.gin?" if near else f"known: {', '.join(names())}."
+        )
         raise recipes.ConfigurationError(f"there is no study {name}; {hint}")
     return name if files.exists(name) else recipes.find(f"gin/studies/{short}.gin")
 

@@ -1,4 +1,4 @@
-"""Trains the rows of a study and attacks them, all in one process; what is there is not repeated."""
+"""Trains the rows of a study and attacks them, in one process; what is there is not repeated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ import tensorflow as tf
 from robust_tf import data, evaluation, files
 from robust_tf.evaluation import EvaluationState
 from robust_tf.evaluation.adaptive import EFFORTS
-from robust_tf.evaluation.attack_names import eps_of
 from robust_tf.inference import ManifoldTransformation
 from robust_tf.runs import Run, load_inference, read_run
 from robust_tf.studies import verdicts
@@ -236,4 +235,3 @@ def holder_of(path: str) -> str:
     except PermissionError:
         pass
     return f"process {pid} of this machine"
-

@@ -217,7 +217,9 @@ class Study:
 
     def _check_budget(self, name: str) -> None:
         if name not in self.budgets:
-            raise ValueError(f"there is no budget {name!r}, the study has {', '.join(self.budgets)}.")
+            raise ValueError(
+                f"there is no budget {name!r}, the study has {', '.join(self.budgets)}."
+            )
 
     def _check_column(self, name: str, by: str) -> None:
         if name not in self.columns:

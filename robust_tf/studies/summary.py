@@ -121,7 +121,9 @@ def _columns(plan: Plan, found: Found) -> dict[str, Any]:
     """Of each column its attack, '' of natural accuracy and the worst case, and its images."""
     made = {}
     for column in plan.study.columns:
-        sizes = [len(one.columns[column]) for one in found.verdicts.values() if column in one.columns]
+        sizes = [
+            len(one.columns[column]) for one in found.verdicts.values() if column in one.columns
+        ]
         made[column] = {
             "attack": plan.study.attacks.get(column, ""),
             "examples": max(sizes, default=None),
@@ -148,6 +150,7 @@ def _row(
             one["accuracy"] = {c: float(verdict.mean()) for c, verdict in columns}
             one["evaluation_seconds"] = round(sum(known.seconds.values()), 1)
             one["attacks_in"] = sorted(known.dtypes)
+            one["collapsed"] = known.collapsed
         if (row.name, seed) in faults:
             one["fault"] = faults[row.name, seed]
         by_seed[str(seed)] = one
@@ -196,5 +199,3 @@ def _difference(found: Found, row: str, than: str, column: str) -> dict[str, Any
 def _rounded(one: Paired) -> dict[str, Any]:
     values = dataclasses.asdict(one)
     return {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in values.items()}
-
-

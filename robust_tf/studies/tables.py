@@ -12,9 +12,7 @@ from robust_tf.studies.summary import FORMAT
 
 NONE = "–"
 # <!-- table: results/digits.json --> ... <!-- end -->; 'claims:' and 'differences:' likewise.
-_MARKED = re.compile(
-    r"(<!-- (table|differences|claims): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL
-)
+_MARKED = re.compile(r"(<!-- (table|differences|claims): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -35,7 +33,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def table(content: Mapping[str, Any]) -> str:
-    """The rows of a study: percent, mean ± standard deviation over seeds, and the paper's number."""
+    """The rows: percent, mean ± standard deviation over seeds, and the paper's number."""
     columns = list(content["columns"])
     minutes = [_minutes(row) for row in content["rows"]]
     papers = any(row["paper"] for row in content["rows"])
@@ -61,8 +59,12 @@ def cell(row: Mapping[str, Any], column: str) -> str:
 
 
 def seeds(row: Mapping[str, Any]) -> str:
-    """The seeds that are done; what is not, by its state."""
-    done = [seed for seed, one in row["seeds"].items() if "accuracy" in one]
+    """The seeds that are done, and whether their network collapsed; what is not, by its state."""
+    done = [
+        seed + " (collapsed)" * bool(one.get("collapsed"))
+        for seed, one in row["seeds"].items()
+        if "accuracy" in one
+    ]
     left = {one["state"] for one in row["seeds"].values() if "accuracy" not in one}
     parts = [", ".join(done), *sorted("not evaluated" if s == "done" else s for s in left)]
     return "; ".join(filter(None, parts))
@@ -117,7 +119,9 @@ def document(content: Mapping[str, Any]) -> str:
 def about(content: Mapping[str, Any]) -> str:
     """Where it comes from, and under which budget."""
     changes = content["changes"]
-    added = f", on top of each row: {', '.join(changes)}" if changes else ", the recipes as they are"
+    added = (
+        f", on top of each row: {', '.join(changes)}" if changes else ", the recipes as they are"
+    )
     texts = [f"Source: {content['source']}." if content["source"] else "", content["notes"]]
     texts += [f"Budget '{content['budget']}'{added}."]
     made = ", ".join(f"{name} {version}" for name, version in content["versions"].items())

@@ -28,11 +28,13 @@ class RowVerdicts:
       columns: by name of a column, bool (n,): whether each of the first n test images is robust.
       seconds: that the attacks of a column took.
       dtypes: in what the attacks computed, where an evaluation says so.
+      collapsed: the network gives all images one class.
     """
 
     columns: dict[str, np.ndarray]
     seconds: dict[str, float]
     dtypes: set[str]
+    collapsed: bool
 
 
 def applies(row: Row, text: str) -> bool:
@@ -47,7 +49,8 @@ def read(plan: Plan, row: Row, seed: int) -> RowVerdicts | None:
         return None
     run = read_run(folder, tolerant=True)
     results = [one for one in run.results if one.whole and _kind(one) == row.inference]
-    found = RowVerdicts({}, {}, set())
+    flags = [flag.get("name") for one in results for flag in one.evaluation.flags]
+    found = RowVerdicts({}, {}, set(), "collapsed" in flags)
     sizes = {column: _size(plan, column, run) for column in plan.study.attacks}
     naturals = [one.evaluation.natural for one in results]
     if naturals:
@@ -120,7 +123,10 @@ def mark(
     """What makes an attack of a study the same again, where its settings cannot tell.
 
     Args:
-      plan, column, row, seed: of what.
+      plan: of the study.
+      column: name of the column.
+      row: which is attacked.
+      seed: of its run.
       names: of the column's attacks in the result.
 
     Returns:
