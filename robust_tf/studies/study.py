@@ -99,7 +99,7 @@ class Study:
       budgets: by name, what is put on top of each row: gin files and bindings. 'paper' is there
         without being named and changes nothing.
       examples: test images of each evaluation; None: all; by budget where they differ.
-      few_examples: as `examples`, of single columns.
+      few_examples: by budget, of single columns, for attacks that take long.
       baseline: the row from which all others are subtracted; '': the first.
       title: of the table.
       source: the paper and its table.
@@ -115,7 +115,7 @@ class Study:
     claims: Sequence[Claim] = ()
     budgets: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     examples: int | Mapping[str, int] | None = None
-    few_examples: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    few_examples: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
     baseline: str = ""
     title: str = ""
     source: str = ""
@@ -136,9 +136,11 @@ class Study:
             if examples is not None:
                 check_whole("Study", "examples", examples, 1)
             self._check_budget(budget)
-        for column, examples in self.few_examples.items():
-            check_whole("Study", "few_examples", examples, 1)
-            self._check_column(column, "few_examples")
+        for budget, few in self.few_examples.items():
+            self._check_budget(budget)
+            for column, examples in few.items():
+                check_whole("Study", "few_examples", examples, 1)
+                self._check_column(column, "few_examples")
         for row in self.rows:
             for budget in row.on_budget:
                 self._check_budget(budget)
@@ -188,7 +190,7 @@ class Study:
     def examples_of(self, column: str, budget: str) -> int | None:
         """Test images that a column's attacks see; None: all."""
         whole = self._by_budget().get(budget)
-        few = self.few_examples.get(column)
+        few = self.few_examples.get(budget, {}).get(column)
         return min(filter(None, (whole, few)), default=None)
 
     def in_order(self, names: Sequence[str] | None = None) -> list[Row]:
