@@ -53,7 +53,7 @@ class Estimator:
 
     def __init__(self, plan: Plan, seeds: Sequence[int], say: Callable[[str], None] = print):
         self.plan, self.seeds, self.say = plan, list(seeds), say
-        self._found = Found(plan, seeds)
+        self._found = Found(plan, sorted({*seeds, *plan.seeds_there()}))
         self._models: dict[str, tuple[float, Any]] = {}
         self._attacks: dict[Any, float] = {}
 

@@ -99,6 +99,12 @@ class Plan:
         only = row.seeds or (self.study.row(row.of).seeds if row.of else ())
         return [seed for seed in seeds if not only or seed in only]
 
+    def seeds_there(self) -> list[int]:
+        """All seeds of which the folder holds a run of some row."""
+        found = tf.io.gfile.glob(os.path.join(self.folder, "*", "seed-*"))
+        names = [os.path.basename(path.rstrip("/")).removeprefix("seed-") for path in found]
+        return sorted({int(name) for name in names if name.isdecimal()})
+
     def gin_files(self, row: Row) -> list[str]:
         """The gin files of a row, the budget's last."""
         return [*row.recipe, *self.study.budget(self.budget)[0]]

@@ -143,8 +143,7 @@ def _evaluate(
     for column, text in columns.items():
         text = plan.runs_of(text, seed)
         own = _adaptive(run, defended, text) if is_adaptive(text) else _attacks(defended, text)
-        alone = len(own) == 1
-        named = {column if alone else f"{column}: {name}": one for name, one in own.items()}
+        named = _named(column, own)
         attacks |= named
         marks[column] = verdicts.mark(plan, column, row, seed, list(named))
     if defended is not None:
@@ -163,6 +162,8 @@ def _evaluate(
         search_dtype=None if defended is not None else "auto",
         state=state,
     )
+    if defended is not None:
+        said["columns"] = evaluation.adaptive_summary(result)
     files.write_json(path, {**said, "evaluation": result.to_json(), verdicts.MARK: marks})
     state.close()
 
@@ -179,6 +180,16 @@ def _adaptive(run: Run, defended: ManifoldTransformation, text: str) -> dict[str
         raise ValueError(f"{run.path} names no eps, which the adaptive attacks need")
     effort = EFFORTS[is_adaptive(text)]
     return evaluation.adaptive_attacks(defended, run.eps, run.evaluation_step_size, **effort)
+
+
+def _named(column: str, attacks: dict[str, Any]) -> dict[str, Any]:
+    """Attacks of a column by names that tell it; what they know of a defense comes first."""
+    found = {}
+    for name, attack in attacks.items():
+        known = next((p for p in (evaluation.OBLIVIOUS, evaluation.ADAPTIVE) if p in name), "")
+        own = f": {name.removeprefix(known)}" if len(attacks) > 1 else ""
+        found[f"{known}{column}{own}"] = attack
+    return found
 
 
 def _described(model: ManifoldTransformation, kind: str) -> dict[str, Any]:
