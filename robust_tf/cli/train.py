@@ -97,10 +97,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.seeds is not None:
         loaded = _by_seed(recipe, run_dir, options.seeds)
     first = next(iter(loaded.values()))
-    first.data(options.data_dir)
+    # By folder of a run, what is trained in it and beside it.
+    planned = {
+        folder: {
+            folder: own,
+            **{os.path.join(folder, "comparison", n): one for n, one in own.comparisons().items()},
+        }
+        for folder, own in loaded.items()
+    }
+    for those in planned.values():
+        for one in those.values():
+            one.data(options.data_dir)
     if options.dry_run:
-        for one in (*loaded.values(), *first.comparisons().values()):
-            print(_describe(one, strategy, first.data()))
+        for those in planned.values():
+            for one in those.values():
+                print(_describe(one, strategy))
         _note_idle(first)
         print("dry run: nothing was trained or written.")
         return 0
@@ -108,14 +119,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         # All are made ready before one is trained: what is wrong with the last is told at once.
-        trainers = {}
-        for folder, own in loaded.items():
-            others = own.comparisons()
-            folders = {name: os.path.join(folder, "comparison", name) for name in others}
-            trainers[folder] = [
-                one.trainer(place, first.data(), strategy=strategy, restart=options.restart)
-                for one, place in [(own, folder), *((others[n], folders[n]) for n in others)]
+        trainers = {
+            folder: [
+                one.trainer(place, strategy=strategy, restart=options.restart)
+                for place, one in those.items()
             ]
+            for folder, those in planned.items()
+        }
         _note_idle(first)
         return _train(trainers)
     except (tf.errors.UnavailableError, tf.errors.AbortedError):
@@ -205,12 +215,12 @@ def _state(trainer: Any) -> str:
     return f"{images}, {epochs} epochs, run folder {trainer.run_dir}"
 
 
-def _describe(recipe: LoadedRecipe, strategy: Any, dataset: Any) -> str:
+def _describe(recipe: LoadedRecipe, strategy: Any) -> str:
     """What a run would do."""
     from robust_tf import precision
     from robust_tf.data import steps_per_epoch
 
-    model, settings = recipe.model(dataset, strategy=strategy), recipe.settings
+    model, settings, dataset = recipe.model(strategy=strategy), recipe.settings, recipe.data()
     steps = steps_per_epoch(dataset.train, settings.batch_size)
     with warnings.catch_warnings():  # said when the model was built
         warnings.simplefilter("ignore")

@@ -74,7 +74,7 @@ class Estimator:
             return Estimate(row.name, seed, training, recorded[1], "recorded, another seed")
         try:
             recipe = self.plan.recipe(row, seed)
-            dataset = self.plan.dataset(recipe)
+            dataset = recipe.data(self.plan.data_dir)
             training, model = self._measured(row, recipe, dataset)
             left = verdicts.missing(self.plan, row, seed)
             evaluation, skipped = self._attacked(row, recipe, dataset, model, left)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import os
 import re
 import shlex
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from robust_tf import data, files, recipes
+from robust_tf import files, recipes
 from robust_tf.recipes import LoadedRecipe
 from robust_tf.studies.study import PAPER, RUN, Row, Study
 
@@ -127,7 +126,7 @@ class Plan:
         gin_files, params = self.gin_files(row), self.params(row, seed)
         try:
             plain = recipes.load(gin_files, params)
-            if plain.settings.seed == seed and self._identity(row, seed) == plain.text:
+            if plain.settings.seed == seed and self.identity(row, seed)[1] == plain.text:
                 return plain
             return recipes.load(gin_files, [*params, f"train.seed={seed}"])
         except ValueError as error:
@@ -141,30 +140,13 @@ class Plan:
         parts += [f"--gin_param=train.seed={seed}", f"--run_dir={self.run_dir(row, seed)}"]
         return shlex.join(["bin/train", *parts])
 
-    def dataset(self, recipe: LoadedRecipe) -> data.Data:
-        """The data of a recipe, read once for all that bind the same."""
-        lines = [line for line in recipe.text.splitlines() if _of_data(line)]
-        known = self._datasets
-        key = "\n".join(lines)
-        if key not in known:
-            known[key] = recipe.data(self.data_dir)
-        return known[key]
-
-    @functools.cached_property
-    def _datasets(self) -> dict[str, data.Data]:
-        return {}
-
-    def _identity(self, row: Row, seed: int) -> str:
-        """The configuration of the run that is there, '' without one."""
+    def identity(self, row: Row, seed: int) -> tuple[str, str]:
+        """Of the run that is there: the line that tells its data, and its configuration."""
         path = os.path.join(self.run_dir(row, seed), "identity.json")
         content = files.read_json(path) if files.exists(path) else None
         text = content.get("identity") if isinstance(content, dict) else ""
-        return str(text).partition("\n")[2]
-
-
-def _of_data(line: str) -> bool:
-    """Whether a binding concerns the data."""
-    return line.startswith(("data.", "Augmentation.", "PseudoLabels.", "train.extra"))
+        line, _, configuration = str(text).partition("\n")
+        return line, configuration
 
 
 def _shown(path: str) -> str:

@@ -17,6 +17,7 @@ from robust_tf import data, evaluation, files
 from robust_tf.evaluation import EvaluationState
 from robust_tf.evaluation.adaptive import EFFORTS
 from robust_tf.inference import ManifoldTransformation
+from robust_tf.recipes import LoadedRecipe
 from robust_tf.runs import Run, load_inference, read_run
 from robust_tf.studies import verdicts
 from robust_tf.studies.plan import Plan
@@ -60,8 +61,9 @@ def run(
                 continue
             try:
                 with _claimed(plan, row, seed):
-                    train(plan, row, seed, strategy, say)
-                    evaluate(plan, row, seed, say)
+                    recipe = plan.recipe(row, seed)
+                    train(plan, recipe, row, seed, strategy, say)
+                    evaluate(plan, recipe, row, seed, say)
             except BusyError as error:
                 say(f"{row.name}, seed {seed}: {error}")
             except FAULTS as error:
@@ -74,6 +76,7 @@ def run(
 
 def train(
     plan: Plan,
+    recipe: LoadedRecipe,
     row: Row,
     seed: int,
     strategy: tf.distribute.Strategy | None = None,
@@ -91,11 +94,12 @@ def train(
         if not finished:
             raise ValueError(f"the row {row.of}, whose runs it shows, is not trained")
         return
-    recipe = plan.recipe(row, seed)
-    if finished:
-        run_folder.check(folder, run_folder.identity(plan.dataset(recipe), recipe.text))
+    if finished:  # its data need not be read to know whose it is
+        line, _ = plan.identity(row, seed)
+        run_folder.check(folder, f"{line}\n{recipe.text}")
         return
-    trainer = recipe.trainer(folder, plan.dataset(recipe), strategy)
+    # Read by the recipe itself, so that the run's files say what data it asked for.
+    trainer = recipe.trainer(folder, recipe.data(plan.data_dir), strategy)
     state = "training"
     if trainer.resumed:
         epoch = int(trainer.progress.epoch.numpy())
@@ -104,11 +108,18 @@ def train(
     trainer.train()
 
 
-def evaluate(plan: Plan, row: Row, seed: int, say: Callable[[str], None] = print) -> None:
+def evaluate(
+    plan: Plan,
+    recipe: LoadedRecipe,
+    row: Row,
+    seed: int,
+    say: Callable[[str], None] = print,
+) -> None:
     """Runs the attacks of the study that a finished run has not seen, and keeps the verdicts there.
 
     Raises:
-      ValueError, FileError: see `evaluation.evaluate` and `runs.load_inference`.
+      ValueError, FileError: the test images are not those of the run; see `evaluation.evaluate`
+        and `runs.load_inference`.
     """
     left = verdicts.missing(plan, row, seed)
     groups: dict[int | None, dict[str, str]] = {}
@@ -117,8 +128,13 @@ def evaluate(plan: Plan, row: Row, seed: int, say: Callable[[str], None] = print
         groups.setdefault(size, {})[column] = text
     if not groups:
         return
-    dataset = plan.dataset(plan.recipe(row, seed))
-    network = read_run(plan.run_dir(row, seed))
+    dataset, network = recipe.data(plan.data_dir), read_run(plan.run_dir(row, seed))
+    seen = (network.data.get("splits") or {}).get("test", dataset.test.fingerprint)
+    if seen != dataset.test.fingerprint:
+        raise ValueError(
+            f"the test images of {dataset.name} here are not those of {network.path} (fingerprints "
+            f"{dataset.test.fingerprint} and {seen}); give the --data_dir of the run"
+        )
     for size, columns in groups.items():
         images = min(size or len(dataset.test), len(dataset.test))
         say(f"{row.name}, seed {seed}: {', '.join(columns)} on {images} test images")

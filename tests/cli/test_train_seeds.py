@@ -49,11 +49,11 @@ def test_what_does_not_go_together(folder, capsys):
 
 
 def test_the_report_groups_them(folder, tmp_path):
-    assert [run.seed for run in runs.read_runs([folder / "seed-0", folder / "seed-3"]).values()]
     page = tmp_path / "page.html"
     assert report.main([f"--run_dir={folder}", f"--output={page}", "--no_model"]) == 0
     text = page.read_text()
-    short = text[text.index('<section id="short"') : text.index('<section id="missing"')]
+    short = text[text.index('<section id="short"') :]
+    short = short[: short.index("</section>")]
     own = [runs.read_run(folder / f"seed-{seed}").summary for seed in (0, 3)]
     for key in ("natural_accuracy", "worst_case"):
         values = [100 * one[key] for one in own]

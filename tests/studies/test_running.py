@@ -139,6 +139,8 @@ def test_nothing_is_lost_by_an_interruption(place):
     assert "not run: seed 1" in place.partial["claims"][1]["figures"]
     place.train("adv", 1, place.folder / "alone")
     assert_same_run(place.run("adv", 1), place.folder / "alone")
+    config = (place.run("adv", 1) / "config.gin").read_text()
+    assert "data.name = 'moons'" in config and "data.train_size = 200" in config
 
 
 def test_a_run_of_train_is_adopted(place):
