@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from robust_tf import evaluation, recipes, runs, studies
+from robust_tf.attacks import FGSM, Transfer
 from robust_tf.cli import study as command
 from robust_tf.cli import train
 from robust_tf.evaluation import Evaluation
@@ -269,6 +271,41 @@ def test_new_attacks_alone_are_run(place):
     assert [state.about for state in status.states(plan, [0], ["adv"])] == [
         "not attacked by PGD, F"
     ]
+
+
+def test_an_attack_at_the_run_of_another_row(place, monkeypatch):
+    """`Transfer(..., run='RUN[adv]')`: made once, and again when the source is another network."""
+    paths = []
+
+    def parse(text):
+        paths.append(re.fullmatch(r"Transfer\(FGSM\(eps=0.05\), run='(.+)'\)", text)[1])
+        return {"T": Transfer(FGSM(eps=0.05), runs.load_run(paths[-1]))}
+
+    monkeypatch.setattr(evaluation, "parse_attacks", parse)
+    attacks = "Study.attacks={'T': \"Transfer(FGSM(eps=0.05), run='RUN[adv]')\"}"
+    others = ["Study.few_examples={}", "Study.claims=[]", "adv/Row.paper={}"]
+    words = [f"--gin_param={one}" for one in (attacks, *others)]
+    code, out = place("--rows=tuned", "--seeds=0", *words)
+    assert code == 0 and "tuned, seed 0: T on 40 test images" in out
+    assert set(paths) == {str(place.run("adv", 0))}
+    verdicts = stored(place, "tuned", 0)["T"]
+    test = recipes.load(["gin/parts/moons.gin"], ["data.train_size=200"]).data().test.take(40)
+    x, y = test.images.astype("float32"), test.labels
+    x_adv = FGSM(eps=0.05)(runs.load_run(place.run("adv", 0)), x, y)
+    tuned = runs.load_run(place.run("tuned", 0))
+    right = [np.argmax(tuned(one), 1) == y for one in (x, x_adv)]
+    np.testing.assert_array_equal(verdicts, np.logical_and(*right))
+    assert "test images" not in place("--rows=tuned", "--seeds=0", *words)[1]
+    summary = place.run("adv", 0) / "summary.json"
+    content = json.loads(summary.read_text())
+    kept = summary.read_text()
+    content["evaluation"]["model"] = "0123456789abcdef"
+    summary.write_text(json.dumps(content))
+    study = studies.load(str(place.file), [attacks, *others])
+    plan = studies.Plan(study, "tiny", place.plan.study_dir)
+    [adv, tuned] = status.states(plan, [0], ["tuned"])
+    assert tuned.about == "not attacked by T"
+    summary.write_text(kept)
 
 
 def test_dry_run(place, capsys):
