@@ -82,9 +82,9 @@ def parser() -> Parser:
     )
     parse.add_argument(
         "--strategy",
-        default="none",
+        default="auto",
         metavar="NAME",
-        help="none (default), auto, mirrored, tpu or tpu:NAME; as bin/train",
+        help="auto (default), none, mirrored, tpu or tpu:NAME; as bin/train",
     )
     return parse
 

@@ -102,6 +102,8 @@ def _robust(
     settings, outcomes = result.evaluation.settings, result.evaluation.outcomes
     if settings.get("seed", SEED) not in (SEED, seed):
         return None
+    if run.precision != "float32" and not settings.get("search_dtype") and not row.inference:
+        return None  # judged in bfloat16, as the run's own evaluation is
     if row.inference or RUN.search(text):
         marked = run.reports[result.file].get(MARK, {}).get(column)
         if not marked or {**marked, "names": None} != mark(plan, column, row, seed):

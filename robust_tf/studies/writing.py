@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -39,8 +40,9 @@ def write(plan: Plan, content: dict[str, Any], output: str | None = None) -> lis
       FileError: see `files.write_text`.
     """
     places = [os.path.join(plan.folder, name) for name in NAMES]
-    for path in [places[0], *([output] if output else [])]:
-        files.write_json(path, content)
+    files.write_json(places[0], content)
+    if output:  # for a repository: as short as it can be
+        files.write_text(output, json.dumps(content, separators=(",", ":")) + "\n")
     files.write_text(places[1], tables.document(content))
     try:
         files.write_text(places[2], page.build(content))

@@ -336,3 +336,20 @@ def test_another_run_in_the_place_is_refused(place, capsys):
     shutil.copytree(place.run("adv", 1), other)
     code, out = place("--seeds=4", "--rows=adv")
     assert code == 3 and "holds a run of another configuration" in capsys.readouterr().err
+
+
+def test_verdicts_in_bfloat16_are_not_taken(place, tmp_path):
+    """Those of a run in bfloat16 that were not confirmed in float32, as its own are."""
+    plan = studies.Plan(place.plan.study, "tiny", str(tmp_path))
+    folder = Path(plan.run_dir(plan.study.row("adv"), 0))
+    shutil.copytree(place.run("adv", 0), folder)
+    assert status.states(plan, [0], ["adv"])[0].state == "done"
+    record = json.loads((folder / "run.json").read_text())
+    record["precision"]["chosen"] = "bfloat16"
+    (folder / "run.json").write_text(json.dumps(record))
+    assert status.states(plan, [0], ["adv"])[0].state == "done"  # judged in float32
+    for path in folder.glob("study_*.json"):
+        content = json.loads(path.read_text())
+        content["evaluation"]["search_dtype"] = None
+        path.write_text(json.dumps(content))
+    assert status.states(plan, [0], ["adv"])[0].about == "not attacked by PGD, both"
