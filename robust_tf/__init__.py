@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not see __getattr__
         recipes,
         report,
         runs,
+        studies,
         training,
     )
     from robust_tf.evaluation import evaluate
@@ -54,6 +55,7 @@ __all__ = [
     "recipes",
     "report",
     "runs",
+    "studies",
     "training",
 ]
 

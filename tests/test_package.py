@@ -14,7 +14,7 @@ import robust_tf
 CLONE = Path(robust_tf.__file__).parent.parent
 PACKAGES = (
     "attacks data evaluation export figures inference losses methods models recipes report runs"
-    " training"
+    " studies training"
 ).split()
 FUNCTIONS = ("evaluate", "load_model", "load_run")
 USER = """

@@ -145,3 +145,13 @@ def whole(least: int) -> Callable[[str], int]:
         return value
 
     return convert
+
+
+def seed_list(text: str) -> list[int]:
+    """An argparse type: '0,1,2', whole numbers >= 0 that differ."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts) or len(set(map(int, parts))) < len(parts):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be whole numbers >= 0 that differ, divided by commas, such as 0,1,2"
+        )
+    return [int(part) for part in parts]

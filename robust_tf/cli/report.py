@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import shlex
 import sys
 import time
@@ -17,8 +18,10 @@ EXAMPLES = 200
 EPILOG = """\
 The page holds what the run folders hold: configuration, training curves, and every evaluation in
 summary.json and in other JSON files there (bin/evaluate --output=RUN/NAME.json), with what is
-missing named. With the model it adds, on a few test images: a curve over eps, errors by class,
-images, loss surface, features. Comparisons that a run has made (RUN/comparison) are included.
+missing named. The folder of bin/train --seeds stands for the runs in it; runs that differ in their
+seed only are one row, mean and standard deviation. With the model it adds, on a few test images: a
+curve over eps, errors by class, images, loss surface, features. Comparisons that a run has made
+(RUN/comparison) are included.
 
 A report on the same runs is replaced, a report on other runs only with --overwrite. A file that is
 no report is never replaced.
@@ -124,8 +127,9 @@ def _runs(folders: Sequence[str]) -> list[Any]:
 
     paths = []
     for folder in folders:
-        paths.append(folder)
-        paths += _comparisons(folder)
+        for path in _of_seeds(folder) or [folder]:
+            paths.append(path)
+            paths += _comparisons(path)
     paths = list(
         dict.fromkeys(os.path.normpath(path) if "://" not in path else path for path in paths)
     )
@@ -135,12 +139,26 @@ def _runs(folders: Sequence[str]) -> list[Any]:
         name, above = base, os.path.dirname(os.path.abspath(path))
         if os.path.basename(above) == "comparison":
             name = f"{os.path.basename(os.path.dirname(above))}/{base}"
-        elif base == "comparison" or bases.count(base) > 1:
+        elif base == "comparison" or base.startswith("seed-") or bases.count(base) > 1:
             name = f"{os.path.basename(above)}/{base}"
         if name in [run.name for run in runs]:
             name = path
         runs.append(read_run(path, name, tolerant=True))
     return runs
+
+
+def _of_seeds(folder: str) -> list[str]:
+    """The runs of `bin/train --seeds` in their folder; [] where it is the folder of one run."""
+    import tensorflow as tf
+
+    from robust_tf import files
+
+    if not files.is_folder(folder) or files.exists(os.path.join(folder, "identity.json")):
+        return []
+    names = [name.rstrip("/") for name in tf.io.gfile.listdir(folder)]
+    seeds = sorted(int(n.removeprefix("seed-")) for n in names if re.fullmatch(r"seed-\d+", n))
+    found = [os.path.join(folder, f"seed-{seed}") for seed in seeds]
+    return [path for path in found if files.exists(os.path.join(path, "identity.json"))]
 
 
 def _comparisons(run_dir: str) -> list[str]:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from robust_tf.cli import Parser, command, quiet_start
+from robust_tf.cli import Parser, UserError, command, quiet_start, seed_list
 
 if TYPE_CHECKING:
     from robust_tf.recipes import LoadedRecipe
@@ -19,6 +19,7 @@ examples:
   bin/train --gin_file=gin/adr_digits.gin --gin_param=train.epochs=5
   bin/train --gin_file=gin/adr_mnist.gin --data_dir=FOLDER --run_dir=runs/adr_mnist
   bin/train --gin_file=gin/adr_mnist.gin --gin_file=gin/parts/mnist_short.gin --gin_param=eps=0.2
+  bin/train --gin_file=gin/adr_digits.gin --seeds=0,1,2 --run_dir=runs/adr_digits_seeds
 
 exit status: 0 when all is done, 2 when something given was wrong (before any training), 3 when
 training failed, 130 when interrupted.
@@ -56,6 +57,12 @@ def parser() -> Parser:
         help="folder of prepared tfds datasets (default: TFDS_DATA_DIR)",
     )
     parse.add_argument(
+        "--seeds",
+        type=seed_list,
+        metavar="LIST",
+        help="a run for each seed, e.g. 0,1,2, in RUN_DIR/seed-N; ends with mean and deviation",
+    )
+    parse.add_argument(
         "--restart",
         action="store_true",
         help="delete what an earlier run wrote in the folder; other files stay",
@@ -85,28 +92,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         from robust_tf import recipes
 
     recipe = recipes.load(options.gin_file or [DEFAULT_RECIPE], options.gin_param)
-    compared = recipe.comparisons()
-    for one in (recipe, *compared.values()):
-        one.data(options.data_dir)
+    run_dir = options.run_dir or os.path.join("runs", recipe.name)
+    loaded = {run_dir: recipe}
+    if options.seeds is not None:
+        loaded = _by_seed(recipe, run_dir, options.seeds)
+    first = next(iter(loaded.values()))
+    # By folder of a run, what is trained in it and beside it.
+    planned = {
+        folder: {
+            folder: own,
+            **{os.path.join(folder, "comparison", n): one for n, one in own.comparisons().items()},
+        }
+        for folder, own in loaded.items()
+    }
+    for those in planned.values():
+        for one in those.values():
+            one.data(options.data_dir)
     if options.dry_run:
-        for one in (recipe, *compared.values()):
-            print(_describe(one, strategy))
-        _note_idle(recipe)
+        for those in planned.values():
+            for one in those.values():
+                print(_describe(one, strategy))
+        _note_idle(first)
         print("dry run: nothing was trained or written.")
         return 0
     import tensorflow as tf
 
-    run_dir = options.run_dir or os.path.join("runs", recipe.name)
-    folders = {name: os.path.join(run_dir, "comparison", name) for name in compared}
     try:
         # All are made ready before one is trained: what is wrong with the last is told at once.
-        trainers = [recipe.trainer(run_dir, strategy=strategy, restart=options.restart)]
-        trainers += [
-            one.trainer(folders[name], strategy=strategy, restart=options.restart)
-            for name, one in compared.items()
-        ]
-        _note_idle(recipe)
-        return _train(trainers, run_dir)
+        trainers = {
+            folder: [
+                one.trainer(place, strategy=strategy, restart=options.restart)
+                for place, one in those.items()
+            ]
+            for folder, those in planned.items()
+        }
+        _note_idle(first)
+        return _train(trainers)
     except (tf.errors.UnavailableError, tf.errors.AbortedError):
         print(
             "error: another worker is gone; its own output says why. Start all workers again: the "
@@ -116,39 +137,68 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 3
 
 
+def _by_seed(recipe: LoadedRecipe, run_dir: str, seeds: Sequence[int]) -> dict[str, LoadedRecipe]:
+    """The recipe with each seed, by its folder."""
+    from robust_tf import files, recipes
+
+    if any(param.split("=")[0].strip() == "train.seed" for param in recipe.params):
+        raise UserError("--seeds and --gin_param=train.seed=... say the same; give one of them.")
+    if files.exists(os.path.join(run_dir, "identity.json")):
+        raise UserError(
+            f"{run_dir} is the folder of a run; with --seeds the runs lie in folders inside it, so "
+            "choose another --run_dir."
+        )
+    return {
+        os.path.join(run_dir, f"seed-{seed}"): recipes.load(
+            recipe.files, [*recipe.params, f"train.seed={seed}"]
+        )
+        for seed in seeds
+    }
+
+
 def _note_idle(recipe: LoadedRecipe) -> None:
     for binding in recipe.without_effect():
         owner = binding.split("=")[0].rpartition(".")[0].strip()
         print(f"note: {binding} has no effect, this run has no {owner}.", file=sys.stderr)
 
 
-def _train(trainers: Sequence[Any], run_dir: str) -> int:
-    """Trains one after the other and prints a table of all, the recipe's own method last."""
+def _train(trainers: dict[str, list[Any]]) -> int:
+    """Trains one after the other, by folder; prints a table, each recipe's own method last."""
     import tensorflow as tf
 
     from robust_tf.training import NonFiniteLossError
 
-    rows: dict[str, Any] = {}
-    chief = trainers[0].chief
-    for trainer in trainers:
-        title = type(trainer.model).__name__
+    if len(trainers) > 1:
+        tf.get_logger().setLevel("ERROR")  # it warns of one graph for each seed, which is meant
+    rows: dict[str, list[dict[str, Any]]] = {}
+    titles: list[str] = []
+    chief = True
+    for run_dir, those in trainers.items():
+        chief, titles = those[0].chief, []
+        for trainer in those:
+            title = type(trainer.model).__name__
+            if chief:
+                print(f"{title}: {_state(trainer)}", flush=True)
+                if trainer.precision.asked == "auto":
+                    print(f"precision: {trainer.precision.dtype}, {trainer.precision.reason}")
+            if title in titles:
+                title += f", {os.path.basename(trainer.run_dir)}"
+            titles.append(title)
+            try:
+                rows.setdefault(title, []).append(trainer.train())
+            except (NonFiniteLossError, OSError) as error:
+                print(f"error: {error}", file=sys.stderr)
+                return 3
+            except tf.errors.ResourceExhaustedError as error:
+                print(f"error: out of memory or disk: {_line(error)}", file=sys.stderr)
+                return 3
         if chief:
-            print(f"{title}: {_state(trainer)}", flush=True)
-            if trainer.precision.asked == "auto":
-                print(f"precision: {trainer.precision.dtype}, {trainer.precision.reason}")
-        title = title if title not in rows else f"{title}, {os.path.basename(trainer.run_dir)}"
-        try:
-            rows[title] = trainer.train()
-        except (NonFiniteLossError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 3
-        except tf.errors.ResourceExhaustedError as error:
-            print(f"error: out of memory or disk: {_line(error)}", file=sys.stderr)
-            return 3
-    if chief:
-        own, *others = rows.items()
-        print(comparison(dict([*others, own])))
-        print(f"results: {os.path.join(run_dir, 'summary.json')}")
+            named = list(rows.items())
+            print(comparison({name: values[-1] for name, values in [*named[1:], named[0]]}))
+            print(f"results: {os.path.join(run_dir, 'summary.json')}")
+    if chief and len(trainers) > 1:
+        named = list(rows.items())
+        print(over_seeds(dict([*named[1:], named[0]])))
     return 0
 
 
@@ -194,17 +244,35 @@ def _describe(recipe: LoadedRecipe, strategy: Any) -> str:
 
 def comparison(rows: dict[str, dict[str, Any]]) -> str:
     """A table of summaries, one row for each method."""
-    first = next(iter(rows.values()))
+    return _table({title: [row] for title, row in rows.items()}, "")
+
+
+def over_seeds(rows: dict[str, list[dict[str, Any]]]) -> str:
+    """A table of summaries of several seeds: mean and standard deviation (n - 1)."""
+    count = len(next(iter(rows.values())))
+    return _table(rows, f", mean ± standard deviation over {count} seeds")
+
+
+def _table(rows: dict[str, list[dict[str, Any]]], what: str) -> str:
+    import numpy as np
+
+    first = next(iter(rows.values()))[0]
     count = first["evaluation"]["examples"]
     columns = ["natural", *first["robust_accuracy"], "worst case"]
-    lines = [f"\naccuracy on {count} test images, %"]
-    lines.append(f"{'':24}" + "".join(f"{name:>{max(len(name), 9) + 2}}" for name in columns))
-    for title, row in rows.items():
-        values = [row["natural_accuracy"], *row["robust_accuracy"].values(), row["worst_case"]]
-        cells = "".join(
-            f"{100 * value:>{max(len(name), 9) + 2}.2f}"
-            for name, value in zip(columns, values, strict=True)
-        )
+    width = 15 if what else 9
+    lines = [f"\naccuracy on {count} test images, %{what}"]
+    lines.append(f"{'':24}" + "".join(f"{name:>{max(len(name), width) + 2}}" for name in columns))
+    for title, own in rows.items():
+        values = [
+            [100 * row["natural_accuracy"] for row in own],
+            *[[100 * row["robust_accuracy"][name] for row in own] for name in columns[1:-1]],
+            [100 * row["worst_case"] for row in own],
+        ]
+        cells = ""
+        for name, column in zip(columns, values, strict=True):
+            text = f"{np.mean(column):.2f}"
+            text += f" ± {np.std(column, ddof=1):.2f}" if len(column) > 1 else ""
+            cells += f"{text:>{max(len(name), width) + 2}}"
         lines.append(f"{title:24}{cells}")
     return "\n".join(lines)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from robust_tf.figures.bars import bar_of
 from robust_tf.figures.style import CLASSES
@@ -25,7 +28,7 @@ from robust_tf.report.blocks import (
 )
 from robust_tf.report.charts import Charts
 from robust_tf.report.model_analysis import ModelAnalysis, collapse_of
-from robust_tf.runs import Run
+from robust_tf.runs import Run, by_seed
 from robust_tf.runs.results import headline, why_none
 
 _KNOWN = ("epoch", "step", "images_per_second", "learning_rate", "loss", "collapsed")
@@ -36,30 +39,23 @@ _ACCURACIES = {
 
 
 def in_short(runs: Sequence[Run], analyses: Sequence[ModelAnalysis]) -> list[Block]:
-    """One row for each run."""
+    """One row for each run; for runs that differ in their seed only, one for all of them."""
     rows = []
-    for k, run in enumerate(runs):
-        best = headline(run.results, run.eps)
-        if best:
-            bar = bar_of(best["robust"])
-            found = [
-                percent(float(best["natural"].mean())),
-                percent(bar.accuracy),
-                interval(bar.low, bar.high),
-                count(best["examples"]),
-                ", ".join(best["attacks"]),
-            ]
+    several = False
+    for group in by_seed(runs):
+        if len(group) > 1:
+            several = True
+            rows.append(_over_seeds([runs[k] for k in group]))
         else:
-            found = [*[Cell("–")] * 4, why_none(run.results, run.eps)]
-        about = [run.label, run.data.get("name"), number(run.eps)]
-        cells = [run.name, *found[:-1], *about, found[-1]]
-        rows.append(Row(cells, k))
+            rows.append(_short(group[0], runs[group[0]]))
     columns = "Run|Natural, %|Worst case, %|95 % interval|Images|Method|Data|eps|Attacks"
     text = (
         "The worst case counts an image only if it withstood every attack named here, all of them "
         "with an eps up to that of the training. It is an upper bound: the next attack may find "
         "more. The interval is Wilson's, for the choice of images alone."
     )
+    if several:
+        text += " Of several seeds: mean ± standard deviation over seeds (n - 1), no interval."
     caption = "Natural accuracy and worst case of each run"
     collapsed = [
         Text(f"{run.name}: {collapse_of(analysis)}", "missing")
@@ -67,6 +63,48 @@ def in_short(runs: Sequence[Run], analyses: Sequence[ModelAnalysis]) -> list[Blo
         if analysis.collapsed is not None
     ]
     return [*collapsed, Table(caption, columns.split("|"), rows, "short"), Text(text, "hint")]
+
+
+def _short(k: int, run: Run) -> Row:
+    """The row of one run."""
+    best = headline(run.results, run.eps)
+    if best:
+        bar = bar_of(best["robust"])
+        found = [
+            percent(float(best["natural"].mean())),
+            percent(bar.accuracy),
+            interval(bar.low, bar.high),
+            count(best["examples"]),
+            ", ".join(best["attacks"]),
+        ]
+    else:
+        found = [*[Cell("–")] * 4, why_none(run.results, run.eps)]
+    about = [run.label, run.data.get("name"), number(run.eps)]
+    return Row([run.name, *found[:-1], *about, found[-1]], k)
+
+
+def _over_seeds(runs: Sequence[Run]) -> Row:
+    """The row of runs that differ in their seed: mean and deviation, if measured alike."""
+    seeds = ", ".join(str(run.seed) for run in runs)
+    name, last = os.path.split(os.path.abspath(runs[0].path))
+    name = os.path.basename(name) if last.startswith("seed-") else last
+    name = f"{name} (seeds {seeds})"
+    about = [runs[0].label, runs[0].data.get("name"), number(runs[0].eps)]
+    best = [headline(run.results, run.eps) for run in runs]
+    measured = [one for one in best if one]
+    alike = {(one["examples"], tuple(one["attacks"])) for one in measured}
+    if len(measured) < len(runs) or len(alike) > 1:
+        why = "not all evaluated" if len(measured) < len(runs) else "not all evaluated alike"
+        return Row([name, *[Cell("–")] * 4, *about, why])
+    cells = [_spread([float(one[key].mean()) for one in measured]) for key in ("natural", "robust")]
+    examples, attacks = alike.pop()
+    return Row([name, *cells, Cell("–"), count(examples), *about, ", ".join(attacks)])
+
+
+def _spread(shares: Sequence[float]) -> Cell:
+    """'95.13 ± 0.20', in percent."""
+    mean, std = 100 * np.mean(shares), 100 * np.std(shares, ddof=1)
+    return Cell(f"{mean:.2f} ± {std:.2f}", float(mean))
 
 
 def missing(runs: Sequence[Run], analyses: Sequence[ModelAnalysis]) -> list[Block] | None:

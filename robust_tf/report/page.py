@@ -54,29 +54,62 @@ def build(
     Raises:
       ValueError: plotly or Jinja is not installed.
     """
-    from markupsafe import Markup
-
     charts = Charts(runs)
     sections = _sections(runs, analyses, charts, command)
     names = [run.name for run in runs]
-    own = [run.path for run in runs] if folders is None else folders
+    return render(
+        f"Robustness of {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}",
+        sections,
+        made,
+        names_of([run.path for run in runs] if folders is None else folders),
+        charts,
+        [(f"{run.name} ({run.label})", charts.look(k).color) for k, run in enumerate(runs)],
+    )
+
+
+def render(
+    title: str,
+    sections: Sequence[Section],
+    made: str,
+    folders: Sequence[str] = (),
+    charts: Charts | None = None,
+    choices: Sequence[tuple[str, str]] = (),
+    generator: str = GENERATOR,
+) -> str:
+    """Sections as a page.
+
+    Args:
+      title: heading.
+      sections: in order.
+      made: when, for the reader.
+      folders: by which a later command knows the page again.
+      charts: those in the sections; None: there are none, and plotly is left out.
+      choices: the runs that can be hidden, with their colors.
+      generator: what made the page.
+
+    Raises:
+      ValueError: plotly or Jinja is not installed.
+    """
+    try:
+        from markupsafe import Markup
+    except ModuleNotFoundError as error:
+        raise ValueError(_install("the page is made by Jinja")) from error
+
     return (
         _templates()
         .get_template("page.html.j2")
         .render(
-            title=f"Robustness of {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}",
-            generator=GENERATOR,
+            title=title,
+            generator=generator,
             version=__version__,
-            folders="\n".join(names_of(own)),
+            folders="\n".join(folders),
             policy=POLICY,
             made=made,
-            choices=[
-                (f"{run.name} ({run.label})", charts.look(k).color) for k, run in enumerate(runs)
-            ],
+            choices=choices,
             sections=sections,
-            specs=Markup(as_json(charts.specs)),
+            specs=Markup(as_json([] if charts is None else charts.specs)),
             style=Markup(_file("page.css")),
-            plotly=Markup(plotly()),
+            plotly=Markup(plotly()) if charts is not None else "",
             script=Markup(_file("page.js")),
         )
     )

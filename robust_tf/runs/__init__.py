@@ -11,6 +11,7 @@ from robust_tf.runs.loading import load_inference, load_run, read_run, read_runs
 from robust_tf.runs.record import RECORD, describe, describe_data, versions
 from robust_tf.runs.results import AttackResult, Result
 from robust_tf.runs.run import Run
+from robust_tf.runs.seeds import by_seed
 
 __all__ = [
     "RECORD",
@@ -18,6 +19,7 @@ __all__ = [
     "Result",
     "Run",
     "RunError",
+    "by_seed",
     "describe",
     "describe_data",
     "load_inference",
