@@ -75,6 +75,15 @@ def test_mlp_against_numpy(batch_norm, training):
     np.testing.assert_allclose(classes, x @ weights[2] + weights[3], rtol=1e-4, atol=1e-4)
 
 
+def test_a_shift_of_all_logits_tells_a_centered_discriminator_nothing():
+    model = MLPDiscriminator(6, 4, hidden=(5, 7), center=True)
+    randomize(model)
+    plain = MLPDiscriminator(6, 4, hidden=(5, 7))
+    plain.set_weights(model.get_weights())
+    for shifted, centered in zip(model(Z + 3), plain(Z - Z.mean(1, keepdims=True)), strict=True):
+        np.testing.assert_allclose(shifted, centered, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_wide_against_numpy(training):
     """On one pixel a padded 3x3 convolution is its centre tap, a matrix."""
