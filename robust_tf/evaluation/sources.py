@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -71,20 +72,28 @@ class SourceModel:
         return source_model(config["path"])
 
 
-_KNOWN: weakref.WeakValueDictionary[tuple[str, int | None], SourceModel]
+_KNOWN: weakref.WeakValueDictionary[tuple[str, str], SourceModel]
 _KNOWN = weakref.WeakValueDictionary()
+# Of a run and of a SavedModel, what holds the weights.
+_WEIGHTS = ("model.keras", "variables/variables.data-00000-of-00001")
 
 
 def source_model(path: str | os.PathLike[str]) -> SourceModel:
-    """The source of this path: one object as long as it is used and the file is the same.
+    """The source of this path: one object as long as it is used and the weights are the same.
 
     Attacks on one object share what is compiled, and are equal if they are the same attack.
     """
     path = os.fspath(path)
-    inside = os.path.join(path, "model.keras")
-    file = inside if files.exists(inside) else path
-    changed = tf.io.gfile.stat(file).mtime_nsec if files.exists(file) else None
-    return _KNOWN.setdefault((path, changed), SourceModel(path))
+    return _KNOWN.setdefault((path, _digest(path)), SourceModel(path))
+
+
+def _digest(path: str) -> str:
+    """Of the file that holds the weights, '' where there is none; times of files are too coarse."""
+    for file in [*(os.path.join(path, name) for name in _WEIGHTS), path]:
+        if files.exists(file) and not files.is_folder(file):
+            with tf.io.gfile.GFile(file, "rb") as content:
+                return hashlib.sha256(content.read()).hexdigest()
+    return ""
 
 
 def load_sources(paths: Iterable[str]) -> list[SourceModel]:
