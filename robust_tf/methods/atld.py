@@ -86,7 +86,9 @@ class ATLD(RobustModel):
     `manifold`, its -log D0(f(x)) - log(1 - D0(f(x'))), 2 log 2 = 1.386 where it cannot tell them
     apart; `discriminator_accuracy`, the share of f(x) and f(x') that D0 sorts right;
     `zero_gradient`, the share of f(x') at which log(1 - D0) has a gradient of exactly 0, so that
-    the perturbation has no direction and x' is noise. Natural accuracies are by running averages.
+    the perturbation has no direction and x' is noise (where the discriminator has batch statistics
+    they carry a gradient, and `manifold` alone tells a dead one). Natural accuracies are by running
+    averages.
 
     Args:
       network: to be trained.
