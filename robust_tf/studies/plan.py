@@ -63,7 +63,7 @@ class Plan:
     """A study at one budget.
 
     Attributes:
-      study: what is asked.
+      study: what is asked, of it what the budget has.
       budget: name of the budget.
       study_dir: folder of all studies.
       data_dir: of prepared tfds datasets; None: TFDS_DATA_DIR.
@@ -79,6 +79,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         self.study.budget(self.budget)
+        object.__setattr__(self, "study", self.study.at(self.budget))
 
     @property
     def folder(self) -> str:

@@ -99,7 +99,8 @@ class Study:
       budgets: by name, what is put on top of each row: gin files and bindings. 'paper' is there
         without being named and changes nothing.
       examples: test images of each evaluation; None: all; by budget where they differ.
-      few_examples: by budget, of single columns, for attacks that take long.
+      few_examples: by budget, of single columns, for attacks that take long; 0: the column is not
+        in this budget.
       baseline: the row from which all others are subtracted; '': the first.
       title: of the table.
       source: the paper and its table.
@@ -139,7 +140,7 @@ class Study:
         for budget, few in self.few_examples.items():
             self._check_budget(budget)
             for column, examples in few.items():
-                check_whole("Study", "few_examples", examples, 1)
+                check_whole("Study", "few_examples", examples, 0)
                 self._check_column(column, "few_examples")
         for row in self.rows:
             for budget in row.on_budget:
@@ -186,6 +187,27 @@ class Study:
         self._check_budget(name)
         parts = self.budgets[name]
         return ([p for p in parts if p.endswith(".gin")], [p for p in parts if "=" in p])
+
+    def at(self, budget: str) -> Study:
+        """The study without the columns that a budget leaves out, and what speaks of them."""
+        left = {c for c, examples in self.few_examples.get(budget, {}).items() if examples == 0}
+        if not left:
+            return self
+        rows = [
+            dataclasses.replace(row, paper={c: v for c, v in row.paper.items() if c not in left})
+            for row in self.rows
+        ]
+        few = {
+            name: {c: v for c, v in own.items() if c not in left}
+            for name, own in self.few_examples.items()
+        }
+        return dataclasses.replace(
+            self,
+            rows=rows,
+            attacks={c: text for c, text in self.attacks.items() if c not in left},
+            claims=[claim for claim in self.claims if not left & set(claim.columns)],
+            few_examples=few,
+        )
 
     def examples_of(self, column: str, budget: str) -> int | None:
         """Test images that a column's attacks see; None: all."""

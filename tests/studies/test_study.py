@@ -134,3 +134,20 @@ def test_a_study_in_python(tmp_path):
     command_of_it = plan.command(study.row("lat"), 4)
     assert command_of_it.startswith("bin/train --gin_file=gin/lat_mnist.gin --gin_file=gin/parts/")
     assert "--gin_param=train.seed=4" in command_of_it
+
+
+def test_a_column_that_a_budget_leaves_out(tmp_path):
+    study = Study(
+        [Row("gin/at_mnist.gin", name="at", paper={"RayS": 50.7, "PGD": 44.9})],
+        {"PGD": "PGD(0.3, 0.01, 40)", "RayS": "RayS(eps=0.3)"},
+        [Above("many", "at", "at", "RayS"), Above("few", "at", "at", "PGD")],
+        {"short": []},
+        few_examples={"short": {"RayS": 0, "PGD": 7}, "paper": {"RayS": 100}},
+    )
+    short = studies.Plan(study, "short", str(tmp_path)).study
+    assert short.columns == ["natural", "PGD"]
+    assert [claim.text for claim in short.claims] == ["few"]
+    assert short.row("at").paper == {"PGD": 44.9}
+    assert short.examples_of("PGD", "short") == 7
+    whole = studies.Plan(study, "paper", str(tmp_path)).study
+    assert whole == study and whole.examples_of("RayS", "paper") == 100
