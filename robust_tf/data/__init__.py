@@ -2,11 +2,17 @@
 
 from robust_tf.data.augment import Augmentation as Augmentation
 from robust_tf.data.catalog import NAMES as NAMES
-from robust_tf.data.catalog import Data as Data
-from robust_tf.data.catalog import Split as Split
-from robust_tf.data.catalog import load as load
+from robust_tf.data.dataset import Data as Data
+from robust_tf.data.errors import DataError as DataError
+from robust_tf.data.errors import DataNote as DataNote
+from robust_tf.data.image_folder import ImageFolder as ImageFolder
+from robust_tf.data.loading import load as load
 from robust_tf.data.mixed import MixedSplit as MixedSplit
+from robust_tf.data.parts import Parts as Parts
 from robust_tf.data.pipeline import batches as batches
 from robust_tf.data.pipeline import epochs as epochs
 from robust_tf.data.pipeline import steps_per_epoch as steps_per_epoch
-from robust_tf.data.prepared import DataError as DataError
+from robust_tf.data.sequential import SequentialSplit as SequentialSplit
+from robust_tf.data.splits import Reader as Reader
+from robust_tf.data.splits import Split as Split
+from robust_tf.data.splits import StreamedSplit as StreamedSplit

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from robust_tf.data.catalog import Split
+from robust_tf.data.splits import Split
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,15 +29,21 @@ class MixedSplit(Split):
         """Both in memory, one behind the other.
 
         Raises:
-          ValueError: images of different shapes or types.
+          ValueError: images of different shapes or types, or own ones that are not in memory.
         """
-        if own.images.shape[1:] != extra.images.shape[1:] or own.images.dtype != extra.images.dtype:
+        if own.image_shape != extra.image_shape or own.dtype != extra.dtype:
             raise ValueError(
-                f"additional images are {extra.images.dtype} {extra.images.shape[1:]}, the own "
-                f"ones {own.images.dtype} {own.images.shape[1:]}; they must be alike."
+                f"additional images are {extra.dtype} {extra.image_shape}, the own "
+                f"ones {own.dtype} {own.image_shape}; they must be alike."
+            )
+        if not own.in_memory:
+            raise ValueError(
+                "additional images need the own ones in memory, and these are read from disk: set "
+                "data.in_memory = True, or leave out train.extra."
             )
         images = np.concatenate([own.images, extra.images])
-        return cls(images, np.concatenate([own.labels, extra.labels]), len(own), fraction)
+        labels = np.concatenate([own.labels, extra.labels])
+        return cls(images, labels, own=len(own), fraction=fraction)
 
     @property
     def epoch_size(self) -> int:

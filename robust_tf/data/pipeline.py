@@ -1,4 +1,4 @@
-"""From arrays to batches: `tf.data` pipelines that are a function of (seed, epoch) alone."""
+"""From splits to batches: `tf.data` pipelines that are a function of (seed, epoch) alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from robust_tf.data.augment import Augmentation, crop_and_flip
-from robust_tf.data.catalog import Split
+from robust_tf.data.sequential import SequentialSplit
+from robust_tf.data.splits import PARALLEL, Split, StreamedSplit, pipeline_options
 from robust_tf.validation import check_whole
 
 _NO_AUGMENTATION = Augmentation()
@@ -133,12 +134,17 @@ def epochs(
     size = steps * batch_size
     one = _bounds(size, batch_size, shard)
     skip = _check_skip(skip, steps, batch_size)
-    bounds = np.concatenate([one + size * number for number in range(count)])[skip:]
-    if augmentation and split.images.ndim != 4:
+    if augmentation and len(split.image_shape) != 3:
         raise ValueError(
             f"{augmentation} needs images (N, H, W, C), but these examples have the shape "
-            f"{split.images.shape}. Set Augmentation.pad = 0 and Augmentation.flip = False."
+            f"{(len(split), *split.image_shape)}. Set Augmentation.pad = 0 and Augmentation.flip "
+            "= False."
         )
+    if isinstance(split, SequentialSplit):
+        wanted = range(first, first + count)
+        found = split.epochs(batch_size, steps, wanted, seed, augmentation, skip, shard)
+        return _finished(found.map(lambda x, y: (to_unit_interval(x), y)), shard[0])
+    bounds = np.concatenate([one + size * number for number in range(count)])[skip:]
     orders, offsets, flips = [], [], []
     for epoch in range(first, first + count):
         order = split.order(seed, epoch, batch_size)[:size]
@@ -189,37 +195,69 @@ def _pipeline(
       pad: Zero pixels on each side, before the crop.
       draws: Offsets of crops and flips, for each entry of `order`; None: images as they are.
     """
-    # Tensors, captured by the function below: as NumPy arrays they would be copied into its graph
-    # as constants. On the host, where tf.data runs, whatever the strategy or device in force.
+    # Tensors, captured by the functions below: as NumPy arrays they would be copied into their
+    # graphs as constants. On the host, where tf.data runs, whatever the strategy in force.
     with tf.init_scope(), tf.device("CPU:0"):
-        all_images, all_labels = split.tensors
+        all_labels = split.tensors[1] if split.in_memory else tf.constant(split.labels)
+        all_images = split.tensors[0] if split.in_memory else None
         order = tf.constant(order)
         if draws is not None:
             offsets, flips = map(tf.constant, draws)
 
-    def load(bound: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def load(bound: tf.Tensor, images: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         part = slice(bound[0], bound[1])
         where = order[part]
         if batch_size is not None:
             where = tf.ensure_shape(where, [batch_size])
-        images, labels = tf.gather(all_images, where), tf.gather(all_labels, where)
+        images = tf.gather(all_images, where) if images is None else images
+        labels = tf.gather(all_labels, where)
         if draws is not None:
             images = crop_and_flip(images, tf.cast(offsets[part], tf.int32), flips[part], pad)
         return to_unit_interval(images), labels
 
     with tf.init_scope():
         dataset = tf.data.Dataset.from_tensor_slices(bounds)
+        if isinstance(split, (StreamedSplit, SequentialSplit)):
+            dataset = tf.data.Dataset.zip((dataset, _read(split, bounds, order)))
         dataset = dataset.map(load, num_parallel_calls=_PARALLEL, deterministic=True)
+    return _finished(dataset, workers)
+
+
+def _finished(dataset: tf.data.Dataset, workers: int) -> tf.data.Dataset:
+    """Batches as they are handed out, made ready while others are in use."""
+    with tf.init_scope():
         dataset = dataset.prefetch(_PREFETCHED)
-    options = tf.data.Options()
-    # The thread that tunes a pipeline sleeps for longer and longer, up to a minute, and whoever
-    # drops the iterator, at the end of an epoch, waits for it to wake.
-    options.autotune.enabled = False
-    options.deterministic = True
+    options = pipeline_options()
     # There are no files to deal out. A part is not to be cut again by tf.distribute.
     policy = tf.data.experimental.AutoShardPolicy
     options.experimental_distribute.auto_shard_policy = policy.DATA if workers == 1 else policy.OFF
     return dataset.with_options(options)
+
+
+def _read(
+    split: StreamedSplit | SequentialSplit, bounds: np.ndarray, order: tf.Tensor
+) -> tf.data.Dataset:
+    """The images between `bounds`, bound by bound: (B, ...) of `split.dtype`."""
+    if isinstance(split, SequentialSplit):  # not in training: in the order of the split
+        parts = [np.arange(*bound) for bound in bounds]
+        found = split.select(np.concatenate(parts)).in_order() if parts else split.in_order()
+    else:
+        with tf.device("CPU:0"):
+            numbers = tf.constant(split.numbers)
+        found = tf.data.Dataset.from_tensor_slices(bounds)
+        found = found.flat_map(lambda bound: tf.data.Dataset.range(bound[0], bound[1]))
+        found = found.map(
+            lambda position: split.read_one(numbers[order[position]]),
+            num_parallel_calls=PARALLEL,
+            deterministic=True,
+        )
+    sizes = bounds[:, 1] - bounds[:, 0]  # all but the last are equal, the last is not larger
+    size = max(int(sizes[:1].sum()), 1)
+    found = found.batch(size, drop_remainder=bool((sizes == size).all()))
+    if len(sizes) and not sizes[-1]:  # a worker's part of a small last batch
+        empty = tf.zeros([1, 0, *split.image_shape], split.dtype)
+        found = found.concatenate(tf.data.Dataset.from_tensor_slices(empty))
+    return found
 
 
 def to_unit_interval(images: tf.Tensor) -> tf.Tensor:

@@ -14,6 +14,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging as absl_logging
 
+from robust_tf.data.errors import DataError
+
 Arrays = tuple[np.ndarray, np.ndarray]
 
 _DEFAULT_DIR = os.path.join("~", "tensorflow_datasets")
@@ -21,10 +23,6 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 # Seconds for the one question whether there is a network at all. tfds asks ten times, with growing
 # pauses, before it gives up: more than three minutes.
 _PATIENCE = 5.0
-
-
-class DataError(RuntimeError):
-    """A dataset cannot be read; the message says what was tried and what to do."""
 
 
 def read(name: str, data_dir: str | None, source: str) -> tuple[Arrays, Arrays]:

@@ -59,7 +59,8 @@ def evaluate(
     Args:
       model: Keras model or any callable, from float32 images (B, H, W, C) in [0, 1] to logits
         (B, C).
-      data: `data.Split`, or images (uint8 in 0..255, or float32 in [0, 1]) and integer labels.
+      data: `data.Split`; or images (uint8 in 0..255, or float32 in [0, 1]) and integer labels; or
+        a `tf.data.Dataset` of both, which is read several times and never held in memory.
       attacks: one attack, several, several by name, or text as for `parse_attacks`.
       eps: runs each attack at this eps, or at each of several, instead of its own; its step size
         changes in proportion. In units of pixels in [0, 1], > 0.

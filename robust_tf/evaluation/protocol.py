@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from robust_tf.attacks.arguments import check_labels
-from robust_tf.data import Data, Split
+from robust_tf.data import Data, SequentialSplit, Split
+from robust_tf.data.pipeline import to_unit_interval
 from robust_tf.validation import check_whole
 
 
@@ -52,51 +54,49 @@ class Protocol:
             object.__setattr__(self, "shard", (part, parts))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Examples:
-    """What is evaluated: N examples of `total`, with their numbers in the whole.
+    """What is evaluated: N examples of `total`, read when they are needed.
 
-    images: uint8 or float32 in [0, 1] (N, ...); labels: int32 (N,); numbers: int32 (N,);
-    total: number of examples before the shard was taken; fingerprint: of all of those.
+    Attributes:
+      split: the examples before the shard was taken.
+      numbers: of those that are evaluated, in `split`, int32 (N,).
+      labels: int32 (N,).
+      fingerprint: of the split.
     """
 
-    images: np.ndarray
-    labels: np.ndarray
+    split: Split
     numbers: np.ndarray
-    total: int
     fingerprint: str
+
+    def __post_init__(self) -> None:
+        self.labels = self.split.labels[self.numbers]
+        self._last: tuple[bytes, tf.Tensor] | None = None
+
+    @property
+    def total(self) -> int:
+        """Number of examples before the shard was taken."""
+        return len(self.split)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def pixels(self, part: np.ndarray) -> tf.Tensor:
         """float32 images in [0, 1] at these positions, to the bit what training feeds."""
-        images = self.images[part]
-        scale = 255.0 if images.dtype == np.uint8 else 1.0
-        return tf.cast(tf.constant(images), tf.float32) / scale
+        key = part.tobytes()
+        if self._last is None or self._last[0] != key:  # several steps ask for the same images
+            self._last = key, to_unit_interval(tf.constant(self.split.at(self.numbers[part])))
+        return self._last[1]
 
 
-def choose(split: Any, protocol: Protocol) -> Examples:
-    """The examples of a `data.Split`, or of (images, labels), that the protocol asks for.
+def choose(data: Any, protocol: Protocol) -> Examples:
+    """The examples of a split, a `tf.data.Dataset`, or (images, labels) that the protocol asks for.
 
     Raises:
       TypeError, ValueError: images or labels that do not fit; no examples at all.
+      DataError: a dataset that is none of (image, label), or cannot be read.
     """
-    if not isinstance(split, Split):
-        if not isinstance(split, (tuple, list)) or len(split) != 2:
-            hint = "; give one of its splits: data.test" if isinstance(split, Data) else ""
-            raise TypeError(
-                f"the examples are {type(split).__name__}; expected data.Split or (images, labels)"
-                f"{hint}."
-            )
-        images, labels = (np.asarray(part) for part in split)
-        if labels.ndim == 2 and labels.shape[1] == 1:
-            raise ValueError(
-                f"labels have shape {labels.shape}; expected class ids of shape ({len(labels)},): "
-                "labels[:, 0]."
-            )
-        check_labels(tf.convert_to_tensor(labels))
-        split = Split(images, labels)
+    split = _as_split(data)
     if not len(split):
         raise ValueError("there are no examples to evaluate on: the split is empty.")
     if protocol.max_examples is not None:
@@ -107,13 +107,35 @@ def choose(split: Any, protocol: Protocol) -> Examples:
         if parts > len(split):
             raise ValueError(f"shard={part}/{parts}: there are only {len(split)} examples.")
         numbers = numbers[part - 1 :: parts]
-    digest = hashlib.sha256(f"{split.images.dtype.str}{split.images.shape}".encode())
-    for array in (split.images, split.labels):
-        digest.update(np.ascontiguousarray(array).data)
-    return Examples(
-        split.images[numbers],
-        split.labels[numbers],
-        numbers,
-        len(split),
-        digest.hexdigest()[:16],
-    )
+    return Examples(split, numbers, _fingerprint(split))
+
+
+def _as_split(data: Any) -> Split:
+    if isinstance(data, Split):
+        return data
+    if isinstance(data, tf.data.Dataset):
+        return SequentialSplit(data)
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        hint = "; give one of its splits: data.test" if isinstance(data, Data) else ""
+        raise TypeError(
+            f"the examples are {type(data).__name__}; expected data.Split or (images, labels), "
+            f"or a tf.data.Dataset of both{hint}."
+        )
+    images, labels = (np.asarray(part) for part in data)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        raise ValueError(
+            f"labels have shape {labels.shape}; expected class ids of shape ({len(labels)},): "
+            "labels[:, 0]."
+        )
+    check_labels(tf.convert_to_tensor(labels))
+    return Split(images, labels)
+
+
+def _fingerprint(split: Split) -> str:
+    """16 hex digits of SHA-256, the same from memory and from files."""
+    if split.origin is not None:
+        return split.fingerprint
+    digest = hashlib.sha256(f"{split.dtype.str}{(len(split), *split.image_shape)}".encode())
+    for piece in itertools.chain(split.pieces(), [split.labels]):
+        digest.update(np.ascontiguousarray(piece).data)
+    return digest.hexdigest()[:16]

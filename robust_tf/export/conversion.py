@@ -57,7 +57,7 @@ class CalibrationData:
     @property
     def ranges(self) -> np.ndarray:
         """float32 images for int8."""
-        return to_unit_interval(tf.constant(self.train.images[:RANGES])).numpy()
+        return to_unit_interval(tf.constant(self.train.take(RANGES).images)).numpy()
 
 
 def check(formats: Iterable[str], defended: bool = False) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ class PseudoLabels:
             dataset = dataclasses.replace(
                 dataset, validation=held_out.take(keep), held_out=len(held_out)
             )
-            return held_out.images[keep:], dataset
+            return held_out.select(slice(keep, None)).images, dataset
         if not self.source.endswith(".npz"):
             other = data.load(self.source, data_dir=data_dir, validation_size=0, train_size=None)
             return other.train.images, dataset

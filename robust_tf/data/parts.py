@@ -1,0 +1,183 @@
+"""What a source gives, and how validation and test images are taken from it where it has none."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from robust_tf.data.errors import DataError, DataNote, counted
+from robust_tf.data.splits import Split, StreamedSplit
+
+# Parts of the training images, where a source has no images of its own for that.
+TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Parts:
+    """The splits of a source, as they lie there.
+
+    Attributes:
+      name: of the dataset.
+      train, validation, test: the last two None where the source has none.
+      num_classes: labels are 0 .. num_classes - 1.
+      class_names: by label, where the source tells them.
+      description: what became of the images, JSON-ready.
+      notes: what the user should know, each a sentence.
+    """
+
+    name: str
+    train: Split
+    validation: Split | None
+    test: Split | None
+    num_classes: int
+    class_names: tuple[str, ...] | None = None
+    description: dict[str, Any] = dataclasses.field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def draw(labels: np.ndarray, size: int, seed: int, stream: int) -> np.ndarray:
+    """Positions of `size` examples, drawn so that classes keep their shares; ascending.
+
+    Args:
+      labels: (N,).
+      size: 0 .. N.
+      seed: of the draw.
+      stream: which of the draws by this seed.
+    """
+    rng = np.random.default_rng([seed, stream])
+    classes, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    exact = counts * (size / max(len(labels), 1))
+    shares = np.floor(exact).astype(int)
+    # What is left over goes to the largest remainders; ties by lot.
+    order = np.lexsort((rng.permutation(len(classes)), -(exact - shares)))
+    shares[order[: size - shares.sum()]] += 1
+    chosen = [
+        rng.permutation(np.flatnonzero(inverse == number))[:share]
+        for number, share in enumerate(shares)
+    ]
+    return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, int)
+
+
+def hold_out(
+    split: Split, size: int | float, seed: int, stream: int, what: str, parameter: str
+) -> tuple[Split, Split]:
+    """Examples of a training split for something else, each class by its share.
+
+    Args:
+      split: the training examples.
+      size: how many, >= 0, or what part of them, in (0, 1).
+      seed: of the draw.
+      stream: which of the draws by this seed.
+      what: what they are for, 'test'.
+      parameter: by which the user sets the size, 'data.test_size'.
+
+    Returns:
+      (the rest, those held out).
+
+    Raises:
+      DataError: a class would be without training images.
+    """
+    count = round(size * len(split)) if isinstance(size, float) else size
+    chosen = draw(split.labels, count, seed, stream)
+    rest = np.setdiff1d(np.arange(len(split)), chosen)
+    lost = np.setdiff1d(split.labels, split.labels[rest])
+    if len(lost):
+        raise DataError(
+            f"{parameter} takes {count} of {len(split)} training images for {what}, and with them "
+            f"all images of {counted(len(lost), 'class', 'classes')}: give {what} images of their "
+            f"own, more training images, or a smaller {parameter}."
+        )
+    return split.select(rest), split.select(chosen)
+
+
+def say(notes: Sequence[str], name: str) -> None:
+    """Says them aloud."""
+    for note in notes:
+        warnings.warn(f"{name}: {note}", DataNote, stacklevel=3)
+
+
+def findings(parts: dict[str, Split], names: Sequence[str]) -> list[str]:
+    """What is odd about the examples of splits by name, each a sentence with a count."""
+    notes = []
+    train = parts["train"]
+    counts = np.bincount(train.labels, minlength=len(names))
+    if len(single := np.flatnonzero(counts == 1)):
+        notes.append(f"one training image alone: {_some([names[int(c)] for c in single])}.")
+    if len(counts) and counts.max() >= 10 * max(counts.min(), 1):
+        most, least = names[int(counts.argmax())], names[int(counts.argmin())]
+        notes.append(
+            f"classes differ much: {counts.max():,} training images of {most}, {counts.min():,} of "
+            f"{least}."
+        )
+    for which in ("validation", "test"):
+        if len(parts[which]):
+            missing = np.setdiff1d(train.labels, parts[which].labels)
+            if len(missing):
+                kinds = counted(len(missing), "class", "classes")
+                notes.append(
+                    f"no {which} images of {kinds}: {_some([names[int(c)] for c in missing])}."
+                )
+    return notes + _doubles(parts, names)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names."""
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _doubles(parts: dict[str, Split], names: Sequence[str]) -> list[str]:
+    """Images that are in several splits, or in several classes."""
+    known = {
+        which: split
+        for which, split in parts.items()
+        if isinstance(split, StreamedSplit) and split.reader.keys is not None and len(split)
+    }
+    notes = []
+    for first, second in (("train", "test"), ("train", "validation"), ("validation", "test")):
+        if first not in known or second not in known:
+            continue
+        one, other = known[first], known[second]
+        mine, theirs = _keys(one), _keys(other)
+        shared = np.isin(theirs, mine)
+        if shared.any():
+            here = int(np.flatnonzero(shared)[0])
+            there = int(np.flatnonzero(mine == theirs[here])[0])
+            notes.append(
+                f"{counted(int(shared.sum()), 'image')} of {second} {_verb(shared)} in {first}, "
+                f"too: {_name(other, here)} is {_name(one, there)}."
+            )
+    if known:
+        keys = np.concatenate([_keys(split) for split in known.values()])
+        labels = np.concatenate([split.labels for split in known.values()])
+        pairs = np.unique(np.stack([keys, labels.astype(np.uint64)], 1), axis=0)
+        several, counts = np.unique(pairs[:, 0], return_counts=True)
+        if (counts > 1).any():
+            key = several[counts > 1][0]
+            classes = [names[int(c)] for c in np.unique(labels[keys == key])]
+            where = next(
+                _name(split, int(np.flatnonzero(_keys(split) == key)[0]))
+                for split in known.values()
+                if (_keys(split) == key).any()
+            )
+            notes.append(
+                f"{counted(int((counts > 1).sum()), 'image')} in several classes: {where} is in "
+                f"{' and '.join(classes)}."
+            )
+    return notes
+
+
+def _keys(split: StreamedSplit) -> np.ndarray:
+    assert split.reader.keys is not None
+    return split.reader.keys[split.numbers]
+
+
+def _name(split: StreamedSplit, position: int) -> str:
+    return split.reader.name(int(split.numbers[position]))
+
+
+def _verb(flags: np.ndarray) -> str:
+    return "is" if flags.sum() == 1 else "are"

@@ -1,0 +1,365 @@
+"""Splits: examples in a fixed order that are read by position, from memory or from where they lie.
+
+Both kinds give the same bits for the same positions, so that order, augmentation, resuming and
+workers' shares do not depend on where the images are.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+import tensorflow as tf
+
+from robust_tf.data.errors import DataError, counted, listed
+
+_BATCH = 256  # examples of one reading
+PARALLEL = max(4, 2 * (os.cpu_count() or 1))  # images that are read at once
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """Examples in memory, read-only, in a fixed order.
+
+    Attributes:
+      images: uint8 (N, H, W, C), 0 .. 255; or float32 (N, ...) in [0, 1].
+      labels: Class ids, int32 (N,).
+      origin: of examples that a source has read, its fingerprint and their numbers in it.
+
+    Raises:
+      ValueError: If shapes, dtypes or ranges are not these.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    origin: tuple[str, np.ndarray] | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        images, labels = np.asarray(self.images), checked_labels(self.labels)
+        if images.ndim < 2 or len(images) != len(labels):
+            raise ValueError(
+                f"images {images.shape} and labels {labels.shape} do not fit; they must be "
+                "(N, H, W, C) or (N, D), and (N,)."
+            )
+        if images.dtype == np.float32:
+            if images.size and not (images.min() >= 0 and images.max() <= 1):
+                raise ValueError(
+                    f"float32 images span {images.min()} .. {images.max()}; they must be finite "
+                    "and in [0, 1]. For pixels 0 .. 255 pass uint8."
+                )
+        elif images.dtype != np.uint8:
+            raise ValueError(
+                f"images are {images.dtype}; they must be uint8 in 0 .. 255 or float32 in [0, 1]."
+            )
+        for name, array in (("images", images), ("labels", labels)):
+            array = array.view()  # so that the caller's own array stays writeable
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+    def __len__(self) -> int:
+        """Number of examples N."""
+        return len(self.labels)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the images are in memory."""
+        return True
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of one example, (H, W, C), or (D,) for points."""
+        return tuple(self.images.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """uint8 or float32."""
+        return self.images.dtype
+
+    @property
+    def epoch_size(self) -> int:
+        """Examples in one epoch of training."""
+        return len(self)
+
+    def order(self, seed: int, epoch: int, batch_size: int) -> np.ndarray:
+        """Positions of the examples in the order of a training epoch, int32, batch after batch."""
+        return np.random.default_rng([seed, epoch, 0]).permutation(len(self)).astype(np.int32)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of SHA-256 over all pixels and labels, or over `origin` and labels."""
+        return digest(self)
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """All images in order, a part at a time."""
+        yield self.images
+
+    def at(self, positions: np.ndarray) -> np.ndarray:
+        """The images at these positions, as they are: uint8 or float32 (n, ...)."""
+        return self.images[positions]
+
+    def check(self) -> None:
+        """Reads every example once that is not in memory."""
+
+    def take(self, n: int) -> Split:
+        """The first `n` examples (all of them if there are fewer)."""
+        return self.select(slice(0, n))
+
+    def select(self, positions: Any) -> Split:
+        """The examples at these positions: a slice, or whatever indexes a NumPy array."""
+        origin = None if self.origin is None else (self.origin[0], self.origin[1][positions])
+        return Split(self.images[positions], self.labels[positions], origin)
+
+    @functools.cached_property
+    def tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Images and labels as host tensors, copied once and shared by every epoch's pipeline."""
+        with tf.init_scope(), tf.device("CPU:0"):
+            return tf.constant(self.images), tf.constant(self.labels)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reader:
+    """How the examples of a source are read, each by its number there.
+
+    Attributes:
+      read: number, int64 () -> image of `image_shape` and `dtype`; graph code, without AutoGraph.
+      image_shape: (H, W, C), or (D,) for points.
+      dtype: uint8, or float32 with values in [0, 1].
+      name: number -> how an error calls that example: its file.
+      fingerprint: of all that the images depend on; None: pixels are looked at.
+      keys: uint64 (examples,), equal where images are; None: unknown.
+    """
+
+    read: Callable[[tf.Tensor], tf.Tensor]
+    image_shape: tuple[int, ...]
+    dtype: Any
+    name: Callable[[int], str]
+    fingerprint: str | None = None
+    keys: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Makes one graph of `read`, which the pipelines of all splits call."""
+        signature = [tf.TensorSpec([], tf.int64)]
+        read = tf.function(self.read, input_signature=signature, autograph=False)
+        object.__setattr__(self, "read", read)
+
+    @functools.cached_property
+    def read_several(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """numbers, int64 (n,) -> images (n, ...)."""
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)], autograph=False)
+        def read(numbers: tf.Tensor) -> tf.Tensor:
+            spec = tf.TensorSpec(self.image_shape, self.dtype)
+            return tf.map_fn(
+                self.read, numbers, fn_output_signature=spec, parallel_iterations=PARALLEL
+            )
+
+        return read
+
+
+class StreamedSplit(Split):
+    """Examples that are read when they are needed.
+
+    `images` reads all of them: of a part, `take(8).images`.
+
+    Args:
+      reader: how one is read.
+      labels: class ids, (N,).
+      numbers: of the examples in the reader, (N,); None: all, in its order.
+    """
+
+    def __init__(self, reader: Reader, labels: Any, numbers: Any = None):
+        labels = checked_labels(labels).view()
+        numbers = np.arange(len(labels)) if numbers is None else np.asarray(numbers)
+        for name, array in (("labels", labels), ("numbers", numbers.astype(np.int64).view())):
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+        object.__setattr__(self, "reader", reader)
+
+    reader: Reader
+    numbers: np.ndarray
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the images are in memory."""
+        return False
+
+    @property
+    def origin(self) -> tuple[str, np.ndarray] | None:  # type: ignore[override]
+        """Fingerprint of the source, and the examples' numbers in it."""
+        known = self.reader.fingerprint
+        return None if known is None else (known, self.numbers)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of one example, (H, W, C), or (D,) for points."""
+        return self.reader.image_shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """uint8 or float32."""
+        return np.dtype(self.reader.dtype)
+
+    @property
+    def images(self) -> np.ndarray:  # type: ignore[override]
+        """All images, read anew each time."""
+        found = np.empty((len(self), *self.image_shape), self.dtype)
+        first = 0
+        for piece in self.pieces():
+            found[first : first + len(piece)] = piece
+            first += len(piece)
+        return found
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """All images in order, a part at a time.
+
+        Raises:
+          DataError: lists every example that cannot be read.
+        """
+        try:
+            for images in self.dataset(self.numbers).batch(_BATCH):
+                yield images.numpy()
+        except tf.errors.OpError as error:
+            self._raise(error)
+
+    def at(self, positions: np.ndarray) -> np.ndarray:
+        """The images at these positions, as they are: uint8 or float32 (n, ...).
+
+        Raises:
+          DataError: lists every example of the split that cannot be read, if one of these cannot.
+        """
+        try:
+            return self.reader.read_several(tf.constant(self.numbers[positions])).numpy()
+        except tf.errors.OpError as error:
+            self._raise(error)
+
+    def select(self, positions: Any) -> Split:
+        """The examples at these positions: a slice, or whatever indexes a NumPy array."""
+        return StreamedSplit(self.reader, self.labels[positions], self.numbers[positions])
+
+    def check(self) -> None:
+        """Reads every example once.
+
+        Raises:
+          DataError: lists every one that cannot be read.
+        """
+        for _ in self.pieces():
+            pass
+
+    def dataset(self, numbers: Any) -> tf.data.Dataset:
+        """The images of these numbers in their order, read in parallel."""
+        # Tensors of the host, where tf.data runs, whatever the strategy or device in force.
+        with tf.init_scope(), tf.device("CPU:0"):
+            found = tf.data.Dataset.from_tensor_slices(tf.constant(numbers, tf.int64))
+            found = found.map(self.read_one, num_parallel_calls=PARALLEL, deterministic=True)
+        return found.with_options(pipeline_options())
+
+    def read_one(self, number: tf.Tensor) -> tf.Tensor:
+        """The image of this number, its shape known to the graph."""
+        return tf.ensure_shape(self.reader.read(number), self.image_shape)
+
+    def _raise(self, error: tf.errors.OpError) -> NoReturn:
+        """Raises `DataError` with every example that cannot be read."""
+
+        def fault(number: int) -> str:
+            try:
+                self.read_one(tf.constant(number, tf.int64))
+            except tf.errors.OpError as found:
+                return f"{self.reader.name(number)}: {_reason(found)}"
+            return ""
+
+        with concurrent.futures.ThreadPoolExecutor(PARALLEL) as pool:
+            faults = [one for one in pool.map(fault, self.numbers.tolist()) if one]
+        if not faults:
+            raise DataError(f"The images could not be read: {_reason(error)}.") from error
+        raise DataError(
+            f"{counted(len(faults), 'image')} cannot be read:\n{listed(faults)}\n"
+            "Mend or remove them: nothing is skipped."
+        ) from error
+
+
+def in_memory(splits: Sequence[Split]) -> list[Split]:
+    """The same splits with their images in memory.
+
+    Raises:
+      DataError: lists every example that cannot be read.
+    """
+    found = [
+        split
+        if split.in_memory or isinstance(split, StreamedSplit)
+        else Split(split.images, split.labels)
+        for split in splits
+    ]
+    readers = {split.reader for split in splits if isinstance(split, StreamedSplit)}
+    for reader in readers:
+        # Those of one reader in one pass: each costs a graph.
+        streamed = {
+            n: split
+            for n, split in enumerate(splits)
+            if isinstance(split, StreamedSplit) and split.reader is reader
+        }
+        labels = np.concatenate([split.labels for split in streamed.values()])
+        numbers = np.concatenate([split.numbers for split in streamed.values()])
+        images = StreamedSplit(reader, labels, numbers).images
+        ends = np.cumsum([len(split) for split in streamed.values()])[:-1]
+        for (n, split), part in zip(streamed.items(), np.split(images, ends), strict=True):
+            found[n] = Split(part, split.labels, split.origin)
+    return found
+
+
+def pipeline_options() -> tf.data.Options:
+    """Of every pipeline here: in order, and without tf.data's own tuning."""
+    options = tf.data.Options()
+    # The thread that tunes a pipeline sleeps for longer and longer, up to a minute, and whoever
+    # drops the iterator, at the end of an epoch, waits for it to wake.
+    options.autotune.enabled = False
+    options.deterministic = True
+    return options
+
+
+def checked_labels(labels: Any) -> np.ndarray:
+    """int32 (N,).
+
+    Raises:
+      ValueError: they are no class ids.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"labels are {labels.dtype} {labels.shape}; they must be integer class ids of "
+            "shape (N,). One-hot labels: pass labels.argmax(-1)."
+        )
+    return labels.astype(np.int32, copy=False)
+
+
+def digest(*splits: Split) -> str:
+    """16 hex digits of SHA-256 over pixels and labels, or over where they come from."""
+    found = hashlib.sha256()
+    for split in splits:
+        if split.origin is None:
+            # Shape and type too: else examples could move between splits unnoticed.
+            found.update(f"{split.dtype.str}{(len(split), *split.image_shape)}".encode())
+            for piece in split.pieces():
+                found.update(np.ascontiguousarray(piece).data)
+        else:
+            source, numbers = split.origin
+            found.update(f"{source}{numbers.shape}".encode())
+            found.update(np.ascontiguousarray(numbers, np.int64).data)
+        found.update(f"{split.labels.dtype.str}{split.labels.shape}".encode())
+        found.update(np.ascontiguousarray(split.labels).data)
+    return found.hexdigest()[:16]
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    """TensorFlow's message, its first sentence without the names of its nodes."""
+    text = str(error.message).strip()
+    if "}} " in text:
+        text = text.split("}} ", 1)[1]
+    text = text.splitlines()[0] if text else type(error).__name__
+    return text.split(" [Op:")[0].rstrip(" .:,")[:200]
