@@ -95,7 +95,7 @@ def _show(
 ) -> None:
     """One line, without the place in the program; none for what is addressed to developers."""
     if not issubclass(category, (DeprecationWarning, PendingDeprecationWarning)):
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"{getattr(category, 'kind', 'warning')}: {message}", file=sys.stderr)
 
 
 @contextlib.contextmanager

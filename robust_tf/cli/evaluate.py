@@ -84,7 +84,12 @@ def parser() -> Parser:
         "and judged on this one (black box); a battery adds those that its paper transfers "
         "(atld: FGSM, PGD-20, CW-20)",
     )
-    result.add_argument("--dataset", metavar="NAME", help="default: the run's own")
+    result.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help="of a dataset, or a folder of pictures, one folder for each class; default: the run's "
+        "own",
+    )
     result.add_argument(
         "--data_dir", metavar="DIR", help="TensorFlow datasets; default: TFDS_DATA_DIR"
     )
@@ -150,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model, attacks, source["inference"] = inference.defended(options, attacks, run)
     else:
         model = _model(options, run)
-    data, provenance = _data(options, run)
+    data, provenance = _data(options, run, model)
     split = getattr(data, options.split)
     print(
         f"{options.run_dir or options.model} on {data.name}, {options.split} split, "
@@ -303,26 +308,26 @@ def _model(options: argparse.Namespace, run: Run | None) -> Callable[..., Any]:
     return loading.load_model(options.model) if run is None else run.model
 
 
-def _data(options: argparse.Namespace, run: Run | None) -> tuple[Any, dict[str, Any]]:
+def _data(options: argparse.Namespace, run: Run | None, model: Any) -> tuple[Any, dict[str, Any]]:
     """The dataset, and what to say about it in the report."""
     from robust_tf import data
 
     own: dict[str, Any] = {} if run is None else run.data
     name = options.dataset or own.get("name")
     if not name:
-        raise UserError(f"no dataset: give --dataset, one of {', '.join(data.NAMES)}.")
-    if run is not None and not options.dataset and name not in data.NAMES:
         raise UserError(
-            f"{run.path} was trained on {name!r}, which is none of this library's datasets: give "
-            f"--dataset, one of {', '.join(data.NAMES)}, or evaluate in Python, "
-            f"robust_tf.evaluate(robust_tf.load_run({run.path!r}), (images, labels), attacks)."
+            f"no dataset: give --dataset, one of {', '.join(data.NAMES)}, or a folder of pictures."
         )
-    arguments: dict[str, Any] = {}
+    provenance: dict[str, Any] = {"name": name, "split": options.split}
     if name == own.get("name"):  # the run's own validation examples, not some of its training ones
-        arguments = {key: own[key] for key in ("validation_size", "seed") if key in own}
-        if "validation" in own:
-            arguments.setdefault("validation_size", own["validation"])
-    loaded = data.load(name, data_dir=options.data_dir, **arguments)
+        loaded = data.load_recorded(own, options.data_dir)
+        size = own.get("validation_size", own.get("validation"))
+        provenance |= {} if size is None else {"validation_size": size}
+        provenance |= {"seed": own["seed"]} if "seed" in own else {}
+    else:
+        loaded = data.open_dataset(name, {**_images_of(model), **own}, options.data_dir)
+        if loaded.name != name:
+            provenance |= {"name": loaded.name, "dataset": name}
     split = getattr(loaded, options.split)
     seen = (own.get("splits") or {}).get(options.split, split.fingerprint)
     if name == own.get("name") and seen != split.fingerprint:
@@ -331,10 +336,19 @@ def _data(options: argparse.Namespace, run: Run | None) -> tuple[Any, dict[str, 
             f"(fingerprint {split.fingerprint}, the run's {seen}).",
             file=sys.stderr,
         )
-    fingerprint = loaded.fingerprint()
-    provenance = {"name": name, "split": options.split, **arguments, "fingerprint": fingerprint}
+    provenance["fingerprint"] = loaded.fingerprint()
     provenance["splits"] = {options.split: split.fingerprint}
     return loaded, provenance
+
+
+def _images_of(model: Any) -> dict[str, Any]:
+    """Size and channels of the images that a model takes, where it tells them."""
+    from robust_tf.evaluation.defended import image_shape_of
+
+    shape = image_shape_of(model)
+    if shape is None or len(shape) != 3 or None in shape:
+        return {}
+    return {"image_size": list(shape[:2]), "channels": shape[2]}
 
 
 def run() -> None:

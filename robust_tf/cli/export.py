@@ -124,8 +124,7 @@ def _calibration(options: argparse.Namespace, run: Run, about: dict[str, Any]) -
             f"{options.run_dir} does not say which data it was trained on (summary.json), and "
             "TFLite and ONNX files are measured on them: choose --formats=saved_model,keras."
         )
-    arguments = {key: own[key] for key in ("validation_size", "seed") if key in own}
-    loaded = data.load(own["name"], data_dir=options.data_dir, **arguments)
+    loaded = data.load_recorded(own, options.data_dir)
     attack = next(iter(run.attacks.values()), None)
     title = "" if attack is None else name_of(attack)
     if attack is None:

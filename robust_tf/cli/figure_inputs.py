@@ -87,12 +87,15 @@ def examples(
     options: Options, runs: Mapping[str, Run], default: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The first test images, float32 in [0, 1], and their labels."""
-    told = [run.data.get("name") for run in runs.values()]
-    names = {str(name) for name in told if name}
-    if options.dataset is None and len(names) != 1:
-        what = f"the runs are of {', '.join(sorted(names))}" if names else "the runs do not say"
+    told = {str(run.data["name"]): run.data for run in runs.values() if run.data.get("name")}
+    if options.dataset is None and len(told) != 1:
+        what = f"the runs are of {', '.join(sorted(told))}" if told else "the runs do not say"
         raise UserError(f"{what}: give --dataset, and runs on one dataset.")
-    split = data.load(options.dataset or names.pop(), data_dir=options.data_dir).test
+    own = next(iter(told.values()), {})
+    if options.dataset in (None, own.get("name")):
+        split = data.load_recorded(own, options.data_dir).test
+    else:
+        split = data.open_dataset(options.dataset, own, options.data_dir).test
     split = split.take(options.examples or default)
     images = split.images
     if images.dtype == np.uint8:

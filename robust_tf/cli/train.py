@@ -68,7 +68,9 @@ def parser() -> Parser:
         help="delete what an earlier run wrote in the folder; other files stay",
     )
     parse.add_argument(
-        "--dry_run", action="store_true", help="check everything, train nothing, write nothing"
+        "--dry_run",
+        action="store_true",
+        help="check everything, read every image, train nothing, write nothing",
     )
     parse.add_argument(
         "--strategy",
@@ -111,6 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.dry_run:
         for those in planned.values():
             for one in those.values():
+                one.data().check()
                 print(_describe(one, strategy))
         _note_idle(first)
         print("dry run: nothing was trained or written.")
@@ -232,7 +235,9 @@ def _describe(recipe: LoadedRecipe, strategy: Any) -> str:
             f"method      {type(model).__name__}: {weights}",
             f"network     {model.network.name}, {model.network.count_params():,} parameters",
             f"data        {dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} "
-            f"validation, {len(dataset.test)} test",
+            f"validation, {len(dataset.test)} test images {dataset.image_shape}, "
+            f"{'in memory' if dataset.train.in_memory else 'read when needed'}",
+            *_classes(dataset),
             f"schedule    {settings.epochs} epochs of {steps} steps of "
             f"{settings.batch_size} images",
             f"precision   {chosen.dtype}, {chosen.reason}",
@@ -240,6 +245,15 @@ def _describe(recipe: LoadedRecipe, strategy: Any) -> str:
             "",
         ]
     )
+
+
+def _classes(dataset: Any) -> list[str]:
+    """The names of the classes, where they are known."""
+    names = dataset.class_names
+    if not names:
+        return []
+    more = f", ... ({len(names)})" if len(names) > 12 else ""
+    return [f"classes     {', '.join(names[:12])}{more}"]
 
 
 def comparison(rows: dict[str, dict[str, Any]]) -> str:

@@ -12,6 +12,8 @@ from robust_tf.data.parts import Parts as Parts
 from robust_tf.data.pipeline import batches as batches
 from robust_tf.data.pipeline import epochs as epochs
 from robust_tf.data.pipeline import steps_per_epoch as steps_per_epoch
+from robust_tf.data.recorded import load_recorded as load_recorded
+from robust_tf.data.recorded import open_dataset as open_dataset
 from robust_tf.data.sequential import SequentialSplit as SequentialSplit
 from robust_tf.data.splits import Reader as Reader
 from robust_tf.data.splits import Split as Split

@@ -8,7 +8,7 @@ from typing import Any
 
 from robust_tf.data.augment import Augmentation
 from robust_tf.data.sequential import SequentialSplit
-from robust_tf.data.splits import Split, digest
+from robust_tf.data.splits import Split, check, digest
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,5 +71,4 @@ class Data:
         Raises:
           DataError: lists every one that cannot be read.
         """
-        for split in (self.train, self.validation, self.test):
-            split.check()
+        check((self.train, self.validation, self.test))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,15 +13,18 @@ from robust_tf import registration
 from robust_tf.data import catalog, memory
 from robust_tf.data.augment import Augmentation
 from robust_tf.data.dataset import Data
+from robust_tf.data.errors import DataError
 from robust_tf.data.parts import (
     TEST_SHARE,
     VALIDATION_SHARE,
     Parts,
     draw,
     findings,
+    from_mapping,
     hold_out,
     say,
 )
+from robust_tf.data.source_records import record_of
 from robust_tf.data.splits import Split
 from robust_tf.data.splits import in_memory as held
 from robust_tf.validation import check_whole
@@ -57,7 +62,8 @@ def load(
       augmentation: For the training pipeline. None: `Augmentation()` as bound by gin.
       source: Where the images are: an `ImageFolder`, `Arrays`, `ImageTable` or `TFDS`, a builder of
         one (in gin `data.source = @ImageFolder`), or a function of yours without arguments, which
-        returns `Data`.
+        returns `Data`, or a dict of 'train' and, where there are any, 'validation', 'test' (each a
+        `tf.data.Dataset` of (image, label), a `Split`, or (images, labels)) and 'class_names'.
       test_size: As `validation_size`, of a source without test images. None: a fifth.
       in_memory: True, False, or 'auto': images of a source are held in memory where twice their
         size is at most half of what is free; those of the six names always are. Else they are read
@@ -76,10 +82,16 @@ def load(
     augmentation = Augmentation() if augmentation is None else augmentation
     if source is None:
         return _named(name, data_dir, validation_size, train_size, seed, augmentation, in_memory)
-    found = _made(source, data_dir)
+    made, found = _made(source, data_dir)
+    record = {**record_of(made), "validation_size": validation_size, "test_size": test_size}
     if isinstance(found, Data):
-        return found
+        return dataclasses.replace(found, description={**found.description, "source": record})
     notes = [*found.notes]
+    if len(found.train) and (found.train.labels == found.train.labels[0]).all():
+        raise DataError(
+            f"{found.name}: all training images are of one class, {found.train.labels[0]}; a "
+            "classifier needs two or more."
+        )
     train, validation, test = found.train, found.validation, found.test
     if test is None:
         size = TEST_SHARE if test_size is None else _share("test_size", test_size, train)
@@ -110,7 +122,7 @@ def load(
     splits = {"train": train, "validation": validation, "test": test}
     notes += findings(splits, names)
     say(notes, found.name)
-    if _fit(splits, in_memory):
+    if fits(splits.values()) if in_memory == "auto" else in_memory:
         splits = dict(zip(splits, held(list(splits.values())), strict=True))
     return Data(
         found.name,
@@ -121,7 +133,7 @@ def load(
         augmentation=augmentation,
         seed=seed,
         class_names=found.class_names,
-        description={**found.description, "notes": notes},
+        description={**found.description, "source": record, "notes": notes},
     )
 
 
@@ -157,17 +169,20 @@ def _named(
     )
 
 
-def _made(source: Any, data_dir: str | None) -> Parts | Data:
-    """What a source, or a builder of one, gives."""
+def _made(source: Any, data_dir: str | None) -> tuple[Any, Parts | Data]:
+    """A source, and what it gives; for a builder, what it builds."""
     made = source
     if inspect.isclass(source) or (callable(source) and not hasattr(source, "read")):
         made = source()
     if isinstance(made, Data):
-        return made
+        return source, made
+    if isinstance(made, Mapping):
+        return source, from_mapping(made, getattr(inspect.unwrap(source), "__name__", "data"))
     if not hasattr(made, "read"):
         raise ValueError(
             f"data.source={source!r}: must be a source, such as @ImageFolder (no quotes), or a "
-            f"function that returns robust_tf.data.Data; it gave {type(made).__name__}."
+            "function that returns robust_tf.data.Data, or a dict of 'train' and 'test'; it gave "
+            f"{type(made).__name__}."
         )
     found = made.read(data_dir)
     if not isinstance(found, Parts):
@@ -175,7 +190,7 @@ def _made(source: Any, data_dir: str | None) -> Parts | Data:
             f"data.source={source!r}: its read() gave {type(found).__name__}; must be "
             "robust_tf.data.Parts."
         )
-    return found
+    return made, found
 
 
 def _share(parameter: str, size: Any, train: Split) -> int:
@@ -200,12 +215,9 @@ def _check_train_size(size: Any, train: Split, name: str) -> None:
         )
 
 
-def _fit(splits: dict[str, Split], in_memory: bool | str) -> bool:
-    """Whether images are to be held in memory."""
-    if in_memory != "auto":
-        return bool(in_memory)
+def fits(splits: Iterable[Split]) -> bool:
+    """Whether the images of splits are held in memory by 'auto'."""
     sizes = [
-        len(split) * int(np.prod(split.image_shape)) * split.dtype.itemsize
-        for split in splits.values()
+        len(split) * int(np.prod(split.image_shape)) * split.dtype.itemsize for split in splits
     ]
     return memory.fits(sum(sizes))

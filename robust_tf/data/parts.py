@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from robust_tf.data.errors import DataError, DataNote, counted
+from robust_tf.data.sequential import SequentialSplit
 from robust_tf.data.splits import Split, StreamedSplit
 
 # Parts of the training images, where a source has no images of its own for that.
@@ -37,6 +39,63 @@ class Parts:
     class_names: tuple[str, ...] | None = None
     description: dict[str, Any] = dataclasses.field(default_factory=dict)
     notes: Sequence[str] = ()
+
+
+def from_mapping(given: Mapping[str, Any], name: str) -> Parts:
+    """What a user's function gives as a dict.
+
+    Args:
+      given: 'train' and, where there are any, 'validation' and 'test', each a `tf.data.Dataset` of
+        (image, label), a `Split`, or (images, labels); and 'class_names'.
+      name: of the function.
+
+    Raises:
+      DataError: it holds something else.
+    """
+    known = ("train", "validation", "test", "class_names")
+    if "train" not in given or set(given) - set(known):
+        raise DataError(f"{name} gave a dict of {sorted(given)}; known are {', '.join(known)}.")
+    splits = {
+        which: _split(given[which], f"'{which}' of {name}")
+        for which in known[:3]
+        if given.get(which) is not None
+    }
+    labels = np.concatenate([split.labels for split in splits.values()])
+    names = given.get("class_names")
+    count = int(labels.max()) + 1 if names is None else len(names)
+    return Parts(
+        name,
+        splits["train"],
+        splits.get("validation"),
+        splits.get("test"),
+        count,
+        None if names is None else tuple(map(str, names)),
+        notes=gaps(labels, count),
+    )
+
+
+def _split(given: Any, name: str) -> Split:
+    if isinstance(given, Split):
+        return given
+    if isinstance(given, tf.data.Dataset):
+        return SequentialSplit(given, name)
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise DataError(
+            f"{name} is {type(given).__name__}; must be a tf.data.Dataset of (image, label), a "
+            "Split, or (images, labels)."
+        )
+    return Split(*given)
+
+
+def gaps(labels: np.ndarray, count: int) -> list[str]:
+    """A note on class ids of which there are no images."""
+    missing = np.setdiff1d(np.arange(count), labels)
+    if not len(missing):
+        return []
+    return [
+        f"labels are 0 .. {count - 1}, but {counted(len(missing), 'class', 'classes')} "
+        f"{'has' if len(missing) == 1 else 'have'} no image: {_some([str(c) for c in missing])}."
+    ]
 
 
 def draw(labels: np.ndarray, size: int, seed: int, stream: int) -> np.ndarray:

@@ -84,9 +84,6 @@ class SequentialSplit(Split):
         found._set(self._tape, np.sort(self.numbers[positions]))
         return found
 
-    def check(self) -> None:
-        """Every example has been read once."""
-
     def in_order(self) -> tf.data.Dataset:
         """The images, one by one."""
         return self._chosen().map(lambda _, example: example[0])

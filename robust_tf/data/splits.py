@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -103,9 +104,6 @@ class Split:
     def at(self, positions: np.ndarray) -> np.ndarray:
         """The images at these positions, as they are: uint8 or float32 (n, ...)."""
         return self.images[positions]
-
-    def check(self) -> None:
-        """Reads every example once that is not in memory."""
 
     def take(self, n: int) -> Split:
         """The first `n` examples (all of them if there are fewer)."""
@@ -243,15 +241,6 @@ class StreamedSplit(Split):
         """The examples at these positions: a slice, or whatever indexes a NumPy array."""
         return StreamedSplit(self.reader, self.labels[positions], self.numbers[positions])
 
-    def check(self) -> None:
-        """Reads every example once.
-
-        Raises:
-          DataError: lists every one that cannot be read.
-        """
-        for _ in self.pieces():
-            pass
-
     def dataset(self, numbers: Any) -> tf.data.Dataset:
         """The images of these numbers in their order, read in parallel."""
         # Tensors of the host, where tf.data runs, whatever the strategy or device in force.
@@ -290,26 +279,38 @@ def in_memory(splits: Sequence[Split]) -> list[Split]:
     Raises:
       DataError: lists every example that cannot be read.
     """
-    found = [
-        split
-        if split.in_memory or isinstance(split, StreamedSplit)
-        else Split(split.images, split.labels)
-        for split in splits
+    found = [split if split.in_memory else None for split in splits]
+    for whole, places in _by_reader(splits):
+        images = whole.images
+        ends = np.cumsum([len(splits[place]) for place in places])[:-1]
+        for place, part in zip(places, np.split(images, ends), strict=True):
+            found[place] = Split(part, splits[place].labels, splits[place].origin)
+    return [
+        Split(split.images, split.labels) if held is None else held
+        for split, held in zip(splits, found, strict=True)
     ]
-    readers = {split.reader for split in splits if isinstance(split, StreamedSplit)}
-    for reader in readers:
-        # Those of one reader in one pass: each costs a graph.
-        streamed = {
-            n: split
-            for n, split in enumerate(splits)
-            if isinstance(split, StreamedSplit) and split.reader is reader
-        }
-        labels = np.concatenate([split.labels for split in streamed.values()])
-        numbers = np.concatenate([split.numbers for split in streamed.values()])
-        images = StreamedSplit(reader, labels, numbers).images
-        ends = np.cumsum([len(split) for split in streamed.values()])[:-1]
-        for (n, split), part in zip(streamed.items(), np.split(images, ends), strict=True):
-            found[n] = Split(part, split.labels, split.origin)
+
+
+def check(splits: Sequence[Split]) -> None:
+    """Reads every example that is not in memory once.
+
+    Raises:
+      DataError: lists every one that cannot be read.
+    """
+    for whole, _ in _by_reader(splits):
+        for _ in whole.pieces():
+            pass
+
+
+def _by_reader(splits: Sequence[Split]) -> list[tuple[StreamedSplit, list[int]]]:
+    """Those that one reader reads as one, and their places: each pass costs a graph."""
+    streamed = {n: split for n, split in enumerate(splits) if isinstance(split, StreamedSplit)}
+    found = []
+    for reader in dict.fromkeys(split.reader for split in streamed.values()):
+        places = [place for place, split in streamed.items() if split.reader is reader]
+        labels = np.concatenate([streamed[place].labels for place in places])
+        numbers = np.concatenate([streamed[place].numbers for place in places])
+        found.append((StreamedSplit(reader, labels, numbers), places))
     return found
 
 
@@ -357,9 +358,9 @@ def digest(*splits: Split) -> str:
 
 
 def _reason(error: tf.errors.OpError) -> str:
-    """TensorFlow's message, its first sentence without the names of its nodes."""
-    text = str(error.message).strip()
-    if "}} " in text:
-        text = text.split("}} ", 1)[1]
-    text = text.splitlines()[0] if text else type(error).__name__
-    return text.split(" [Op:")[0].rstrip(" .:,")[:200]
+    """What TensorFlow's message says, without the names of its nodes."""
+    text = re.sub(r"\{\{.*?\}\} *|\[\[.*?\]\]|\[Op:.*?\]", "", str(error.message))
+    lines = [line.strip(" .:,") for line in text.splitlines()]
+    noise = ("Graph execution error", "Detected at node", "File ", "<stack traces unavailable>")
+    lines = [line for line in lines if line and not line.startswith(noise)]
+    return (lines[-1] if lines else type(error).__name__)[:200]

@@ -54,8 +54,8 @@ def command(
     if not texts:
         return None
     parts.append(f"--attacks={_quoted('; '.join(dict.fromkeys(texts)))}")
-    if data.get("name") not in (None, dataset):
-        parts.append(f"--dataset={shlex.quote(str(data['name']))}")
+    if data.get("name") not in (None, dataset) or data.get("dataset"):
+        parts.append(f"--dataset={shlex.quote(str(data.get('dataset') or data['name']))}")
     if data.get("split", "test") != "test":
         parts.append(f"--split={data['split']}")
     parts.append(f"--max_examples={settings.get('total_examples', len(evaluation))}")

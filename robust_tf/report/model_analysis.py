@@ -87,12 +87,11 @@ class Datasets:
         Raises:
           DataError, ValueError: it names none, or that is not to be had.
         """
-        name = run.data.get("name")
-        if not name:
-            raise ValueError("the run does not say which data it was trained on.")
-        if name not in self._read:
-            self._read[name] = datasets.load(name, data_dir=self._data_dir)
-        return self._read[name]
+        told = {key: run.data.get(key) for key in ("name", "source", "seed", "validation_size")}
+        key = (str(told),)
+        if key not in self._read:
+            self._read[key] = datasets.load_recorded(run.data, self._data_dir)
+        return self._read[key]
 
 
 def analyze(

@@ -98,7 +98,10 @@ def describe(
 
 
 def describe_data(dataset: data.Data) -> dict[str, Any]:
-    """Name, sizes and fingerprints of a dataset, and how its validation images were chosen."""
+    """Name, sizes and fingerprints of a dataset, and how its validation images were chosen.
+
+    Of a source also its class names, what became of its images, and by what it is read again.
+    """
     splits = ("train", "validation", "test")
     return {
         "name": dataset.name,
@@ -109,6 +112,8 @@ def describe_data(dataset: data.Data) -> dict[str, Any]:
         "validation": len(dataset.validation),
         "test": len(dataset.test),
         "seed": dataset.seed,
+        **({"class_names": list(dataset.class_names)} if dataset.class_names else {}),
+        **dataset.description,
     }
 
 

@@ -59,6 +59,7 @@ class Trainer:
       RunFolderError: the folder cannot be written, or holds a run of another configuration.
       CheckpointError: the run's checkpoint cannot be read.
       ValueError: data that the model cannot be trained on, a batch that cannot be shared equally.
+      DataError: images of a new run that cannot be read, all of them.
     """
 
     def __init__(
@@ -80,6 +81,8 @@ class Trainer:
                 "are no validation images to choose by; set data.validation_size."
             )
         self._training_batches(0, 0)  # what cannot be batched is refused before there is a folder
+        if restart or not files.exists(os.path.join(run_dir, "checkpoints")):
+            dataset.check()  # what cannot be read is listed now, not in the middle of an epoch
         identity = run_folder.identity(dataset, configuration)
         self.precision = self._precision(identity, restart)
         self.model = recipe.build(dataset, strategy, self.precision)

@@ -229,9 +229,10 @@ def test_broken_pixels_are_listed(tmp_path, in_memory):
     for number in range(2):
         cut = pictures.png(pictures.noise(50 + number))
         pictures.write(tmp_path / "cat" / f"cut{number}.png", cut[: len(cut) // 2])
-    with pytest.raises(data.DataError, match="2 images cannot be read|1 image cannot") as caught:
-        load(tmp_path, in_memory=in_memory, validation_size=0, test_size=1).check()
-    assert "cut0.png: " in str(caught.value) or "cut1.png: " in str(caught.value)
+    with pytest.raises(data.DataError, match="2 images cannot be read") as caught:
+        load(tmp_path, in_memory=in_memory).check()
+    for number in range(2):
+        assert f"cut{number}.png: Input is empty" in str(caught.value)
 
 
 def test_names_hidden_files_and_empty_folders(tmp_path):
