@@ -1,11 +1,13 @@
 """Datasets, and the `tf.data` pipelines that read them; for any TensorFlow program."""
 
+from robust_tf.data.arrays import Arrays as Arrays
 from robust_tf.data.augment import Augmentation as Augmentation
 from robust_tf.data.catalog import NAMES as NAMES
 from robust_tf.data.dataset import Data as Data
 from robust_tf.data.errors import DataError as DataError
 from robust_tf.data.errors import DataNote as DataNote
 from robust_tf.data.image_folder import ImageFolder as ImageFolder
+from robust_tf.data.image_table import ImageTable as ImageTable
 from robust_tf.data.loading import load as load
 from robust_tf.data.mixed import MixedSplit as MixedSplit
 from robust_tf.data.parts import Parts as Parts
@@ -18,3 +20,4 @@ from robust_tf.data.sequential import SequentialSplit as SequentialSplit
 from robust_tf.data.splits import Reader as Reader
 from robust_tf.data.splits import Split as Split
 from robust_tf.data.splits import StreamedSplit as StreamedSplit
+from robust_tf.data.tfds_source import TFDS as TFDS

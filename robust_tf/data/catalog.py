@@ -11,7 +11,8 @@ import numpy as np
 from robust_tf.data import prepared
 from robust_tf.data.parts import Parts
 from robust_tf.data.prepared import Arrays
-from robust_tf.data.splits import Split
+from robust_tf.data.splits import Split, StreamedSplit
+from robust_tf.data.tfds_source import TFDS
 
 
 def _read_digits() -> tuple[Arrays, Arrays]:
@@ -83,6 +84,16 @@ def read(name: str, data_dir: str | None, stream: bool = False) -> tuple[Parts, 
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"There is no dataset {name!r}.{hint} Known: {', '.join(NAMES)}.")
     entry = _CATALOG[name]
+    if stream and entry.read is None:
+        prepared.prepare(name, data_dir, entry.source)
+        found = TFDS(name).read(data_dir)
+        # By its pixels, as in memory: a run may be continued either way.
+        splits = [
+            StreamedSplit(dataclasses.replace(split.reader, fingerprint=None), split.labels)
+            for split in (found.train, found.test)
+            if isinstance(split, StreamedSplit)
+        ]
+        return Parts(name, splits[0], None, splits[1], entry.num_classes), entry.validation_size
     train, test = entry.read() if entry.read else prepared.read(name, data_dir, entry.source)
     parts = Parts(name, Split(*train), None, Split(*test), entry.num_classes)
     return parts, entry.validation_size

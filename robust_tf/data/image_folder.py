@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from robust_tf import files, registration
 from robust_tf.data.errors import DataError, counted, listed
+from robust_tf.data.labels import checked_names
 from robust_tf.data.parts import Parts
 from robust_tf.data.picture_files import Format, look_at
 from robust_tf.data.pictures import EXTENSIONS, OTHER_EXTENSIONS
@@ -114,19 +114,6 @@ class ImageFolder:
             description=pictures.description,
             notes=notes + pictures.notes,
         )
-
-
-def checked_names(owner: str, names: Any) -> tuple[str, ...]:
-    """Names of classes, all texts and different.
-
-    Raises:
-      ValueError: they are not.
-    """
-    if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
-        raise ValueError(f"{owner}(classes={names!r}): must be a list of names.")
-    if len(set(names)) < len(names):
-        raise ValueError(f"{owner}(classes={names!r}): a name stands there twice.")
-    return tuple(names)
 
 
 def _split_folders(root: str) -> dict[str, str]:

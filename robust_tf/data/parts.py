@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from robust_tf.data.errors import DataError, DataNote, counted
+from robust_tf.data.labels import gaps, some
 from robust_tf.data.sequential import SequentialSplit
 from robust_tf.data.splits import Split, StreamedSplit
 
@@ -87,17 +88,6 @@ def _split(given: Any, name: str) -> Split:
     return Split(*given)
 
 
-def gaps(labels: np.ndarray, count: int) -> list[str]:
-    """A note on class ids of which there are no images."""
-    missing = np.setdiff1d(np.arange(count), labels)
-    if not len(missing):
-        return []
-    return [
-        f"labels are 0 .. {count - 1}, but {counted(len(missing), 'class', 'classes')} "
-        f"{'has' if len(missing) == 1 else 'have'} no image: {_some([str(c) for c in missing])}."
-    ]
-
-
 def draw(labels: np.ndarray, size: int, seed: int, stream: int) -> np.ndarray:
     """Positions of `size` examples, drawn so that classes keep their shares; ascending.
 
@@ -165,7 +155,7 @@ def findings(parts: dict[str, Split], names: Sequence[str]) -> list[str]:
     train = parts["train"]
     counts = np.bincount(train.labels, minlength=len(names))
     if len(single := np.flatnonzero(counts == 1)):
-        notes.append(f"one training image alone: {_some([names[int(c)] for c in single])}.")
+        notes.append(f"one training image alone: {some([names[int(c)] for c in single])}.")
     if len(counts) and counts.max() >= 10 * max(counts.min(), 1):
         most, least = names[int(counts.argmax())], names[int(counts.argmin())]
         notes.append(
@@ -178,14 +168,9 @@ def findings(parts: dict[str, Split], names: Sequence[str]) -> list[str]:
             if len(missing):
                 kinds = counted(len(missing), "class", "classes")
                 notes.append(
-                    f"no {which} images of {kinds}: {_some([names[int(c)] for c in missing])}."
+                    f"no {which} images of {kinds}: {some([names[int(c)] for c in missing])}."
                 )
     return notes + _doubles(parts, names)
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first few names."""
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _doubles(parts: dict[str, Split], names: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -40,12 +41,59 @@ def read(name: str, data_dir: str | None, source: str) -> tuple[Arrays, Arrays]:
     Raises:
       DataError: If it is neither there nor to be downloaded, or cannot be read.
     """
+    prepare(name, data_dir, source)
+    root, _ = _folder(data_dir)
+    return _read_prepared(name, root, _prepared_version(root, name))
+
+
+def open_builder(name: str, data_dir: str | None) -> Any:
+    """The builder of a prepared dataset, to read from; nothing is downloaded.
+
+    Args:
+      name: as tfds has it, 'NAME', 'NAME/CONFIG' or 'NAME/CONFIG:VERSION'.
+      data_dir: as of `read`.
+
+    Raises:
+      DataError: it is not there, or cannot be read.
+    """
+    import tensorflow_datasets as tfds
+
     root, origin = _folder(data_dir)
-    version = _prepared_version(root, name)
-    if version is None:
+    try:
+        with _quiet():
+            builder = tfds.builder(name, data_dir=root, try_gcs=False)
+            splits = builder.info.splits
+    except Exception as error:  # tfds raises of every kind, not all of them exported
+        raise DataError(_absent(name, root, origin, _short(error))) from error
+    if not splits or not tf.io.gfile.exists(os.fspath(builder.data_dir)):
+        raise DataError(_absent(name, root, origin, "it is known to tfds, but not prepared there"))
+    kind = getattr(builder.info, "file_format", None)
+    if kind is not None and getattr(kind, "value", "tfrecord") != "tfrecord":
+        raise DataError(
+            f"{name} is prepared as {kind.value}; TFDS reads TFRecord files. Prepare it again with "
+            "file_format='tfrecord', or give a function that returns tf.data.Datasets."
+        )
+    return builder
+
+
+def _absent(name: str, root: str, origin: str, why: str) -> str:
+    there = []
+    with contextlib.suppress(tf.errors.OpError, OSError):
+        entries = [entry.rstrip("/") for entry in tf.io.gfile.listdir(root)]
+        there = sorted(entry for entry in entries if entry != "downloads" and entry[:1] != ".")
+    held = f"It holds {', '.join(there[:20])}." if there else "It is empty, or not there."
+    return (
+        f"There is no prepared dataset {name} in {root} ({origin}): {why}. {held} Name the folder "
+        "that holds it with --data_dir or TFDS_DATA_DIR, or prepare it there once: "
+        f"tfds.builder({name!r}, data_dir={root!r}).download_and_prepare()."
+    )
+
+
+def prepare(name: str, data_dir: str | None, source: str) -> None:
+    """Sees to it that a dataset is prepared, by a download if need be; see `read`."""
+    root, origin = _folder(data_dir)
+    if _prepared_version(root, name) is None:
         _download(name, root, origin, source)
-        version = _prepared_version(root, name)
-    return _read_prepared(name, root, version)
 
 
 def _folder(data_dir: str | None) -> tuple[str, str]:

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from robust_tf import files
+from robust_tf.data.arrays import Arrays
 from robust_tf.data.catalog import NAMES
 from robust_tf.data.dataset import Data
 from robust_tf.data.errors import DataError
 from robust_tf.data.image_folder import ImageFolder
+from robust_tf.data.image_table import ImageTable
 from robust_tf.data.loading import fits, load
 from robust_tf.data.parts import Parts, say
 from robust_tf.data.source_records import made_again
@@ -56,7 +58,8 @@ def open_dataset(text: str, about: Mapping[str, Any], data_dir: str | None = Non
     """What `--dataset` names: one of the six names, or a path.
 
     Args:
-      text: a name; a folder with a folder for each class.
+      text: a name; a folder with a folder for each class; an `.npz` file or a folder of `.npy`
+        files; a table of pictures.
       about: of the run, or of the model: 'image_size', 'resize', 'channels' and 'class_names',
         each where known.
       data_dir: as of `load`.
@@ -101,8 +104,14 @@ def _source_of(path: str, about: Mapping[str, Any]) -> Any:
         shape["image_size"] = tuple(about["image_size"])
     classes = about.get("class_names")
     if files.is_folder(os.path.expanduser(path)):
+        if files.exists(os.path.join(os.path.expanduser(path), "x_train.npy")):
+            return Arrays(path, classes=classes)
         return ImageFolder(path, classes=classes, **shape)
+    if path.lower().endswith(".npz"):
+        return Arrays(path, classes=classes)
+    if path.lower().endswith((".csv", ".tsv", ".parquet", ".pq")):
+        return ImageTable(path, classes=classes, **shape)
     raise DataError(
-        f"--dataset={path}: must be one of {', '.join(NAMES)}, or a folder of pictures, one folder "
-        "for each class."
+        f"--dataset={path}: must be one of {', '.join(NAMES)}, a folder of pictures, one folder "
+        "for each class, an .npz file, or a table of pictures, .csv or .parquet."
     )

@@ -360,7 +360,7 @@ def digest(*splits: Split) -> str:
 def _reason(error: tf.errors.OpError) -> str:
     """What TensorFlow's message says, without the names of its nodes."""
     text = re.sub(r"\{\{.*?\}\} *|\[\[.*?\]\]|\[Op:.*?\]", "", str(error.message))
-    lines = [line.strip(" .:,") for line in text.splitlines()]
+    lines = [line.strip(" \t.:,") for line in text.splitlines()]
     noise = ("Graph execution error", "Detected at node", "File ", "<stack traces unavailable>")
     lines = [line for line in lines if line and not line.startswith(noise)]
     return (lines[-1] if lines else type(error).__name__)[:200]
