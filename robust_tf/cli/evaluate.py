@@ -97,7 +97,16 @@ def parser() -> Parser:
         "--split", choices=("test", "validation", "train"), default="test", help="default: test"
     )
     result.add_argument(
-        "--max_examples", type=whole(1), metavar="N", help="only the first N; default: all"
+        "--max_examples",
+        type=whole(1),
+        metavar="N",
+        help="only N, drawn by class, or with a battery the first; default: all",
+    )
+    result.add_argument(
+        "--draw",
+        choices=("balanced", "first"),
+        help="which N: drawn so that each class has its share, the same for every run; or the "
+        "first, as in published tables (default with a battery)",
     )
     result.add_argument("--shard", metavar="I/N", help="only the I-th of N parts; see --merge")
     result.add_argument(
@@ -251,6 +260,7 @@ def _protocol(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str
         "batch_size": options.batch_size or settings.get("batch_size", 500),
         "seed": settings.get("seed", 0) if options.seed is None else options.seed,
         "max_examples": options.max_examples,
+        "draw": options.draw or ("first" if options.battery else "balanced"),
         "eight_bits": options.eight_bits,
         "search_dtype": options.search_dtype,
         "checks": not options.no_checks,

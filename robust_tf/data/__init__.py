@@ -4,6 +4,7 @@ from robust_tf.data.arrays import Arrays as Arrays
 from robust_tf.data.augment import Augmentation as Augmentation
 from robust_tf.data.catalog import NAMES as NAMES
 from robust_tf.data.dataset import Data as Data
+from robust_tf.data.drawing import draw_order as draw_order
 from robust_tf.data.errors import DataError as DataError
 from robust_tf.data.errors import DataNote as DataNote
 from robust_tf.data.image_folder import ImageFolder as ImageFolder

@@ -13,12 +13,12 @@ from robust_tf import registration
 from robust_tf.data import catalog, memory
 from robust_tf.data.augment import Augmentation
 from robust_tf.data.dataset import Data
+from robust_tf.data.drawing import draw_order
 from robust_tf.data.errors import DataError
 from robust_tf.data.parts import (
     TEST_SHARE,
     VALIDATION_SHARE,
     Parts,
-    draw,
     findings,
     from_mapping,
     hold_out,
@@ -117,7 +117,8 @@ def load(
         notes.append("it has validation images of its own; data.validation_size is not read.")
     if train_size is not None:
         _check_train_size(train_size, train, found.name)
-        train = train.select(draw(train.labels, train_size, seed, _TRAIN))
+        chosen = draw_order(train.labels, seed, _TRAIN)[:train_size]
+        train = train.select(np.sort(chosen))
     names = found.class_names or tuple(map(str, range(found.num_classes)))
     splits = {"train": train, "validation": validation, "test": test}
     notes += findings(splits, names)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from robust_tf.data.drawing import draw_order
 from robust_tf.data.errors import DataError, DataNote, counted
 from robust_tf.data.labels import gaps, some
 from robust_tf.data.sequential import SequentialSplit
@@ -88,29 +89,6 @@ def _split(given: Any, name: str) -> Split:
     return Split(*given)
 
 
-def draw(labels: np.ndarray, size: int, seed: int, stream: int) -> np.ndarray:
-    """Positions of `size` examples, drawn so that classes keep their shares; ascending.
-
-    Args:
-      labels: (N,).
-      size: 0 .. N.
-      seed: of the draw.
-      stream: which of the draws by this seed.
-    """
-    rng = np.random.default_rng([seed, stream])
-    classes, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    exact = counts * (size / max(len(labels), 1))
-    shares = np.floor(exact).astype(int)
-    # What is left over goes to the largest remainders; ties by lot.
-    order = np.lexsort((rng.permutation(len(classes)), -(exact - shares)))
-    shares[order[: size - shares.sum()]] += 1
-    chosen = [
-        rng.permutation(np.flatnonzero(inverse == number))[:share]
-        for number, share in enumerate(shares)
-    ]
-    return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, int)
-
-
 def hold_out(
     split: Split, size: int | float, seed: int, stream: int, what: str, parameter: str
 ) -> tuple[Split, Split]:
@@ -131,7 +109,7 @@ def hold_out(
       DataError: a class would be without training images.
     """
     count = round(size * len(split)) if isinstance(size, float) else size
-    chosen = draw(split.labels, count, seed, stream)
+    chosen = np.sort(draw_order(split.labels, seed, stream)[:count])
     rest = np.setdiff1d(np.arange(len(split)), chosen)
     lost = np.setdiff1d(split.labels, split.labels[rest])
     if len(lost):

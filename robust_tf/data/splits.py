@@ -264,7 +264,7 @@ class StreamedSplit(Split):
             return ""
 
         with concurrent.futures.ThreadPoolExecutor(PARALLEL) as pool:
-            faults = [one for one in pool.map(fault, self.numbers.tolist()) if one]
+            faults = [one for one in pool.map(fault, sorted(self.numbers.tolist())) if one]
         if not faults:
             raise DataError(f"The images could not be read: {_reason(error)}.") from error
         raise DataError(

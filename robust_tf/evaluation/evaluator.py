@@ -42,6 +42,8 @@ def evaluate(
     search_sample: int = 8,
     eight_bits: bool = False,
     checks: bool = True,
+    draw: str = "first",
+    draw_seed: int = 0,
     state: EvaluationState | None = None,
     progress: bool | None = None,
 ) -> Evaluation:
@@ -66,7 +68,10 @@ def evaluate(
         changes in proportion. In units of pixels in [0, 1], > 0.
       batch_size: images attacked at once, >= 1. It changes time and memory; an example's result
         only by float rounding.
-      max_examples: only the first so many, >= 1; None: all.
+      max_examples: only so many, >= 1; None: all.
+      draw: which: the 'first', as in published tables; or 'balanced', drawn so that each class has
+        its share, as the command does; of one draw more images contain fewer.
+      draw_seed: of that draw, >= 0, whatever `seed` is: several runs see the same images.
       shard: (i, n), 1 <= i <= n: only the i-th of n equal parts (examples i - 1, i - 1 + n, ...).
         `merge` puts the parts together to what one run gives.
       seed: of the attacks' randomness, >= 0. An example's result depends on this seed, the number
@@ -99,7 +104,16 @@ def evaluate(
     state = state or EvaluationState()
     search_dtype = settled_dtype(search_dtype, model, state)
     settings = Protocol(
-        batch_size, max_examples, shard, seed, search_dtype, search_sample, eight_bits, checks
+        batch_size,
+        max_examples,
+        shard,
+        seed,
+        search_dtype,
+        search_sample,
+        eight_bits,
+        checks,
+        draw,
+        draw_seed,
     )
     if not callable(model):
         raise TypeError(
@@ -151,6 +165,9 @@ class _Run:
     def settings(self, attacks: dict[str, Attack]) -> dict[str, Any]:
         """All that the result depends on, JSON-ready."""
         protocol = dataclasses.asdict(self.protocol)
+        seed = {"seed": protocol.pop("draw_seed"), "by": protocol.pop("draw")}
+        if self.examples.drawn is not None:  # else they are the first, as those of earlier versions
+            protocol["draw"] = {**seed, "numbers": self.examples.drawn.tolist()}
         if self.protocol.shard:
             protocol["shard"] = list(self.protocol.shard)
         stages: dict[str, Attack] = {}

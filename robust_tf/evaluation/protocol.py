@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import warnings
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from robust_tf.attacks.arguments import check_labels
-from robust_tf.data import Data, SequentialSplit, Split
+from robust_tf.data import Data, DataNote, SequentialSplit, Split, draw_order
 from robust_tf.data.pipeline import to_unit_interval
 from robust_tf.validation import check_whole
+
+DRAWS = ("first", "balanced")
+_STREAM = 8  # of the draws by `draw_seed`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +36,23 @@ class Protocol:
     search_sample: int = 8
     eight_bits: bool = False
     checks: bool = True
+    draw: str = "first"
+    draw_seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("seed", 0), ("search_sample", 0)):
+        for name, least in (
+            ("batch_size", 1),
+            ("seed", 0),
+            ("search_sample", 0),
+            ("draw_seed", 0),
+        ):
             value = check_whole("evaluate", name, getattr(self, name), least)
             object.__setattr__(self, name, value)
         if self.max_examples is not None:
             most = check_whole("evaluate", "max_examples", self.max_examples, 1, "None is all")
             object.__setattr__(self, "max_examples", most)
+        if self.draw not in DRAWS:
+            raise ValueError(f"evaluate(draw={self.draw!r}): must be one of {DRAWS}.")
         if self.search_dtype not in (None, "float32", "bfloat16"):
             raise ValueError(
                 f"evaluate(search_dtype={self.search_dtype!r}): must be None, 'auto', "
@@ -59,24 +72,22 @@ class Examples:
     """What is evaluated: N examples of `total`, read when they are needed.
 
     Attributes:
-      split: the examples before the shard was taken.
-      numbers: of those that are evaluated, in `split`, int32 (N,).
-      labels: int32 (N,).
-      fingerprint: of the split.
+      split: the examples, N.
+      numbers: of each in what was given, int32 (N,): its attacks' seeds go by that.
+      total: number of examples before the shard was taken.
+      fingerprint: of all of those.
+      drawn: by which numbers those were chosen; None: the first, or all.
     """
 
     split: Split
     numbers: np.ndarray
+    total: int
     fingerprint: str
+    drawn: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        self.labels = self.split.labels[self.numbers]
+        self.labels = self.split.labels
         self._last: tuple[bytes, tf.Tensor] | None = None
-
-    @property
-    def total(self) -> int:
-        """Number of examples before the shard was taken."""
-        return len(self.split)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -85,7 +96,7 @@ class Examples:
         """float32 images in [0, 1] at these positions, to the bit what training feeds."""
         key = part.tobytes()
         if self._last is None or self._last[0] != key:  # several steps ask for the same images
-            self._last = key, to_unit_interval(tf.constant(self.split.at(self.numbers[part])))
+            self._last = key, to_unit_interval(tf.constant(self.split.at(part)))
         return self._last[1]
 
 
@@ -99,15 +110,36 @@ def choose(data: Any, protocol: Protocol) -> Examples:
     split = _as_split(data)
     if not len(split):
         raise ValueError("there are no examples to evaluate on: the split is empty.")
-    if protocol.max_examples is not None:
-        split = split.take(protocol.max_examples)
-    numbers = np.arange(len(split), dtype=np.int32)
+    numbers, drawn = np.arange(len(split), dtype=np.int32), None
+    if protocol.max_examples is not None and protocol.max_examples < len(split):
+        if protocol.draw == "balanced":
+            order = draw_order(split.labels, protocol.draw_seed, _STREAM)
+            numbers = drawn = order[: protocol.max_examples].astype(np.int32)
+        else:
+            numbers = numbers[: protocol.max_examples]
+        _note_missing(split.labels, split.labels[numbers])
+        split = split.take(len(numbers)) if drawn is None else split.select(numbers)
+    total, fingerprint = len(split), _fingerprint(split)
     if protocol.shard:
         part, parts = protocol.shard
-        if parts > len(split):
-            raise ValueError(f"shard={part}/{parts}: there are only {len(split)} examples.")
+        if parts > total:
+            raise ValueError(f"shard={part}/{parts}: there are only {total} examples.")
+        split = split.select(slice(part - 1, None, parts))
         numbers = numbers[part - 1 :: parts]
-    return Examples(split, numbers, _fingerprint(split))
+    return Examples(split, numbers, total, fingerprint, drawn)
+
+
+def _note_missing(labels: np.ndarray, chosen: np.ndarray) -> None:
+    """Says which classes of the examples are not among those that were chosen."""
+    missing = np.setdiff1d(labels, chosen)
+    if len(missing):
+        shown = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+        warnings.warn(
+            f"the {len(chosen):,} images are of {len(np.unique(chosen))} of "
+            f"{len(np.unique(labels))} classes; there is none of {shown}.",
+            DataNote,
+            stacklevel=4,
+        )
 
 
 def _as_split(data: Any) -> Split:

@@ -18,6 +18,11 @@ from robust_tf.evaluation.sources import SourceModel
 UNSAID = "no command says it again; it has an attack or a defence that text cannot name"
 
 
+def draw_of(settings: dict[str, Any]) -> str:
+    """Which examples an evaluation has taken, as `--draw` names it."""
+    return "balanced" if settings.get("draw") else "first"
+
+
 def command(
     run_dir: str,
     evaluation: Evaluation,
@@ -59,6 +64,7 @@ def command(
     if data.get("split", "test") != "test":
         parts.append(f"--split={data['split']}")
     parts.append(f"--max_examples={settings.get('total_examples', len(evaluation))}")
+    parts.append(f"--draw={draw_of(settings)}")
     if settings.get("shard"):
         parts.append(f"--shard={'/'.join(map(str, settings['shard']))}")
     for name in ("seed", "batch_size", "search_dtype"):

@@ -60,6 +60,7 @@ def _result(run: Run, result: Result) -> dict[str, Any]:
     if result.file == "summary.json":
         command: str | None = f"bin/evaluate --run_dir={shlex.quote(run.path)}"
         command = f"{command} --max_examples={len(evaluation)}"
+        command += f" --draw={reproduce_command.draw_of(evaluation.settings)}"
     else:
         command = reproduce_command.command(
             run.path, evaluation, data, result.inference, dataset=dataset

@@ -37,10 +37,9 @@ def classes(runs: Sequence[Run], analyses: Sequence[ModelAnalysis]) -> list[Bloc
     """Accuracy by class: of the evaluation to quote, and under the report's own attack."""
     rows = []
     for k, (run, analysis) in enumerate(zip(runs, analyses, strict=True)):
-        natural, robust, source = _verdicts(run, analysis)
+        natural, robust, labels, source = _verdicts(run, analysis)
         if natural is None or robust is None:
             continue
-        labels = analysis.labels[: len(natural)]
         wrong = None
         if analysis.grid is not None:
             wrong = analysis.grid.predictions != analysis.grid.labels
@@ -68,24 +67,25 @@ def classes(runs: Sequence[Run], analyses: Sequence[ModelAnalysis]) -> list[Bloc
     return [Table("Accuracy by class", columns, rows, "classes"), Text(text, "hint")]
 
 
-def _verdicts(run: Run, analysis: ModelAnalysis) -> tuple[Any, Any, str]:
-    """Natural and robust verdicts with known labels, and what they are of."""
+def _verdicts(run: Run, analysis: ModelAnalysis) -> tuple[Any, Any, Any, str]:
+    """Natural and robust verdicts, labels, and what they are of."""
     best = headline(run.results, run.eps)
-    if best and len(analysis.labels) >= best["examples"]:
-        verdicts = best["natural"]
-        few = min(len(verdicts), analysis.examples)
+    if best and len(analysis.labels) > best["numbers"].max():
+        verdicts, numbers = best["natural"], best["numbers"]
         if analysis.grid is not None:
-            own = (analysis.grid.clean_predictions == analysis.grid.labels)[:few]
-            same = few and np.mean(own == verdicts[:few]) >= AGREE
+            own = analysis.grid.clean_predictions == analysis.grid.labels
+            seen = numbers < len(own)
+            same = seen.any() and np.mean(own[numbers[seen]] == verdicts[seen]) >= AGREE
         else:
             same = analysis.num_classes == best["num_classes"]
         if same:
-            return verdicts, best["robust"], "worst case of the evaluations"
+            labels = analysis.labels[numbers]
+            return verdicts, best["robust"], labels, "worst case of the evaluations"
     if analysis.grid is None:
-        return None, None, ""
+        return None, None, None, ""
     right = analysis.grid.clean_predictions == analysis.grid.labels
     stood = right & (analysis.grid.predictions == analysis.grid.labels)
-    return right, stood, f"PGD-{STEPS} here"
+    return right, stood, analysis.labels[: len(right)], f"PGD-{STEPS} here"
 
 
 def confusion(

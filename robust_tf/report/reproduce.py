@@ -74,7 +74,8 @@ def _evaluate(one: Result, run: Run) -> str:
     """The command behind an evaluation, or that there is none."""
     if one.file == "summary.json":
         return (
-            f"bin/evaluate --run_dir={shlex.quote(run.path)} --max_examples={len(one.evaluation)}"
+            f"bin/evaluate --run_dir={shlex.quote(run.path)} --max_examples={len(one.evaluation)} "
+            f"--draw={reproduce_command.draw_of(one.evaluation.settings)}"
         )
     found = reproduce_command.command(
         run.path,

@@ -72,9 +72,20 @@ class Result:
 
     @property
     def whole(self) -> bool:
-        """Whether it is of the first N test images, and not of a shard or another split."""
+        """Whether it is of test images, and not of a shard of them."""
         shard = self.evaluation.settings.get("shard")
         return not shard and self.data.get("split", "test") == "test"
+
+    @property
+    def first(self) -> bool:
+        """Whether it is of the first N test images."""
+        return self.whole and not self.draw
+
+    @property
+    def draw(self) -> str:
+        """By which draw its images were chosen; '' for the first, or all."""
+        draw = self.evaluation.settings.get("draw")
+        return f"{draw['by']} by {draw['seed']}" if draw else ""
 
     @property
     def plain(self) -> bool:
@@ -140,8 +151,9 @@ def kind_of(attack: Attack) -> str:
 def worst_cases(results: Sequence[Result], eps: float | None) -> list[dict[str, Any]]:
     """The worst case, image by image, over all evaluations that share their images.
 
-    Evaluations of the first N test images of the same data share the first of them, so each size
-    gives a row: all attacks that saw at least so many images, at an eps up to `eps`.
+    Evaluations of the first N test images of the same data share the first of them, and so do those
+    of one draw, so each size gives a row: all attacks that saw at least so many images, at an eps
+    up to `eps`.
 
     Args:
       results: of one run; defences at inference, shards and other splits are left out.
@@ -149,11 +161,20 @@ def worst_cases(results: Sequence[Result], eps: float | None) -> list[dict[str, 
 
     Returns:
       'examples', 'natural' and 'robust' bool (examples,), 'attacks' (their kinds), 'num_classes'
-      (None where no file tells); fewest images last, and only where that many images saw an attack
-      that more of them did not. [] where there is none, see `why_none`.
+      (None where no file tells) and 'numbers' of the images; fewest images last, and only where
+      that many images saw an attack that more of them did not. [] where there is none, see
+      `why_none`.
     """
     plain = [one for one in results if one.plain]
-    if not plain or _differ(plain):
+    rows: list[dict[str, Any]] = []
+    for draw in sorted({one.draw for one in plain}, reverse=True):  # those of the first images last
+        rows += _worst_cases([one for one in plain if one.draw == draw], eps)
+    return rows
+
+
+def _worst_cases(plain: Sequence[Result], eps: float | None) -> list[dict[str, Any]]:
+    """As `worst_cases`, of results whose images are the first of one order."""
+    if _differ(plain):
         return []
     rows: list[dict[str, Any]] = []
     known: set[str] = set()
@@ -178,9 +199,16 @@ def worst_cases(results: Sequence[Result], eps: float | None) -> list[dict[str, 
                     "robust": robust,
                     "attacks": names,
                     "num_classes": next(filter(None, told), None),
+                    "numbers": _numbers(those[0], size),
                 }
             )
     return rows
+
+
+def _numbers(one: Result, size: int) -> np.ndarray:
+    """Which of the test images the first `size` of a result are."""
+    draw = one.evaluation.settings.get("draw")
+    return np.asarray(draw["numbers"][:size]) if draw else np.arange(size)
 
 
 def why_none(results: Sequence[Result], eps: float | None) -> str:

@@ -174,6 +174,7 @@ def _evaluate(
         attacks,
         batch_size=BATCH,
         max_examples=size,
+        draw="first",
         seed=verdicts.SEED,
         search_dtype=None if defended is not None else "auto",
         state=state,

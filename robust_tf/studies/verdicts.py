@@ -48,7 +48,7 @@ def read(plan: Plan, row: Row, seed: int) -> RowVerdicts | None:
     if not files.exists(os.path.join(folder, "summary.json")):
         return None
     run = read_run(folder, tolerant=True)
-    results = [one for one in run.results if one.whole and _kind(one) == row.inference]
+    results = [one for one in run.results if one.first and _kind(one) == row.inference]
     flags = [flag.get("name") for one in results for flag in one.evaluation.flags]
     found = RowVerdicts({}, {}, set(), "collapsed" in flags)
     sizes = {column: _size(plan, column, run) for column in plan.study.attacks}

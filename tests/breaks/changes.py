@@ -226,7 +226,7 @@ CHANGES = [
     ),
     Change(
         "every epoch has the order of the first",
-        "robust_tf/data/catalog.py",
+        "robust_tf/data/splits.py",
         "np.random.default_rng([seed, epoch, 0])",
         "np.random.default_rng([seed, 0, 0])",
         chosen("data/test_pipeline.py", "same_seed"),

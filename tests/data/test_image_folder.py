@@ -232,7 +232,7 @@ def test_broken_pixels_are_listed(tmp_path, in_memory):
     with pytest.raises(data.DataError, match="2 images cannot be read") as caught:
         load(tmp_path, in_memory=in_memory).check()
     for number in range(2):
-        assert f"cut{number}.png: Input is empty" in str(caught.value)
+        assert f"cut{number}.png: Invalid PNG data" in str(caught.value)
 
 
 def test_names_hidden_files_and_empty_folders(tmp_path):
