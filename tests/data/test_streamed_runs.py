@@ -1,0 +1,120 @@
+"""Runs whose images are read when they are needed: stopped, shared by replicas, under a limit."""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from robust_tf import data
+from robust_tf.cli import train
+from robust_tf.data import memory
+from robust_tf.training import make_strategy
+from robust_tf.training.distribution import distribute
+from tests.data import pictures
+from tests.training.runs import assert_same_run
+from tests.training.test_resume import KILLED
+
+RECIPE = """
+data.source = @ImageFolder
+ImageFolder.image_size = 18
+ImageFolder.resize = 'crop'
+Augmentation.pad = 2
+Augmentation.flip = True
+train.network = @CNN
+CNN.filters = 2
+CNN.hidden = 8
+train.method = @AdversarialTraining
+AdversarialTraining.attack = @PGD()
+PGD.eps = 0.03
+PGD.step_size = 0.02
+PGD.steps = 1
+train.epochs = 2
+train.batch_size = 4
+train.steps_per_call = 1
+train.checkpoint_minutes = 0
+train.validation_attack = @PGD()
+train.evaluation_attacks = [@PGD()]
+"""
+
+
+def test_killed_while_reading_continues_to_the_bit(tmp_path):
+    """And to what a run in memory gives."""
+    pictures.two_classes(tmp_path / "photos", count=10, size=20, splits=("train", "val", "test"))
+    recipe = pictures.write(tmp_path / "recipe.gin", RECIPE.encode())
+    where = f"--gin_param=ImageFolder.directory={str(tmp_path / 'photos')!r}"
+
+    def command(name, in_memory):
+        option = f"--gin_param=data.in_memory={in_memory}"
+        return [f"--gin_file={recipe}", where, f"--run_dir={tmp_path / name}", option]
+
+    assert train.main(command("straight", True)) == 0
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, "8", *command("killed", False)],  # of 2 epochs of 5 steps
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TF_CPP_MIN_LOG_LEVEL": "2"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "killed" / "summary.json").exists()
+    assert train.main(command("killed", False)) == 0
+    assert_same_run(tmp_path / "straight", tmp_path / "killed")
+
+
+IMAGES = np.random.default_rng(3).integers(0, 256, (50, 4, 4, 3), np.uint8)
+LABELS = np.arange(50) % 5
+
+
+def _read():
+    images = tf.constant(IMAGES)
+    reader = data.Reader(lambda number: images[number], (4, 4, 3), np.uint8, str)
+    return data.StreamedSplit(reader, LABELS)
+
+
+def _sequential():
+    return data.SequentialSplit(tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)))
+
+
+@pytest.mark.parametrize("make", [_read, _sequential])
+def test_replicas_get_the_halves_of_each_batch(make):
+    strategy = make_strategy("mirrored")
+    split = make()
+    batches = functools.partial(
+        data.batches, split, 16, seed=1, training=True, augmentation=data.Augmentation(1, True)
+    )
+    shared = list(distribute(strategy, batches, 16))
+    assert len(shared) == 3
+    for whole, parts in zip(batches(), shared, strict=True):
+        images = tf.concat(strategy.experimental_local_results(parts[0]), 0)
+        np.testing.assert_array_equal(images, whole[0])
+
+
+def test_auto_goes_by_what_is_free(tmp_path, monkeypatch):
+    pictures.two_classes(tmp_path, count=4)
+    source = data.ImageFolder(str(tmp_path))
+    size = 24 * 8 * 8 * 3
+    for free, in_memory in ((4 * size, True), (4 * size - 1, False)):
+        monkeypatch.setattr(memory, "free_memory", lambda free=free: free)
+        assert data.load(source=source).train.in_memory == in_memory
+    monkeypatch.undo()
+    assert 0 < memory.free_memory() < 2**50
+
+
+def test_limits_of_the_process_count(monkeypatch):
+    resource = pytest.importorskip("resource")
+    used = memory._numbers("/proc/self/status").get("VmSize:")
+    if used is None:
+        pytest.skip("no /proc here")
+    limit = used * 1024 + 2**20
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (limit, resource.RLIM_INFINITY))
+    assert memory.free_memory() <= 2**21
+
+
+def test_mixing_needs_memory():
+    with pytest.raises(ValueError, match="data.in_memory = True"):
+        data.MixedSplit.of(_read(), data.Split(IMAGES, LABELS), 0.5)
