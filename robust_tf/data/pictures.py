@@ -224,7 +224,11 @@ def upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 
 def fit(image: tf.Tensor, size: tuple[int, int], resize: str) -> tf.Tensor:
-    """An image of this size: bilinear, smoothed where it becomes smaller, rounded to whole levels.
+    """An image of this size, by bilinear interpolation, rounded to whole levels.
+
+    A side that is k times as long or more is first made k times shorter by the means of k pixels,
+    k a whole number: without that, interpolation would leave most pixels out. Other smoothing is
+    several times slower.
 
     Args:
       image: uint8 (H, W, C).
@@ -236,16 +240,18 @@ def fit(image: tf.Tensor, size: tuple[int, int], resize: str) -> tf.Tensor:
     height, width = size
 
     def scaled() -> tf.Tensor:
-        sides = tf.cast(tf.shape(image)[:2], tf.float32)
-        ratios = tf.cast(size, tf.float32) / sides
+        sides = tf.shape(image)[:2]
         if resize == "stretch":
             target = tf.constant(size, tf.int32)
         else:
+            ratios = tf.cast(size, tf.float32) / tf.cast(sides, tf.float32)
             ratio = tf.reduce_min(ratios) if resize == "pad" else tf.reduce_max(ratios)
-            target = tf.maximum(tf.cast(tf.round(sides * ratio), tf.int32), 1)
-        # float32 through and through: bilinear weights of a uint8 image are float32 as well.
-        pixels = tf.image.resize(tf.cast(image, tf.float32), target, antialias=True)
-        pixels = tf.cast(tf.clip_by_value(tf.round(pixels), 0.0, 255.0), tf.uint8)
+            target = tf.cast(tf.round(tf.cast(sides, tf.float32) * ratio), tf.int32)
+            target = tf.maximum(target, 1)
+        blocks = tf.maximum(sides // target, 1)
+        is_large = tf.reduce_any(blocks > 1)
+        pixels = tf.cond(is_large, lambda: _means(image, blocks), lambda: image)
+        pixels = tf.cast(tf.round(tf.image.resize(pixels, target)), tf.uint8)
         if resize != "stretch":
             pixels = tf.image.resize_with_crop_or_pad(pixels, height, width)
         return pixels
@@ -253,3 +259,17 @@ def fit(image: tf.Tensor, size: tuple[int, int], resize: str) -> tf.Tensor:
     same = tf.reduce_all(tf.shape(image)[:2] == size)
     found = tf.cond(same, lambda: image, scaled)
     return tf.ensure_shape(found, [height, width, image.shape[-1]])
+
+
+def _means(image: tf.Tensor, blocks: tf.Tensor) -> tf.Tensor:
+    """The mean of each block of pixels, uint8; what is left over at two edges is cut evenly."""
+    channels = image.shape[-1]
+    sides = tf.shape(image)[:2] // blocks
+    first = (tf.shape(image)[:2] - sides * blocks) // 2
+    last = first + sides * blocks
+    image = image[first[0] : last[0], first[1] : last[1]]
+    parts = tf.reshape(image, [sides[0], blocks[0], sides[1], blocks[1], channels])
+    # Rows first: integers, and a part of the pixels that become floating point numbers.
+    rows = tf.reduce_sum(tf.cast(parts, tf.int32), axis=1)
+    total = tf.reduce_sum(rows, axis=2)
+    return tf.cast(tf.round(total / (blocks[0] * blocks[1])), tf.uint8)

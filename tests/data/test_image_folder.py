@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import data
+from robust_tf.data.pictures import fit
 from tests.data import pictures
 
 
@@ -161,6 +162,13 @@ def test_resizing(tmp_path):
     assert np.abs(found["crop"] - small[:, 6:18]).max() <= 12
     narrow = image.reshape(12, 2, 12, 4, 3).mean((1, 3))
     assert np.abs(found["stretch"] - narrow).max() <= 20
+    # Whole numbers of pixels become their mean, whatever is finer than that.
+    fine = np.random.default_rng(0).integers(0, 256, (24, 48, 3), np.uint8)
+    shrunk = fit(tf.constant(fine), (8, 12), "stretch").numpy()
+    exact = fine.reshape(8, 3, 12, 4, 3).mean((1, 3))
+    assert np.abs(shrunk - exact).max() <= 0.51
+    larger = fit(tf.constant(fine[:2, :2]), (4, 4), "stretch").numpy()
+    np.testing.assert_array_equal(larger[::3, ::3], fine[:2, :2])
     same = load(tmp_path, image_size=(24, 48), validation_size=0).test.images[0]
     np.testing.assert_array_equal(same, image)
 
