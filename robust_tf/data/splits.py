@@ -207,7 +207,14 @@ class StreamedSplit(Split):
     @property
     def images(self) -> np.ndarray:  # type: ignore[override]
         """All images, read anew each time."""
-        found = np.empty((len(self), *self.image_shape), self.dtype)
+        try:
+            found = np.empty((len(self), *self.image_shape), self.dtype)
+        except MemoryError as error:
+            size = len(self) * int(np.prod(self.image_shape)) * self.dtype.itemsize / 1e9
+            raise DataError(
+                f"{len(self):,} images {self.image_shape} take {size:.1f} GB, which are not free: "
+                "set data.in_memory = False, or a smaller image_size."
+            ) from error
         first = 0
         for piece in self.pieces():
             found[first : first + len(piece)] = piece

@@ -81,6 +81,7 @@ def test_attacks_split_and_number_of_examples_by_hand(run_dir, digits, tmp_path)
         batch_size=8,
         max_examples=30,
         seed=9,
+        draw="balanced",
     )
     assert list(found.robust) == ["FGSM eps=8/255", "CW-2 eps=0.1"]
     assert len(found) == 30 and found.settings == expected.settings

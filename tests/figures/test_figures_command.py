@@ -58,7 +58,7 @@ def tiny_digits(monkeypatch, small):
         split = data.Split(small.x, small.y)
         return data.Data("digits", split, split.take(0), split, 3)
 
-    monkeypatch.setattr(data, "load", given)
+    monkeypatch.setattr(data.recorded, "load", given)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tests.tiny import tiny_network
 @pytest.fixture(autouse=True)
 def thirds(monkeypatch):
     """The images of the runs here, under the name that they have in them."""
-    monkeypatch.setattr(data, "load", lambda name, **arguments: Thirds()(None))
+    monkeypatch.setattr(data.recorded, "load", lambda name, **arguments: Thirds()(None))
 
 
 @pytest.fixture(params=[0.0, float("nan")], ids=["constant", "nan"])
