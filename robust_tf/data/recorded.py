@@ -33,16 +33,19 @@ def load_recorded(about: Mapping[str, Any], data_dir: str | None = None) -> Data
     if not name:
         raise DataError("the run does not say which data it was trained on.")
     if source is None:
-        if name not in NAMES:
-            raise DataError(
-                f"There is no dataset {name!r}: the run was given it in Python. Evaluate there, "
-                f"robust_tf.evaluate(robust_tf.load_run(...), (images, labels), attacks), or give "
-                f"--dataset, one of {', '.join(NAMES)}, or a path."
-            )
         arguments = {key: about[key] for key in ("validation_size", "seed") if key in about}
         if "validation" in about:
             arguments.setdefault("validation_size", about["validation"])
-        return load(name, data_dir=data_dir, **arguments)
+        try:
+            return load(name, data_dir=data_dir, **arguments)
+        except ValueError as error:
+            if name in NAMES:
+                raise
+            raise DataError(
+                f"There is no dataset {name!r}: the run was given it in Python. Evaluate there, "
+                "robust_tf.evaluate(robust_tf.load_run(...), (images, labels), attacks), or give "
+                f"--dataset, one of {', '.join(NAMES)}, or a path."
+            ) from error
     return load(
         name,
         data_dir=data_dir,
