@@ -138,8 +138,8 @@ def _rows(path: str) -> list[dict[str, Any]]:
             from pyarrow import parquet
         except ImportError as error:
             raise DataError(
-                f"{path} is Parquet, and pyarrow, which reads it, is not installed: pip install "
-                "pyarrow, or save the table as CSV."
+                f"{path} is Parquet, and pyarrow, which reads it, cannot be imported ({error}): "
+                "install it, or save the table as CSV."
             ) from error
         try:
             with tf.io.gfile.GFile(path, "rb") as file:

@@ -127,7 +127,7 @@ def test_table(tmp_path, kind):
     if kind == "csv":
         path = _table(tmp_path, rows)
     else:
-        pyarrow = pytest.importorskip("pyarrow")
+        pyarrow = pytest.importorskip("pyarrow", exc_type=ImportError)
         from pyarrow import parquet
 
         path = tmp_path / "table.parquet"

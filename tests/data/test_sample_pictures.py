@@ -1,0 +1,66 @@
+"""Pictures that nobody here made: the samples of scikit-learn and matplotlib, of many sizes."""
+
+import os
+import pathlib
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+import sklearn.datasets
+
+from robust_tf import data
+from robust_tf.data.pictures import EXTENSIONS
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Photographs, and what matplotlib draws buttons with."""
+    images = pathlib.Path(sklearn.datasets.__file__).parent / "images"
+    matplotlib = pytest.importorskip("matplotlib")
+    drawn = pathlib.Path(matplotlib.get_data_path()) / "images"
+    samples = pathlib.Path(matplotlib.get_data_path()) / "sample_data"
+    for kind, places in (("photo", (images, samples)), ("drawing", (drawn,))):
+        for place in places:
+            for path in sorted(place.iterdir()):
+                if path.suffix.lower() in EXTENSIONS:
+                    (tmp_path / kind).mkdir(exist_ok=True)
+                    shutil.copy(path, tmp_path / kind / path.name)
+    if len(os.listdir(tmp_path / "photo")) < 3:
+        pytest.skip("the sample pictures are not installed")
+    return tmp_path
+
+
+@pytest.mark.parametrize("resize", ["pad", "crop", "stretch"])
+def test_they_become_images(folder, resize):
+    source = data.ImageFolder(str(folder), image_size=(40, 64), resize=resize)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = data.load(source=source, test_size=2, validation_size=0)
+        read = data.load(source=source, test_size=2, validation_size=0, in_memory=False)
+    said = "\n".join(str(one.message) for one in caught)
+    assert found.class_names == ("drawing", "photo") and found.image_shape == (40, 64, 3)
+    assert "transparency, left out" in said and "resized to 40 x 64" in said
+    np.testing.assert_array_equal(found.train.images, read.train.images)
+    assert found.fingerprint() == read.fingerprint()
+
+
+def test_the_pixels_are_those_of_other_programs(folder):
+    image_module = pytest.importorskip("PIL.Image")
+    photo = folder / "photo" / "china.jpg"
+    with image_module.open(photo) as opened:
+        width, height = opened.size
+        whole = np.asarray(opened).astype(float)
+    source = data.ImageFolder(str(folder), image_size=(height // 4, width // 4), resize="stretch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", data.DataNote)
+        found = data.load(source=source, test_size=2, validation_size=0, in_memory=False)
+    names = [found.train.reader.name(number) for number in found.train.numbers]
+    names += [found.test.reader.name(number) for number in found.test.numbers]
+    images = np.concatenate([found.train.images, found.test.images])
+    got = images[names.index(str(photo))]
+    rows, columns = 4 * (height // 4), 4 * (width // 4)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    blocks = whole[top : top + rows, left : left + columns]
+    blocks = blocks.reshape(height // 4, 4, width // 4, 4, 3).mean((1, 3))
+    assert np.abs(got - blocks).mean() < 1.5
