@@ -9,6 +9,11 @@ import tensorflow as tf
 
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
 
+if KERAS_3:
+    from keras.src.models.functional import Functional
+else:
+    from keras.src.engine.functional import Functional
+
 
 def serialize(value: Any) -> Any:
     """The JSON-ready form of a Keras object, a dataclass of ours, or a plain value."""
@@ -107,3 +112,28 @@ def load_legacy(optimizer: Any, store: Any) -> bool:
 def scale_loss(optimizer: Any, loss: tf.Tensor) -> tf.Tensor:
     """The loss times what the optimiser divides its gradients by, in Keras 3; else the loss."""
     return optimizer.scale_loss(loss) if KERAS_3 else loss
+
+
+def producer_of(tensor: Any) -> tuple[Any, list[Any], list[Any]]:
+    """Of a symbolic tensor: the layer or operator that made it, what that took, what it gave."""
+    history = tensor._keras_history
+    layer = history.operation if KERAS_3 else history.layer
+    node = layer._inbound_nodes[history.node_index]
+    return layer, tf.nest.flatten(node.input_tensors), tf.nest.flatten(node.outputs)
+
+
+def is_graph(model: Any) -> bool:
+    """Whether it is a built Sequential or functional model, whose graph of layers is known."""
+    if not isinstance(model, (keras.Sequential, Functional)):
+        return False
+    own_call = type(model).call not in (keras.Sequential.call, Functional.call)
+    return not own_call and getattr(model, "inputs", None) is not None
+
+
+def draws(layer: keras.layers.Layer) -> bool:
+    """Whether it draws random numbers from a generator of its own."""
+    rates = [getattr(layer, name, None) for name in ("rate", "dropout", "recurrent_dropout")]
+    given = [rate for rate in rates if isinstance(rate, (int, float))]
+    if given and not any(given):
+        return False
+    return bool(getattr(layer, "_seed_generators" if KERAS_3 else "_random_generator", None))

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from robust_tf.models.logits import looks_like_probabilities
+
 
 def check_model(model: Any) -> None:
     """Raises TypeError unless the model can be called."""
@@ -86,15 +88,11 @@ def check_logits(logits: tf.Tensor) -> int:
             f"the model returns shape {logits.shape}; expected logits (batch, classes)."
         )
     values = np.asarray(tf.cast(logits, tf.float32))
-    if (
-        len(values)
-        and values.shape[1] > 1
-        and (values >= 0).all()
-        and np.allclose(values.sum(1), 1, atol=1e-2)
-    ):
+    if looks_like_probabilities(values):
         warnings.warn(
             "the model returns probabilities, not logits: their gradients vanish where it is sure, "
-            "so attacks are far too weak. Remove the softmax, or attack tf.math.log(model(x)).",
+            "so attacks are far too weak. models.split(model) takes the softmax off; or attack "
+            "lambda x: tf.math.log(model(x)).",
             stacklevel=4,
         )
     return int(values.shape[1])

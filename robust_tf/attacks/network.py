@@ -10,13 +10,21 @@ import keras
 import tensorflow as tf
 
 from robust_tf.models import forward
+from robust_tf.models.conversion import check_follows
 
 Network = Callable[[tf.Tensor], tf.Tensor]
 GradientAt = Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
 
 
 def logits_of(model: Callable[..., Any], batch_norm: str) -> Network:
-    """`model` as a function from images to float32 logits, dropout off, in this mode."""
+    """`model` as a function from images to float32 logits, dropout off, in this mode.
+
+    Raises:
+      ValueError: a mode that Keras' own batch normalization in the model could not follow. What a
+        plain function calls is not known: there the mode acts on what `models.convert` has been
+        given.
+    """
+    check_follows(model, batch_norm)
     arguments = {"training": False} if isinstance(model, keras.layers.Layer) else {}
 
     def network(x: tf.Tensor) -> tf.Tensor:

@@ -8,16 +8,28 @@ import tensorflow as tf
 
 from robust_tf.attacks import Attack
 from robust_tf.attacks.arguments import check_labels
-from robust_tf.models import SplitClassifier
+from robust_tf.models import Classifier, SplitClassifier, as_classifier
 
 
-def check_network(owner: str, network: Any) -> None:
-    """Raises TypeError unless `network` is a `SplitClassifier`."""
-    if not isinstance(network, SplitClassifier):
-        raise TypeError(
-            f"{owner}: network is {type(network).__name__}; expected a SplitClassifier, e.g. "
-            "models.CNN(...), or SplitClassifier(generator, classifier)."
+def checked_network(owner: str, network: Any, needs_features: bool) -> Classifier:
+    """`network` as a `Classifier` whose layers follow `forward_mode`, see `models.as_classifier`.
+
+    Raises:
+      TypeError: no Keras model.
+      ValueError: a model that cannot be trained as it is; one without features where they are
+        needed.
+    """
+    try:
+        made = as_classifier(network)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{owner}: {error}") from error
+    if needs_features and not isinstance(made, SplitClassifier):
+        raise ValueError(
+            f"{owner} works on the features of an intermediate layer, and {made.name!r} has none, "
+            "as its layers are not known or cannot be cut; give a functional model that "
+            "models.split(model, at=LAYER) can cut, or SplitClassifier(generator, classifier)."
         )
+    return made
 
 
 def check_attack(owner: str, attack: Any) -> None:
@@ -46,7 +58,7 @@ def check_weights(owner: str, weights: dict[str, float]) -> None:
             raise ValueError(f"{owner}({term}={weight!r}): weights must be finite and >= 0.")
 
 
-def unpack(data: Any, network: SplitClassifier) -> tuple[tf.Tensor, tf.Tensor]:
+def unpack(data: Any, network: Classifier) -> tuple[tf.Tensor, tf.Tensor]:
     """Images float32 and labels int32 of a batch, checked; the values when the step runs.
 
     Raises:

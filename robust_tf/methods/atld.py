@@ -20,7 +20,6 @@ from robust_tf.methods.discriminator_training import DiscriminatorTraining
 from robust_tf.models import (
     Discriminator,
     Outputs,
-    SplitClassifier,
     WideDiscriminator,
     forward_mode,
 )
@@ -111,7 +110,7 @@ class ATLD(RobustModel):
 
     def __init__(
         self,
-        network: SplitClassifier,
+        network: keras.Model,
         attack: GradientAttack,
         discriminator: Discriminator | Callable[..., Discriminator] = WideDiscriminator,
         disc_training: DiscriminatorTraining | None = None,
@@ -141,8 +140,9 @@ class ATLD(RobustModel):
         self.kappa, self.label_smoothing = float(kappa), float(label_smoothing)
         self.disc_input, self.invariance = disc_input, invariance
         self.clean_bn_every = clean_bn_every
+        self.needs_features = disc_input == "features"
         super().__init__(network, attack, {"adversarial": 1.0, "invariance": 1 / kappa}, name)
-        check_smoothing(label_smoothing, "ATLD", network.num_classes)
+        check_smoothing(label_smoothing, "ATLD", self.network.num_classes)
         self.discriminator = self._fitting(discriminator)
         self.disc_training = disc_training or DiscriminatorTraining()
         self.disc_optimizer = keras.optimizers.SGD(
@@ -156,7 +156,9 @@ class ATLD(RobustModel):
     def generate_adversarial(
         self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
     ) -> ManifoldImages:
-        clean = Outputs(*map(tf.stop_gradient, self._running(x)))
+        clean = Outputs(
+            *(None if part is None else tf.stop_gradient(part) for part in self._running(x))
+        )
 
         def discriminate(images: tf.Tensor) -> tf.Tensor:
             # The clean half of the manifold loss has no gradient; moving averages see it.

@@ -10,7 +10,7 @@ import tensorflow as tf
 from robust_tf import compat, losses
 from robust_tf.attacks import Attack
 from robust_tf.attacks.randomness import fold
-from robust_tf.methods.arguments import check_attack, check_network, check_weights, unpack
+from robust_tf.methods.arguments import check_attack, check_weights, checked_network, unpack
 from robust_tf.methods.batch import (
     AdversarialBatch,
     Batch,
@@ -20,7 +20,7 @@ from robust_tf.methods.batch import (
     step_seed,
 )
 from robust_tf.methods.settings import CompileSettings
-from robust_tf.models import SplitClassifier
+from robust_tf.models import Classifier
 
 
 class Scored(NamedTuple):
@@ -44,7 +44,10 @@ class RobustModel(keras.Model):
     Terms of weight 0 are never built. Everything random is drawn from (seed, step, replica).
 
     Args:
-      network: `SplitClassifier`.
+      network: built Keras model of images float32 (B, H, W, C) in [0, 1]. A `SplitClassifier` is
+        taken as it is; another one is cut before its last layer with weights, or taken whole where
+        it cannot be cut (`models.as_classifier`). Its batch normalization and dropout are converted
+        in place (`models.convert`).
       attack: training adversary, or None for a method that trains on clean images only.
       weights: weight of each term by name; weights of 0 are dropped.
       name: of the Keras model. Constructors take no `**kwargs`, so that gin knows a wrong name.
@@ -52,22 +55,24 @@ class RobustModel(keras.Model):
 
     # Which forwards the terms need.
     needs_clean, needs_adv = True, True
+    # Whether the attack or a term works on features: then the network must be one that is cut.
+    needs_features = False
     # Terms beside the cross-entropies, whose weights rise over `term_warmup_steps`.
     warmup_terms: tuple[str, ...] = ()
     settings = CompileSettings()
     # The network of averaged weights, where `compile` was given a `weight_average`.
-    averaged: SplitClassifier | None = None
+    averaged: Classifier | None = None
 
     def __init__(
         self,
-        network: SplitClassifier,
+        network: keras.Model,
         attack: Attack | None,
         weights: dict[str, float],
         name: str | None = None,
     ):
         super().__init__(name=name)
         owner = type(self).__name__
-        check_network(owner, network)
+        network = checked_network(owner, network, self.needs_features)
         generates = type(self).generate_adversarial is not RobustModel.generate_adversarial
         if attack is not None or (self.needs_adv and not generates):
             check_attack(owner, attack)
@@ -200,7 +205,7 @@ class RobustModel(keras.Model):
             super().load_own_variables(store)
 
     @property
-    def final_network(self) -> SplitClassifier:
+    def final_network(self) -> Classifier:
         """What is evaluated and saved: the network, or that of its averaged weights."""
         return self.network if self.averaged is None else self.averaged
 

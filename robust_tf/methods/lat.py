@@ -14,7 +14,7 @@ from robust_tf.attacks.training import attack_features
 from robust_tf.methods.arguments import check_attack
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
-from robust_tf.models import SplitClassifier, forward_mode
+from robust_tf.models import forward_mode
 from robust_tf.validation import check_number
 
 
@@ -62,10 +62,11 @@ class LAT(RobustModel):
     """
 
     needs_clean = False
+    needs_features = True
 
     def __init__(
         self,
-        network: SplitClassifier,
+        network: keras.Model,
         attack: Attack,
         latent_attack: GradientAttack | None = None,
         latent_rate: float = 2.5e-4,

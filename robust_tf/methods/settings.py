@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from robust_tf import compat
 from robust_tf.attacks import Attack
-from robust_tf.models import SplitClassifier
+from robust_tf.models import Classifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class CompileSettings:
         """What the weights of the terms that warm up are multiplied by, in (0, 1]."""
         return _risen(iterations, self.term_warmup_steps)
 
-    def penalty(self, network: SplitClassifier) -> tf.Tensor | float:
+    def penalty(self, network: Classifier) -> tf.Tensor | float:
         """w/2 ||W||^2 over the kernels of the network, or all its parameters."""
         if not self.weight_decay:
             return 0.0

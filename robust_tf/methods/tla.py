@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
 from robust_tf import losses, registration
@@ -12,7 +13,7 @@ from robust_tf.attacks.randomness import fold, uniform
 from robust_tf.methods.arguments import check_attack
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import AdversarialBatch, Terms, forward_together
-from robust_tf.models import Outputs, SplitClassifier, forward_mode
+from robust_tf.models import Outputs, forward_mode
 from robust_tf.validation import check_number
 
 POSITIVES = {"other": ("other",), "own": ("own",), "both": ("own", "other")}
@@ -80,7 +81,7 @@ class TLA(RobustModel):
 
     def __init__(
         self,
-        network: SplitClassifier,
+        network: keras.Model,
         attack: Attack,
         triplet: float = 2.0,
         margin: float = 0.03,
@@ -109,7 +110,7 @@ class TLA(RobustModel):
             )
         self.margin, self.positive = float(margin), positive
         self.anchors, self.noise = float(anchors), float(noise)
-        self.needs_clean = bool(triplet or norms)
+        self.needs_clean = self.needs_features = bool(triplet or norms)
         self.triplet_weights = {"triplet": float(triplet), "norms": float(norms)}
         super().__init__(network, attack, {"adversarial": 1.0, **self.triplet_weights}, name)
 

@@ -8,7 +8,7 @@ import keras
 
 from robust_tf import registration
 from robust_tf.models.layers import Dropout, check_image_shape, logits_layer
-from robust_tf.models.split import SplitClassifier, split
+from robust_tf.models.split import SplitClassifier, split_chain
 
 # Number of layers of the chain below that belong to the generator.
 CUTS = {"2conv": 3, "3conv": 4, "4conv": 7, "4conv1fc": 8, "4conv2fc": 10}
@@ -68,7 +68,7 @@ def CNN(
         _dense(hidden, "fc2"),
         logits_layer(num_classes, "zeros"),
     ]
-    return split(layers, CUTS[cut], tuple(input_shape), "cnn")
+    return split_chain(layers, CUTS[cut], tuple(input_shape), "cnn")
 
 
 def _conv(filters: int, name: str) -> keras.layers.Layer:

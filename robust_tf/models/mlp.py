@@ -9,7 +9,7 @@ import keras
 
 from robust_tf import registration
 from robust_tf.models.layers import logits_layer, torch_bias, torch_uniform
-from robust_tf.models.split import SplitClassifier, split
+from robust_tf.models.split import SplitClassifier, split_chain
 
 
 @registration.configurable
@@ -47,4 +47,4 @@ def MLP(
     if len(input_shape) > 1:
         layers.insert(0, keras.layers.Flatten(name="flatten"))
     layers.append(logits_layer(num_classes, torch_uniform(), torch_bias(hidden[-1])))
-    return split(layers, len(layers) - 1, tuple(input_shape), "mlp")
+    return split_chain(layers, len(layers) - 1, tuple(input_shape), "mlp")
