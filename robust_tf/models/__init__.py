@@ -1,6 +1,7 @@
 """Networks split into generator, intermediate layer and classifier; and any Keras model as one."""
 
 from robust_tf.models.classifier import Classifier, Outputs, WholeClassifier
+from robust_tf.models.application import Application
 from robust_tf.models.cnn import CNN
 from robust_tf.models.conversion import convert
 from robust_tf.models.cutting import as_classifier, split
@@ -20,6 +21,7 @@ from robust_tf.models.split import SplitClassifier
 from robust_tf.models.wide_resnet import WideResNet
 
 __all__ = [
+    "Application",
     "CNN",
     "MLP",
     "BatchNormalization",
