@@ -25,7 +25,7 @@ from tests.training.runs import assert_same_values, checkpoint
 class MethodCase:
     """A training method and what is expected of it.
 
-    method: class. arguments: of its constructor, the network aside. network: of `tiny_network`.
+    method: class. arguments: of its constructor, the network aside. network: of `builder`.
     without_chance: arguments that leave nothing random but dropout and the attack. independent:
     whether the examples of a batch do not see each other.
     """
@@ -35,10 +35,11 @@ class MethodCase:
     network: dict[str, Any] = dataclasses.field(default_factory=dict)
     without_chance: dict[str, Any] = dataclasses.field(default_factory=dict)
     independent: bool = True
+    builder: Callable[..., keras.Model] = tiny_network
 
     def build(self, dropout: float = 0.3, compiled: Any = (), **arguments: Any) -> Any:
         """A new model, always of the same weights, compiled with momentum SGD."""
-        network = tiny_network(dropout=dropout, **self.network)
+        network = self.builder(dropout=dropout, **self.network)
         model = self.method(network, **{**self.arguments, **arguments})
         optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
         model.compile(**{"optimizer": optimizer, "seed": 3, **dict(compiled)})

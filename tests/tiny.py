@@ -74,6 +74,23 @@ def tiny_network(batch_norm: bool = False, dropout: float = 0.0, seed: int = 0) 
     return SplitClassifier(generator, classifier)
 
 
+def plain_network(dropout: float = 0.0, seed: int = 0) -> keras.Model:
+    """A functional model of Keras' own layers: conv batch norm, a block with a skip, dropout."""
+    kernel = [keras.initializers.GlorotUniform(seed=seed + k) for k in range(4)]
+    images = keras.Input(SHAPE)
+    x = keras.layers.Conv2D(4, 3, 2, kernel_initializer=kernel[0], name="conv")(images)
+    x = keras.layers.BatchNormalization(momentum=0.9, name="bn")(x)
+    skip = keras.layers.Activation("elu", name="elu")(x)
+    x = keras.layers.Conv2D(4, 3, padding="same", kernel_initializer=kernel[1], name="inner")(skip)
+    x = keras.layers.Add(name="add")([x, skip])
+    x = keras.layers.Flatten(name="flatten")(x)
+    x = keras.layers.Dense(8, activation="elu", kernel_initializer=kernel[2], name="hidden")(x)
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    logits = keras.layers.Dense(CLASSES, kernel_initializer=kernel[3], name="logits")(x)
+    return keras.Model(images, logits, name="plain")
+
+
 def two_replicas() -> tf.distribute.Strategy:
     """Synchronous training on the two devices that `conftest.py` makes.
 

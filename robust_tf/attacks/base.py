@@ -22,6 +22,7 @@ from robust_tf.attacks.network import Network, logits_of
 from robust_tf.attacks.randomness import as_seed
 from robust_tf.attacks.steps import Steepest
 from robust_tf.attacks.threat import Budget, Threat, scalar
+from robust_tf.models.conversion import check_follows
 from robust_tf.validation import check_eps, check_step_size
 
 Number: TypeAlias = float | tf.Tensor
@@ -188,6 +189,7 @@ class Attack:
     ) -> Any:
         """A call, for `run` or another method with the arguments of `run`: what it returns."""
         check_model(model)
+        check_follows(model, self.batch_norm, type(self).__name__)
         x, y = check_batch(x, y)
         seed, code = as_seed(seed), _code(self)
         if tf.inside_function():

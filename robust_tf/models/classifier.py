@@ -155,10 +155,11 @@ def choose_output(outputs: Any, key: str | int | None, name: str) -> Any:
     if key in keys:
         return outputs[key]  # type: ignore[index,call-overload]
     one = "logits" if "logits" in keys else keys[0]
+    unknown = "" if key is None else f", and output={key!r} is none of them"
     raise ValueError(
-        f"the model {name!r} gives several outputs, {keys}, and output={key!r} is none of them: "
-        f"name that of the logits, models.split(model, output={one!r}); for an attack or an "
-        f"evaluation alone, lambda x: model(x)[{one!r}] will do."
+        f"the model {name!r} gives several outputs, {keys}{unknown}: name that of the logits, "
+        f"models.split(model, output={one!r}); for an attack or an evaluation alone, "
+        f"lambda x: model(x)[{one!r}] will do."
     )
 
 

@@ -1,6 +1,7 @@
 """Every training method through the harness. A new method is one more line of CASES."""
 
 import dataclasses
+import functools
 
 import keras
 import pytest
@@ -8,6 +9,7 @@ import tensorflow as tf
 
 from robust_tf import attacks, methods, models
 from tests.harness import METHOD_CHECKS, MethodCase, run_method_test
+from tests.tiny import plain_network
 
 PGD = attacks.PGD(eps=0.1, step_size=0.05, steps=2)
 KL = attacks.TRADESAttack(0.1, 0.05, 2)
@@ -140,6 +142,17 @@ CASES = {
         without_chance={"attack": FromAPattern(0.1, 0.05, 2)},
         independent=False,
     ),
+}
+
+
+def of_keras(name):
+    """The first case of a method, on a functional model of Keras' own layers, as a user has it."""
+    case = CASES[name]()
+    return dataclasses.replace(case, network={}, builder=plain_network, independent=False)
+
+
+CASES |= {
+    f"{name} of Keras": functools.partial(of_keras, name) for name in CASES if " " not in name
 }
 
 

@@ -125,9 +125,9 @@ def test_gin_binds_constructors():
         (lambda n: methods.AdversarialTraining(n, BIM, 1.0), ValueError, r"must be in \[0, 1\)"),
         (lambda n: methods.Standard(n, BIM), ValueError, "it takes no attack"),
         (
-            lambda n: methods.Standard(n.generator),
+            lambda n: methods.Standard("model.keras"),
             TypeError,
-            "expected a SplitClassifier, e.g. mod",
+            "Standard: the network is a str; give a built Keras model",
         ),
         (lambda n: methods.Compactness(alpha=1.0), ValueError, r"alpha=1.0\): must be in \(0, 1\)"),
         (

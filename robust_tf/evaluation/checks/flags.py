@@ -55,7 +55,7 @@ _TEXTS = {
         "Its outputs are positive and add up to 1, as after a softmax. The loss of the attacks "
         "applies a softmax of its own, and the gradient of the two together fades where the model "
         "is sure.",
-        "Remove the softmax, or evaluate lambda x: tf.math.log(model(x)).",
+        "models.split(model) takes the softmax off; or evaluate lambda x: tf.math.log(model(x)).",
     ),
     "randomness": (
         "The model is random",
