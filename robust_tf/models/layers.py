@@ -64,8 +64,7 @@ class BatchNormalization(keras.layers.Layer):
             is_training=mode != "running",
         )
         if mode == "training":
-            # A replica's share of a ragged last batch may be empty, its moments NaN.
-            filled = tf.size(images) > 0
+            filled = forward.is_filled(images)  # else its moments are no number, or of nothing
             variables = (self.moving_mean, self.moving_variance)
             for variable, old, batch in zip(variables, averages, (mean, variance), strict=True):
                 new = self.decay * old + (1 - self.decay) * tf.stop_gradient(batch)

@@ -47,6 +47,7 @@ class SplitClassifier(keras.Model):
             )
         self.generator, self.classifier = generator, classifier
         self.built = True
+        compat.record_input_shape(self, (None, *self.image_shape))
 
     def build(self, input_shape: Any = None) -> None:
         """Nothing to do: both halves come built."""
