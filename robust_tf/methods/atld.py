@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from robust_tf import compat, losses, registration
 from robust_tf.attacks import GradientAttack
+from robust_tf.attacks.network import gradient_through
 from robust_tf.attacks.randomness import fold
 from robust_tf.attacks.training import ManifoldLoss
 from robust_tf.losses.labels import check_smoothing
@@ -189,7 +190,8 @@ class ATLD(RobustModel):
         scale = None
         if scaled:
             above, below = (
-                _largest(tape.gradient(value, x_adv)) for value in (cross_entropy, distance)
+                _largest(gradient_through(tape, value, adv.logits, x_adv))
+                for value in (cross_entropy, distance)
             )
             scale = tf.stop_gradient(tf.clip_by_value(above / (below + 1e-12), 0.0, MAX_SCALE))
         return ManifoldBatch(x, y, clean, adv, scale, seed)
