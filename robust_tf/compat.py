@@ -109,9 +109,46 @@ def load_legacy(optimizer: Any, store: Any) -> bool:
     return is_legacy(optimizer)
 
 
+def loss_scaling(optimizer: Any, model: keras.Model) -> Any:
+    """The optimiser, by its name or itself; in one that scales losses where float16 needs it.
+
+    Keras decides by the policy of the model that is compiled, which the layers' need not be.
+    """
+    optimizer = keras.optimizers.get(optimizer)
+    half = any(getattr(layer, "compute_dtype", None) == "float16" for layer in layers_of(model))
+    if half and not _scales(optimizer):
+        return keras.mixed_precision.LossScaleOptimizer(optimizer)
+    return optimizer
+
+
+def _scales(optimizer: Any) -> bool:
+    return isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
+
+
 def scale_loss(optimizer: Any, loss: tf.Tensor) -> tf.Tensor:
-    """The loss times what the optimiser divides its gradients by, in Keras 3; else the loss."""
-    return optimizer.scale_loss(loss) if KERAS_3 else loss
+    """The loss times the scale of an optimiser of `loss_scaling`."""
+    if KERAS_3:
+        return optimizer.scale_loss(loss)
+    return optimizer.get_scaled_loss(loss) if _scales(optimizer) else loss
+
+
+def apply_gradients(optimizer: Any, gradients: list[Any], variables: list[Any]) -> None:
+    """Updates variables by gradients of a loss of `scale_loss`; those that are not finite, never."""
+    if not KERAS_3 and _scales(optimizer):
+        gradients = optimizer.get_unscaled_gradients(gradients)
+    optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+
+def record_input_shape(model: keras.Model, shape: tuple[int | None, ...]) -> None:
+    """Lets `model.export` and TFLite's converter know what a model that comes built is called on.
+
+    Keras records it when it builds a model, which those of this library need not; Keras 3 would
+    also close the model to further layers.
+    """
+    if KERAS_3:
+        model._build_shapes_dict, model._called = {"input_shape": shape}, True
+    else:
+        model._set_save_spec(tf.TensorSpec(shape, tf.float32))
 
 
 def producer_of(tensor: Any) -> tuple[Any, list[Any], list[Any]]:

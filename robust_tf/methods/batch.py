@@ -73,9 +73,19 @@ def forward_pair(
         return first, None if x_adv is None else network.forward(x_adv, training=True)
 
 
-def step_seed(seed: int, iterations: Any) -> tf.Tensor:
-    """int32 (2,) of (seed, step), folded with the replica."""
-    pair = tf.stack([tf.constant(seed % 2**31), tf.cast(iterations, tf.int32)])
+def per_example(term: str, values: tf.Tensor) -> tf.Tensor:
+    """The values (B,) of a term; raises ValueError for a term that is no vector."""
+    if values.shape.rank not in (None, 1):
+        raise ValueError(
+            f"term {term!r} has shape {values.shape}: must give one value for each example, (B,); "
+            "the step weighs them and takes their mean."
+        )
+    return values
+
+
+def step_seed(seed: int, batches: Any) -> tf.Tensor:
+    """int32 (2,) of (seed, number of batches before), folded with the replica."""
+    pair = tf.stack([tf.constant(seed % 2**31), tf.cast(batches, tf.int32)])
     context = tf.distribute.get_replica_context()
     return fold(pair, context.replica_id_in_sync_group if context else 0)
 

@@ -171,10 +171,13 @@ class TLA(RobustModel):
             made.append((anchors, positives, negatives, exists))
         return made
 
+    def counted(self, sizes: tf.Tensor) -> tf.Tensor:
+        """Numbers of anchors of batches of these sizes."""
+        return tf.minimum(tf.maximum(tf.round(self.anchors * sizes), 1.0), sizes)
+
     def _count(self, x: tf.Tensor) -> tf.Tensor:
         """Number of anchors of this batch."""
-        size = tf.cast(tf.shape(x)[0], tf.float32)
-        return tf.maximum(tf.cast(tf.round(self.anchors * size), tf.int32), 1)
+        return tf.cast(self.counted(tf.cast(tf.shape(x)[0], tf.float32)), tf.int32)
 
     def get_config(self) -> dict[str, Any]:
         names = ("margin", "positive", "anchors", "noise")

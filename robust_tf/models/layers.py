@@ -59,8 +59,7 @@ class BatchNormalization(keras.layers.Layer):
             averages if mode == "running" else None,
         )
         if mode == "training":
-            # A replica's share of a ragged last batch may be empty, its moments NaN.
-            filled = tf.size(inputs) > 0
+            filled = forward.is_filled(inputs)  # else its moments are no number, or of nothing
             variables = (self.moving_mean, self.moving_variance)
             for variable, old, batch in zip(variables, averages, (mean, variance), strict=True):
                 new = self.decay * old + (1 - self.decay) * tf.stop_gradient(batch)

@@ -40,6 +40,7 @@ class SplitClassifier(Classifier):
             )
         self.generator, self.classifier = generator, classifier
         self.built = True
+        compat.record_input_shape(self, (None, *self.image_shape))
 
     @property
     def image_shape(self) -> tuple[int, ...]:

@@ -56,9 +56,10 @@ class Recipe:
       steps_per_call: steps in one call of the compiled loop, >= 1.
       checkpoint_minutes: between checkpoints inside an epoch; each epoch's end has one anyway, and
         several workers save only there. 0: after each call of the loop.
-      dtype_policy: 'float32', 'mixed_bfloat16' (faster where the processor has instructions for
-        it, else many times slower), or 'auto': the one that is measured to be faster on this
-        device when the run begins; see `robust_tf.precision`.
+      dtype_policy: 'float32', 'mixed_float16' (for GPUs; losses are scaled), 'mixed_bfloat16'
+        (faster where the processor has instructions for it, else many times slower), or 'auto':
+        float32 or bfloat16, whichever is measured to be faster on this device when the run begins;
+        see `robust_tf.precision`.
       seed: of weights, data order and everything random in the step.
 
     Raises:
@@ -104,10 +105,10 @@ class Recipe:
         warmups = ("eps_warmup_epochs", "term_warmup_epochs")
         for name in ("weight_decay", *warmups, "checkpoint_minutes", "learning_rate"):
             check_number("train", name, getattr(self, name), strict=name == "learning_rate")
-        if self.dtype_policy not in ("auto", "float32", "mixed_bfloat16"):
+        if self.dtype_policy not in ("auto", *precision.POLICIES.values()):
             raise ValueError(
-                f"train.dtype_policy={self.dtype_policy!r}: must be 'auto', 'float32' or "
-                "'mixed_bfloat16'."
+                f"train.dtype_policy={self.dtype_policy!r}: must be 'auto', 'float32', "
+                "'mixed_bfloat16' or 'mixed_float16'."
             )
         optional = {
             "weight_perturbation": AWP,

@@ -57,9 +57,9 @@ class WeightAverage:
         for mean, weight in zip(averaged.variables, network.variables, strict=True):
             compat.raw(mean).assign(tf.convert_to_tensor(compat.raw(weight)))
 
-    def update(self, averaged: SplitClassifier, network: SplitClassifier, iterations: Any) -> None:
-        """After a step; `iterations` counts it already."""
-        done = tf.cast(iterations, tf.int64) - self.from_step
+    def update(self, averaged: SplitClassifier, network: SplitClassifier, batches: Any) -> None:
+        """After a step; `batches` counts it already."""
+        done = tf.cast(batches, tf.int64) - self.from_step
         updates = tf.cast(done // self.every, tf.float32)
         rate = 1.0 / tf.maximum(updates, 1.0) if self.decay is None else 1.0 - self.decay
         due = tf.logical_and(done > 0, done % self.every == 0)

@@ -192,7 +192,7 @@ CHANGES = [
     Change(
         "every step draws the same numbers",
         "robust_tf/methods/base.py",
-        "seed = step_seed(self.settings.seed, self.optimizer.iterations)",
+        "seed = step_seed(self.settings.seed, batches)",
         "seed = step_seed(self.settings.seed, tf.constant(0))",
         chosen("methods/test_methods_step.py", "draws_anew"),
     ),

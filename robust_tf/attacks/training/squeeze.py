@@ -11,7 +11,7 @@ import tensorflow as tf
 from robust_tf import losses, registration
 from robust_tf.attacks.active_set import choose
 from robust_tf.attacks.base import Attack
-from robust_tf.attacks.network import Network, finite, input_gradient
+from robust_tf.attacks.network import Network, finite, input_gradient, pull
 from robust_tf.attacks.randomness import fold
 from robust_tf.attacks.steps import GaussianStart, Start, UniformStart
 from robust_tf.attacks.threat import Bounds, Budget, Linf
@@ -162,7 +162,7 @@ class SqueezeAttack(Attack):
             return tf.scatter_nd(rows, gradient, tf.shape(x, tf.int64))
 
         def of_all(upstream: tf.Tensor) -> tf.Tensor:
-            return finite(forward.gradient(logits, x, upstream))
+            return finite(pull(forward, logits, x, upstream))
 
         def at_clean(candidates: Sequence[tf.Tensor], y: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:
