@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -24,6 +24,31 @@ def logits_of(model: Callable[..., Any], batch_norm: str) -> Network:
             return tf.cast(model(x, **arguments), tf.float32)
 
     return network
+
+
+def traced(
+    network: Network, model: Any, shape: Sequence[int | None]
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """`network` as one graph for all batches of images of this shape.
+
+    Args:
+      network: of `model`, images to tensors.
+      model: for the error.
+      shape: of one image.
+
+    Raises:
+      TypeError: it cannot be a graph.
+    """
+    images = tf.TensorSpec([None, *shape], tf.float32)
+    try:
+        return tf.function(network).get_concrete_function(images)
+    except Exception as error:  # what a model calls may raise anything
+        line = (str(error).strip().splitlines() or [""])[0]
+        raise TypeError(
+            f"the model, a {type(model).__name__}, cannot be traced by TensorFlow "
+            f"({type(error).__name__}: {line}); a function in NumPy, of scikit-learn or of a "
+            "service is attacked as models.black_box(predict, num_classes)."
+        ) from error
 
 
 class Passes:

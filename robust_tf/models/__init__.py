@@ -1,5 +1,6 @@
 """Networks split into generator, intermediate layer and classifier."""
 
+from robust_tf.models.black_box import BlackBox, black_box
 from robust_tf.models.cnn import CNN
 from robust_tf.models.discriminator import (
     Discriminator,
@@ -19,6 +20,7 @@ __all__ = [
     "CNN",
     "MLP",
     "BatchNormalization",
+    "BlackBox",
     "Discriminator",
     "Dropout",
     "DiscriminatorOutput",
@@ -30,5 +32,6 @@ __all__ = [
     "SplitClassifier",
     "WideDiscriminator",
     "WideResNet",
+    "black_box",
     "forward_mode",
 ]
