@@ -223,6 +223,7 @@ class Attack:
             results = getattr(code, method)(code.network_of(model), x, y, seed, budget)
             return tf.nest.map_structure(tf.stop_gradient, results)
         graph = compiled(code, method, model, x, seed)
+        self.check_access(model)  # by now it is known whether a black box gives labels
         watch = graph.watches[0]
         check_values(x, y, watch.num_classes)
         watch.check_range(x, y)

@@ -16,6 +16,7 @@ from robust_tf.attacks.arguments import check_logits
 from robust_tf.attacks.network import Network, Passes, logits_of, traced
 from robust_tf.attacks.threat import Budget
 from robust_tf.attacks.watch import Watch
+from robust_tf.models.black_box import BlackBox
 
 
 class CompiledAttack(NamedTuple):
@@ -157,13 +158,11 @@ def _watch(model: Any, x: tf.Tensor) -> Watch:
     key = name, tuple(x.shape[1:])
     known = graphs.watches.get(key)
     network = logits_of(model, "running")
-    if known is None:
-        num_classes = check_logits(network(x[:64]), model)
-    elif not cache.watched or known.is_current(network, model, x):
-        return known
-    else:
-        num_classes = check_logits(network(x[:64]), model)
+    if known is not None:
+        if not cache.watched or known.is_current(network, model, x):
+            return known
         graphs.attacks = {k: g for k, g in graphs.attacks.items() if known not in g.watches}
+    num_classes = check_logits(network(x[: 1 if isinstance(model, BlackBox) else 64]), model)
     logits = None
     if cache.watched:
         alive = _weak(model)

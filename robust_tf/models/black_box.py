@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from robust_tf.models.differentiation import counts_of_gradients
 from robust_tf.validation import check_whole
 
 Predict = Callable[[np.ndarray], Any]
@@ -45,18 +46,22 @@ class BlackBox:
         """Logits float32 (B, C) of images x; a label is a logit of 1 where the others are 0.
 
         Raises:
-          TypeError: its gradient is asked for.
+          NoGradientError: an attack takes its gradient.
         """
-        scores = self._scores
+        if counts_of_gradients() is not None:
+            raise NoGradientError(
+                "a black box has no gradient; attack it by Square or RayS, or by "
+                "Transfer(attack, source) from a model of your own."
+            )
+        scores, x = self._scores, tf.convert_to_tensor(x, tf.float32)
+        if tf.executing_eagerly():  # errors of `predict` come out as they are
+            return tf.constant(scores(x.numpy()))
+        logits = tf.numpy_function(scores, [x], tf.float32)
+        return tf.ensure_shape(logits, [x.shape[0], scores.num_classes])
 
-        @tf.custom_gradient
-        def call(x: tf.Tensor) -> Any:
-            if tf.executing_eagerly():  # errors of `predict` come out as they are
-                return tf.constant(scores(x.numpy())), _no_gradient
-            logits = tf.numpy_function(scores, [x], tf.float32)
-            return tf.ensure_shape(logits, [x.shape[0], scores.num_classes]), _no_gradient
 
-        return call(tf.convert_to_tensor(x, tf.float32))
+class NoGradientError(TypeError, LookupError):
+    """A gradient is taken through a black box."""
 
 
 def black_box(predict: Predict, num_classes: int, batch_size: int | None = None) -> BlackBox:
@@ -64,7 +69,9 @@ def black_box(predict: Predict, num_classes: int, batch_size: int | None = None)
 
     For a function that TensorFlow cannot trace: NumPy, scikit-learn, a remote service. Square and
     RayS run on it, and `evaluation.evaluate` under these; attacks that take gradients, AutoAttack
-    among them, refuse it. It is called anew each time, so that it may change.
+    among them, refuse it. It is called anew each time, so that it may change. Beside its queries an
+    attack asks, in its first call, about one image, and once more about the first 256, to see
+    whether it takes images of [0, 1].
 
     Example:
       forest = RandomForestClassifier().fit(x.reshape(len(x), -1), y)
@@ -81,7 +88,7 @@ def black_box(predict: Predict, num_classes: int, batch_size: int | None = None)
 
     Raises:
       ValueError: an argument outside its range; when called, an answer of another shape.
-      TypeError: a predict that cannot be called; when called, its gradient is asked for.
+      TypeError: a predict that cannot be called.
     """
     return BlackBox(predict, num_classes, batch_size)
 
@@ -117,9 +124,3 @@ class _Scores:
             f"expected scores {(len(x), self.num_classes)}, or integer labels ({len(x)},)."
         )
 
-
-def _no_gradient(upstream: tf.Tensor) -> tf.Tensor:
-    raise TypeError(
-        "a black box has no gradient; attack it by Square or RayS, or by "
-        "Transfer(attack, source) from a model of your own."
-    )
