@@ -123,7 +123,7 @@ def check_traces(case: AttackCase) -> None:
     """One trace for batches of every size, every seed, every scale and every radius."""
     model, attack = Smooth(), case.make(case.eps)
     attack(model, case.x[:5], case.aim[:5])
-    calls = model.calls
+    traces = model.traces
     for batch, seed, scale in ((3, 1, 1.0), (1, 2, 0.5), (5, 3, tf.constant(0.1))):
         x_adv = attack(model, case.x[:batch], case.aim[:batch], seed=seed, scale=scale)
         assert_inside(case, case.x[:batch], x_adv, case.eps * float(scale))
@@ -131,7 +131,7 @@ def check_traces(case: AttackCase) -> None:
     smaller = case.make(case.eps / 4)(model, case.x, case.aim)
     assert_inside(case, case.x, smaller, case.eps / 4)
     same_bits(smaller, case.make(case.eps / 4)(model, case.x, case.aim, eps=case.eps / 4))
-    assert model.calls == calls
+    assert model.traces == traces
 
 
 def check_seeds(case: AttackCase) -> None:

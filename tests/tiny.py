@@ -16,16 +16,17 @@ SHAPE, CLASSES = (8, 8, 1), 3
 
 
 class Smooth:
-    """Images -> tanh units -> logits, in plain TensorFlow; counts how often Python runs it."""
+    """Images -> tanh units -> logits, in plain TensorFlow; counts how often Python runs it, and traces of it."""
 
     def __init__(self, seed: int = 0):
         rng = np.random.default_rng(seed)
         self.first = rng.normal(0, 0.4, (64, 16)).astype("float32")
         self.second = rng.normal(0, 1.0, (16, CLASSES)).astype("float32")
-        self.calls = 0
+        self.calls = self.traces = 0
 
     def __call__(self, x):
         self.calls += 1
+        self.traces += not tf.executing_eagerly()
         return tf.tanh(tf.reshape(x - 0.5, [-1, 64]) @ self.first) @ self.second
 
 

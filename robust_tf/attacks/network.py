@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from robust_tf.models import forward
 from robust_tf.models.conversion import check_follows
+from robust_tf.models.differentiation import counts_of_gradients, differentiated
 
 Network = Callable[[tf.Tensor], tf.Tensor]
 GradientAt = Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
@@ -35,6 +36,31 @@ def logits_of(model: Callable[..., Any], batch_norm: str) -> Network:
     return network
 
 
+def traced(
+    network: Network, model: Any, shape: Sequence[int | None]
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """`network` as one graph for all batches of images of this shape.
+
+    Args:
+      network: of `model`, images to tensors.
+      model: for the error.
+      shape: of one image.
+
+    Raises:
+      TypeError: it cannot be a graph.
+    """
+    images = tf.TensorSpec([None, *shape], tf.float32)
+    try:
+        return tf.function(network).get_concrete_function(images)
+    except Exception as error:  # what a model calls may raise anything
+        line = (str(error).strip().splitlines() or [""])[0]
+        raise TypeError(
+            f"the model, a {type(model).__name__}, cannot be traced by TensorFlow "
+            f"({type(error).__name__}: {line}); a function in NumPy, of scikit-learn or of a "
+            "service is attacked as models.black_box(predict, num_classes)."
+        ) from error
+
+
 class Passes:
     """How many images have gone through a model, forwards and backwards (int64 variables)."""
 
@@ -46,18 +72,15 @@ class Passes:
     def counting(self, network: Network) -> Network:
         """`network`, each call and each gradient of which is counted, by number of images."""
 
-        @tf.custom_gradient
-        def count(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        def counted(x: tf.Tensor) -> tf.Tensor:
             images = tf.shape(x, out_type=tf.int64)[0]
             self.forwards.assign_add(images)
+            counts = counts_of_gradients()
+            if counts is not None:
+                counts.append(lambda: self.gradients.assign_add(images))
+            return network(x)
 
-            def back(upstream: tf.Tensor) -> tf.Tensor:
-                self.gradients.assign_add(images)
-                return upstream
-
-            return tf.identity(x), back
-
-        return lambda x: network(count(x))
+        return counted
 
 
 def num_classes_of(logits: tf.Tensor) -> int:
@@ -93,10 +116,15 @@ def input_gradient(network: Network, values: Callable[..., tf.Tensor]) -> Gradie
     # 30 times slower and then takes 40 % of the attack.
     @functools.partial(tf.function, autograph=False, experimental_attributes={"_noinline": True})
     def gradient_at(x: tf.Tensor, *arguments: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        with (
+            tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape,
+            differentiated() as counts,
+        ):
             tape.watch(x)
             logits = network(x)
             value = values(logits, *arguments)
+        for count in counts:
+            count()
         return finite(gradient_through(tape, value, logits, x, alone)), value, logits
 
     return gradient_at

@@ -1,7 +1,8 @@
 """Networks split into generator, intermediate layer and classifier; and any Keras model as one."""
 
-from robust_tf.models.classifier import Classifier, Outputs, WholeClassifier
 from robust_tf.models.application import Application
+from robust_tf.models.black_box import BlackBox, black_box
+from robust_tf.models.classifier import Classifier, Outputs, WholeClassifier
 from robust_tf.models.cnn import CNN
 from robust_tf.models.conversion import convert
 from robust_tf.models.cutting import as_classifier, split
@@ -26,6 +27,7 @@ __all__ = [
     "MLP",
     "BatchNormalization",
     "Classifier",
+    "BlackBox",
     "Discriminator",
     "Dropout",
     "DiscriminatorOutput",
@@ -41,6 +43,7 @@ __all__ = [
     "WideResNet",
     "as_classifier",
     "convert",
+    "black_box",
     "forward_mode",
     "split",
     "with_input_range",

@@ -122,7 +122,9 @@ def _builder(name: str) -> Any:
     if name not in known:
         near = difflib.get_close_matches(str(name), known, 1, cutoff=0.3)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}."
-        raise ValueError(f"Application(name={name!r}): keras.applications has no such class; {hint}")
+        raise ValueError(
+            f"Application(name={name!r}): keras.applications has no such class; {hint}"
+        )
     return known[name]
 
 
@@ -170,9 +172,7 @@ def _base(
     return base
 
 
-def _load(
-    base: keras.Model, builder: Any, name: str, file: str, arguments: dict[str, Any]
-) -> None:
+def _load(base: keras.Model, builder: Any, name: str, file: str, arguments: dict[str, Any]) -> None:
     """Weights from a file of the network without its last layer, or of all of it."""
     try:
         base.load_weights(file)

@@ -51,7 +51,9 @@ def test_the_last_layer_is_new_where_the_classes_are_others(teacher, tmp_path):
 
 def test_refuses_weights_that_do_not_fit(teacher, tmp_path):
     wider = recipe(initial=teacher, network=functools.partial(CNN, filters=3, hidden=8))
-    with pytest.raises(ValueError, match="weights of its generator do not fit the .* of this network; first"):
+    with pytest.raises(
+        ValueError, match="weights of its generator do not fit the .* of this network; first"
+    ):
         trainer(tmp_path, wider, digits())
     with pytest.raises(FileError, match="train.initial='nowhere.keras': there is no such run"):
         trainer(tmp_path, recipe(initial="nowhere.keras"), digits())
@@ -105,7 +107,9 @@ def test_takes_the_generator_where_the_classifier_is_another(teacher, tmp_path):
         return SplitClassifier(generator, keras.Sequential(head))
 
     fresh = trainer(tmp_path / "fresh", recipe(network=other), digits()).model.network
-    network = trainer(tmp_path / "run", recipe(initial=teacher, network=other), digits()).model.network
+    network = trainer(
+        tmp_path / "run", recipe(initial=teacher, network=other), digits()
+    ).model.network
     for mine, theirs in zip(
         network.generator.get_weights(), trained(teacher, "it").generator.get_weights(), strict=True
     ):

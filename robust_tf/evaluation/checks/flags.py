@@ -88,7 +88,7 @@ _TEXTS = {
         "The model seems to take images of another range",
         "It recognises far more of these images when their pixels are rescaled. On pixels in "
         "[0, 1] its accuracy, and any robust accuracy below it, means nothing.",
-        "Put the rescaling before the model: lambda x: model(255 * x), or model(2 * x - 1); eps "
+        "Put the rescaling into the model: models.with_input_range(model, 255.0), or (-1, 1); eps "
         "stays in units of [0, 1].",
     ),
     "zero_gradients": (
