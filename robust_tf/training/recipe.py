@@ -27,7 +27,7 @@ class Recipe:
     """The settings of one run.
 
     Args:
-      network: builder, (input_shape, num_classes) -> SplitClassifier.
+      network: builder, (input_shape, num_classes) -> SplitClassifier, or any built Keras model.
       method: builder, (network) -> RobustModel.
       compare_with: another method to train on the same recipe after this one, or a list of them,
         for a table of all.
@@ -44,6 +44,9 @@ class Recipe:
       extra: adds training examples to the data: @PseudoLabels().
       initial: run folder, or .keras file, whose weights training starts from, but for the last
         layer's where its classes are others; None: `seed`'s.
+      frozen: name of a layer: it and all before it are not trained, nor are their moving averages;
+        'generator': all before the features; None: all layers are trained.
+      unfreeze_epoch: number of epochs after which the frozen layers are trained too; None: never.
       eps_warmup_epochs: over which the training attack grows to its eps, >= 0, fractions allowed.
       term_warmup_epochs: over which the weights of the terms beside the cross-entropies grow, >= 0.
       validation_attack: of the robust accuracy by which the best checkpoint is chosen.
@@ -80,6 +83,8 @@ class Recipe:
     weight_average: Callable[..., Any] | None = None
     extra: Callable[..., Any] | None = None
     initial: str | None = None
+    frozen: str | None = None
+    unfreeze_epoch: int | None = None
     eps_warmup_epochs: float = 0.0
     term_warmup_epochs: float = 0.0
     validation_attack: Attack | None = None
@@ -97,9 +102,13 @@ class Recipe:
         for name in ("epochs", "batch_size", "validate_every", "steps_per_call"):
             check_whole("train", name, getattr(self, name), 1)
         check_whole("train", "seed", self.seed, 0)
-        for name in ("evaluation_examples", "patience"):
+        for name in ("evaluation_examples", "patience", "unfreeze_epoch"):
             if getattr(self, name) is not None:
                 check_whole("train", name, getattr(self, name), 1)
+        if self.unfreeze_epoch is not None and self.frozen is None:
+            raise ValueError(
+                f"train.unfreeze_epoch={self.unfreeze_epoch}: nothing is frozen; set train.frozen."
+            )
         if self.select not in ("last", "best"):
             raise ValueError(f"train.select={self.select!r}: must be 'last' or 'best'.")
         warmups = ("eps_warmup_epochs", "term_warmup_epochs")
