@@ -9,10 +9,12 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from robust_tf import compat
 from robust_tf.attacks.randomness import as_seed, fold
+from robust_tf.models import convert
 from tests.tiny import (
     CLASSES,
     SHAPE,
@@ -20,6 +22,7 @@ from tests.tiny import (
     cross_entropies,
     images,
     log_probabilities,
+    plain_network,
     same_bits,
     tiny_network,
     weights_of,
@@ -272,14 +275,17 @@ def check_callables(case: AttackCase) -> None:
 
 
 def check_batch_norm(case: AttackCase) -> None:
-    """Only mode 'training' moves our moving averages; 'running' keeps examples apart."""
-    network = tiny_network(batch_norm=True)
-    for mode in ("running", "batch", "training"):
-        before = weights_of(network)
-        case.make(case.eps, batch_norm=mode)(network, case.x, case.aim)
-        pairs = zip(before, weights_of(network), strict=True)
-        changed = sum((old != new).any() for old, new in pairs)
-        assert changed == (2 if mode == "training" else 0), mode
+    """Only mode 'training' moves moving averages, ours and those of Keras' layer, converted."""
+    for network in (tiny_network(batch_norm=True), convert(plain_network())):
+        for mode in ("running", "batch", "training"):
+            before = weights_of(network)
+            case.make(case.eps, batch_norm=mode)(network, case.x, case.aim)
+            pairs = zip(before, weights_of(network), strict=True)
+            changed = sum((old != new).any() for old, new in pairs)
+            assert changed == (2 if mode == "training" else 0), mode
+    if case.make(case.eps, batch_norm="batch").batch_norm == "batch":
+        with pytest.raises(ValueError, match="cannot set the mode of the layer 'bn'"):
+            case.make(case.eps, batch_norm="batch")(plain_network(), case.x, case.aim)
 
 
 ATTACK_CHECKS = [

@@ -200,6 +200,8 @@ def _cut_at(images: Any, logits: Any, calls: list[Call], at: str) -> Halves:
                     f"models.split(at={at!r}): the model {call.name!r} around it is called twice; "
                     "name a layer before or behind."
                 )
+            if _ends_with(call.layer, at) and call.outputs[0] is not logits:
+                return _two(images, call.outputs[0], logits)
             found = _inside(images, logits, call, at)
             assert found is not None  # `at` is given
             return found
@@ -252,6 +254,12 @@ def _names(model: Any) -> set[str]:
         if compat.is_graph(call.layer):
             found |= _names(call.layer)
     return found
+
+
+def _ends_with(model: Any, at: str) -> bool:
+    """Whether what the model gives comes from the layer of this name."""
+    layer = compat.producer_of(endpoints(model)[1])[0]
+    return layer.name == at or (compat.is_graph(layer) and _ends_with(layer, at))
 
 
 def _skipped(calls: list[Call], position: int, at: str) -> str:

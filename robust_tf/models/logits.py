@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -41,16 +43,22 @@ class WithoutActivation(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """What the layer gives before its activation."""
-        activation = self.layer.activation
-        self.layer.activation = keras.activations.linear
-        try:
+        with self._linear():
             return self.layer(inputs)
-        finally:
-            self.layer.activation = activation
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {**super().get_config(), "layer": compat.serialize(self.layer)}
+        with self._linear():  # a file need not know what the activation was
+            return {**super().get_config(), "layer": compat.serialize(self.layer)}
+
+    @contextlib.contextmanager
+    def _linear(self) -> Iterator[None]:
+        activation = self.layer.activation
+        self.layer.activation = keras.activations.linear
+        try:
+            yield
+        finally:
+            self.layer.activation = activation
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> WithoutActivation:

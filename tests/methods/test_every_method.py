@@ -158,6 +158,8 @@ CASES |= {
 
 # What these tell of a method they tell by its first case.
 ONCE = ("check_keras", "check_seed", "check_composed")
+# Keras' own layers: the step, and the bits of a run that is continued. All checks for one method.
+OF_KERAS = ("check_learns", "check_trainer")
 
 
 def cases():
@@ -165,7 +167,10 @@ def cases():
     for name in CASES:
         further = " " in name
         for check in METHOD_CHECKS:
-            marks = [pytest.mark.slow] if further and check.__name__ in ONCE else []
+            slow = further and check.__name__ in ONCE
+            if name.endswith(" of Keras"):
+                slow = check.__name__ not in OF_KERAS and not name.startswith("TRADES")
+            marks = [pytest.mark.slow] if slow else []
             yield pytest.param(name, check, id=f"{name}-{check.__name__[6:]}", marks=marks)
 
 
