@@ -103,7 +103,7 @@ def Application(
         x = keras.layers.Resizing(*shape, name="resized")(x)
     if channels == 1:
         x = keras.layers.Concatenate(name="rgb")([x, x, x])
-    wanted = PIXELS.get(_family(builder), 255.0)
+    wanted = PIXELS.get(family(builder), 255.0)
     x = input_range(wanted if inner[2] == 3 or wanted == "tf" else 255.0, inner)(x)
     base = _base(builder, name, x, inner, weights, dict(arguments or {}))
     if momentum is not None:
@@ -128,7 +128,8 @@ def _builder(name: str) -> Any:
     return known[name]
 
 
-def _family(builder: Any) -> str:
+def family(builder: Any) -> str:
+    """The module of a builder in keras.applications, such as 'mobilenet_v2'."""
     return str(inspect.unwrap(builder).__module__.rpartition(".")[2])
 
 
