@@ -11,7 +11,7 @@ import keras
 
 from robust_tf import compat, files, registration
 from robust_tf.models.cutting import split
-from robust_tf.models.input_range import _layer_of as input_range
+from robust_tf.models.input_range import input_range
 from robust_tf.models.layers import check_image_shape, logits_layer
 from robust_tf.models.split import SplitClassifier
 

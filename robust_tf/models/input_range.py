@@ -91,7 +91,7 @@ def with_input_range(
             f"models.with_input_range: the model {model.name!r} is not built; call it on images "
             "once, model(tf.zeros((1, height, width, channels)))."
         )
-    layer = _layer_of(wanted, shape)
+    layer = input_range(wanted, shape)
     if isinstance(model, SplitClassifier):
         generator = _behind(layer, model.generator, shape)
         return SplitClassifier(generator, model.classifier, name=model.name)
@@ -109,7 +109,8 @@ def _behind(layer: Any, model: Any, shape: Sequence[int | None]) -> keras.Model:
     return keras.Model(images, model(layer(images)), name=model.name)
 
 
-def _layer_of(wanted: Any, shape: Sequence[int | None]) -> keras.layers.Layer:
+def input_range(wanted: Any, shape: Sequence[int | None]) -> keras.layers.Layer:
+    """The layer that makes of images in [0, 1] what a model wants; see `with_input_range`."""
     if isinstance(wanted, keras.layers.Layer):
         return wanted
     if isinstance(wanted, str):
