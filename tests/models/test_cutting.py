@@ -124,7 +124,7 @@ class Subclassed(keras.Model):
         size = int(np.prod(input_shape[1:]))
         self.norm.build((None, size))
         self.head.build((None, size))
-        self.built = True
+        super().build(input_shape)  # where Keras 2 notes the shape
 
     def call(self, x, training=False):
         x = self.norm(self.flatten(x), training=training)
