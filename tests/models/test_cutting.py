@@ -364,6 +364,18 @@ def test_odd_sides_four_channels_and_many_classes(shape, classes):
     assert np.isfinite(trained.evaluate(x, y, verbose=0)).all()
 
 
+def test_a_whole_model_exports_without_features(tmp_path):
+    model = Subclassed()
+    model(X)
+    with pytest.raises(TypeError, match="give models.split.model., or models.WholeClassifier"):
+        export.export(model, tmp_path / "saved")
+    export.export(WholeClassifier(model), tmp_path / "saved")
+    signatures = tf.saved_model.load(str(tmp_path / "saved")).signatures
+    assert "features" not in signatures
+    given = signatures["serving_default"](images=X)["logits"]
+    np.testing.assert_allclose(given, model(X), rtol=1e-5, atol=1e-6)
+
+
 def test_cut_and_converted_it_loads_elsewhere_and_exports(tmp_path):
     model = plain_network(dropout=0.3)
     wrapped = models.with_input_range(keras.Model(model.input, L.Softmax()(model.output)), (-1, 1))
