@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from robust_tf import registration
+from robust_tf import compat, registration
 from robust_tf.models import forward
 from robust_tf.models.layers import normalize_by_batch
 
@@ -48,6 +48,21 @@ class KerasBatchNormalization(keras.layers.BatchNormalization):
         if order != sorted(order):
             outputs = tf.transpose(outputs, [order.index(dimension) for dimension in range(rank)])
         return tf.cast(outputs, self.compute_dtype)
+
+    # An empty share of a replica would make the moving averages NaN: Keras 3 asks for moments,
+    # Keras 2 whether it is to look out for it.
+    def _moments(self, inputs: tf.Tensor, *arguments: Any, **kwargs: Any) -> Any:
+        mean, variance = super()._moments(inputs, *arguments, **kwargs)
+        if not compat.KERAS_3:
+            return mean, variance
+        averages = (self.moving_mean, self.moving_variance)
+        return tuple(
+            tf.where(tf.size(inputs) > 0, batch, tf.cast(old, batch.dtype))
+            for batch, old in zip((mean, variance), averages, strict=True)
+        )
+
+    def _support_zero_size_input(self) -> bool:
+        return True
 
 
 class Seeded:

@@ -72,6 +72,16 @@ def test_frozen_batch_norm_uses_its_moving_averages(mode):
         assert not models.conversion.has_batch_norm(layer)
 
 
+@pytest.mark.parametrize("mode", ["batch", "training"])
+def test_an_empty_batch_does_no_harm(mode):
+    layer = convert(batch_norm())
+    before = moving(layer)
+    with forward_mode(batch_norm=mode):
+        assert layer(tf.zeros((0, 5, 4, 3))).shape == (0, 5, 4, 3)
+    for now, old in zip(moving(layer), before, strict=True):
+        np.testing.assert_allclose(now, old, rtol=1e-6)
+
+
 def noisy(model, seed=(0, 7), x=None):
     x = tf.ones((40, 20, 10, 5)) if x is None else x
     with forward_mode(seed=seed):

@@ -124,7 +124,7 @@ class Subclassed(keras.Model):
         size = int(np.prod(input_shape[1:]))
         self.norm.build((None, size))
         self.head.build((None, size))
-        self.built = True
+        super().build(input_shape)  # where Keras 2 notes the shape
 
     def call(self, x, training=False):
         x = self.norm(self.flatten(x), training=training)
@@ -362,6 +362,18 @@ def test_odd_sides_four_channels_and_many_classes(shape, classes):
     x_adv = PGD(network, x, y)
     assert np.abs(x_adv - x).max() == pytest.approx(0.1, abs=1e-6)
     assert np.isfinite(trained.evaluate(x, y, verbose=0)).all()
+
+
+def test_a_whole_model_exports_without_features(tmp_path):
+    model = Subclassed()
+    model(X)
+    with pytest.raises(TypeError, match="give models.split.model., or models.WholeClassifier"):
+        export.export(model, tmp_path / "saved")
+    export.export(WholeClassifier(model), tmp_path / "saved")
+    signatures = tf.saved_model.load(str(tmp_path / "saved")).signatures
+    assert "features" not in signatures
+    given = signatures["serving_default"](images=X)["logits"]
+    np.testing.assert_allclose(given, model(X), rtol=1e-5, atol=1e-6)
 
 
 def test_cut_and_converted_it_loads_elsewhere_and_exports(tmp_path):
