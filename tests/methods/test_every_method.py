@@ -144,7 +144,7 @@ CASES = {
 
 
 # What these tell of a method they tell by its first case.
-ONCE = ("check_keras", "check_seed", "check_composed")
+ONCE = ("check_keras", "check_seed", "check_composed", "check_half", "check_export")
 
 
 def cases():
