@@ -47,9 +47,7 @@ def check_weights(owner: str, weights: dict[str, float]) -> None:
             raise ValueError(f"{owner}({term}={weight!r}): weights must be finite and >= 0.")
 
 
-def unpack(
-    data: Any, network: SplitClassifier
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+def unpack(data: Any, network: SplitClassifier) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
     """Images float32, labels int32, sample weights float32 or None; checked as the step runs.
 
     Args:

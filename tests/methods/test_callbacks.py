@@ -15,7 +15,8 @@ RUN_EVALUATE = {"batch_size": 12, "verbose": 0}
 RUN = {"batch_size": 12, "shuffle": False, "verbose": 0}
 
 
-def built(attack=attacks.PGD(0.1, 0.05, 2), **compiled):
+def built(**compiled):
+    attack = attacks.PGD(0.1, 0.05, 2)
     model = methods.AdversarialTraining(tiny_network(dropout=0.3), attack, 0.5)
     compiled = {"evaluation_attack": BIM, "seed": 3, **compiled}
     model.compile(keras.optimizers.SGD(0.1, momentum=0.9), **compiled)
