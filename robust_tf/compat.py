@@ -133,7 +133,7 @@ def scale_loss(optimizer: Any, loss: tf.Tensor) -> tf.Tensor:
 
 
 def apply_gradients(optimizer: Any, gradients: list[Any], variables: list[Any]) -> None:
-    """Updates variables by gradients of a loss of `scale_loss`; those that are not finite, never."""
+    """Updates variables by gradients of a loss of `scale_loss`; never by infinite ones."""
     if not KERAS_3 and _scales(optimizer):
         gradients = optimizer.get_unscaled_gradients(gradients)
     optimizer.apply_gradients(zip(gradients, variables, strict=True))

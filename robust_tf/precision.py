@@ -96,7 +96,8 @@ def choose(asked: str) -> Choice:
 
     Args:
       asked: 'float32'; 'float16', or 'mixed_float16' as Keras calls it, for GPUs; 'bfloat16', or
-        'mixed_bfloat16', which warns where it is slower than float32; 'auto': float32, unless bfloat16 is measured faster on this device.
+        'mixed_bfloat16', which warns where it is slower than float32; 'auto': float32, unless
+        bfloat16 is measured faster on this device.
 
     Raises:
       ValueError: another word.

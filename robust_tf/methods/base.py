@@ -45,7 +45,11 @@ class RobustModel(KerasModel):
     example, with its weight in `weights`); where it needs them, how it forwards (`forward`) and
     what else learns (`auxiliary_optimizers`, `auxiliary_models`, `auxiliary_step`). What these
     methods hand on is a named tuple: `AdversarialBatch` and `Batch`, or one of the method's own.
-    Terms of weight 0 are never built. Everything random is drawn from (seed, step, replica).
+    Terms of weight 0 are never built. Everything random is drawn from (seed, batch, replica).
+
+    Sample weights (or class weights) multiply each example's value of every term, divided by the
+    size of the global batch as in Keras; attacks and accuracies know none. The losses of the
+    network's layers (regularizers, `add_loss`) are added once, those of the last training forward.
 
     Args:
       network: built Keras model of images float32 (B, H, W, C) in [0, 1]. A `SplitClassifier` is
@@ -150,8 +154,8 @@ class RobustModel(KerasModel):
           weight_decay: w of the penalty w/2 ||W||^2 over kernels (no biases, no batch-norm
             parameters), >= 0.
           decay_all: the penalty is over all parameters, as in PyTorch's SGD.
-          eps_warmup_steps: number of batches over which eps and step size of the training attack rise
-            linearly to their values, >= 0.
+          eps_warmup_steps: number of batches over which eps and step size of the training attack
+            rise linearly to their values, >= 0.
           term_warmup_steps: number of batches over which the weights of the terms beside the
             cross-entropies rise linearly to their values, >= 0.
           weight_perturbation: `training.WeightPerturbation`, or None.

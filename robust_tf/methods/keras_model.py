@@ -44,7 +44,7 @@ class KerasModel(keras.Model):
 
     @property
     def batches(self) -> tf.Tensor:
-        """Number of training batches so far, int64: random numbers and warm-ups are functions of it.
+        """Number of training batches so far, int64, from which all that is random is drawn.
 
         An optimizer's `iterations` are fewer where it accumulates gradients, or skips those that
         overflowed.

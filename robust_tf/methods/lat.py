@@ -35,7 +35,7 @@ class LAT(RobustModel):
     its smallest and largest value over the batch of a replica and all positions: eps and step size
     are fractions of that range, and z' does not leave it. A dense feature is a channel; one that
     is the same in the whole batch is not moved. The second update has an optimiser of its own, SGD
-    at a constant rate without weight decay.
+    at a constant rate without weight decay or regularizers.
 
     Features z and the second update use batch statistics and leave moving averages as they are, so
     that these change once a step; the latent attack has a `batch_norm` of its own, by default batch

@@ -51,7 +51,8 @@ class TLA(RobustModel):
     batch of a replica. The gradient reaches all three. A triplet that lacks its positive or its
     negative (one image alone, one class alone) counts as 0 in both terms.
 
-    Anchors are the first of the batch, so batches should be shuffled; accuracies are theirs. Beside
+    Anchors are the first of the batch, so batches should be shuffled; accuracies and sample weights
+    are theirs. Beside
     the attack on them a step costs a forward and backward of the batch and one of the anchors. The
     program looks for negatives by running averages, in a batch of their own; here the features are
     those of the training forward, at no more cost.

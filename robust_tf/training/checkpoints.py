@@ -52,7 +52,7 @@ class Checkpoints:
         auxiliary_models = list(model.auxiliary_models().values())
         auxiliary_optimizers = [optimizer for optimizer, _ in model.auxiliary_optimizers().values()]
         # Lists of plain variables: the same layout under both Keras, whatever wraps them.
-        self._parts = {
+        self._parts: dict[str, Any] = {
             "network": _plain([model.network, *averaged, *auxiliary_models]),
             "optimizer": [
                 compat.raw(variable)

@@ -18,7 +18,8 @@ class Loop:
     """Runs `model.train_step` and `model.test_step` under a strategy.
 
     One graph serves every call: the number of steps is a tensor. Losses are averaged over the
-    global batch, which replicas may share unequally; pairs of global compactness are formed within each replica's share.
+    global batch, which replicas may share unequally; pairs of global compactness are formed within
+    each replica's share.
 
     Attributes:
       watched: the loss and its terms, by name.

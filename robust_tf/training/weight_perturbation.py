@@ -17,10 +17,10 @@ from robust_tf.models import forward_mode
 class WeightPerturbation:
     """Takes each gradient where the loss is higher: at weights moved by gamma of their length.
 
-    With g the gradient of the method's loss, without weight decay and regularizers, over the global batch, each
-    kernel w (variables of more than one dimension) is moved by gamma |w| g / |g|, the gradient of
-    the step is taken there, and w is put back before it is applied. One more forward and backward
-    pass per step.
+    With g the gradient of the method's loss, without weight decay and regularizers, over the global
+    batch, each kernel w (variables of more than one dimension) is moved by gamma |w| g / |g|, the
+    gradient of the step is taken there, and w is put back before it is applied. One more forward
+    and backward pass per step.
 
     Args:
       gamma: relative size of the move, > 0; 0.01 for adversarial training, 0.005 for TRADES and

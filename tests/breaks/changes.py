@@ -198,9 +198,9 @@ CHANGES = [
     ),
     Change(
         "replicas do not share the mean",
-        "robust_tf/methods/base.py",
-        "compat.scale_loss(self.optimizer, loss / replicas)",
-        "compat.scale_loss(self.optimizer, loss)",
+        "robust_tf/methods/reduction.py",
+        "return tf.reduce_sum(weighted(values)) / reduction.size",
+        "return tf.reduce_sum(weighted(values)) / reduction.here",
         chosen(METHODS, "Standard-replicas"),
     ),
     Change(
@@ -213,8 +213,8 @@ CHANGES = [
     Change(
         "robust accuracy counts images that were wrong before the attack",
         "robust_tf/methods/base.py",
-        "robust = natural * correct(network(x_adv, training=False), y)",
-        "robust = correct(network(x_adv, training=False), y)",
+        "robust = natural * correct(network(x_adv, training=False), share.y)",
+        "robust = correct(network(x_adv, training=False), share.y)",
         chosen("methods/test_methods_step.py", "robust_accuracy_counts"),
     ),
     Change(

@@ -157,7 +157,7 @@ CASES |= {
 
 
 # What these tell of a method they tell by its first case.
-ONCE = ("check_keras", "check_seed", "check_composed")
+ONCE = ("check_keras", "check_seed", "check_composed", "check_half", "check_export")
 # Keras' own layers: the step, and the bits of a run that is continued. All checks for one method.
 OF_KERAS = ("check_learns", "check_trainer")
 

@@ -174,14 +174,13 @@ def test_compile_refuses(arguments, message):
         ),
         ((X, Y.astype("float32")), TypeError, "labels are float32; expected integer class ids"),
         (((X * 255).astype("uint8"), Y), TypeError, "images are uint8; .* divided by 255"),
-        ((X, Y, np.ones(len(X), "float32")), ValueError, "a batch has 3 parts; expected"),
     ],
 )
 def test_fit_refuses(data, error, message):
     model = methods.AdversarialTraining(tiny_network(), BIM)
     model.compile(keras.optimizers.SGD(0.1), run_eagerly=False)
     with pytest.raises(error, match=message):
-        model.fit(*data[:2], sample_weight=data[2] if data[2:] else None, verbose=0)
+        model.fit(*data, verbose=0)
 
 
 @pytest.mark.parametrize(
