@@ -40,7 +40,9 @@ def test_what_is_no_number_in_range_is_refused(value):
         check_number("A", "b", value, 0.0, "use 1")
 
 
-@pytest.mark.parametrize("value", [True, np.bool_(True), 3.0, np.float32(3), "3", None, 2, BFLOAT16(3)])
+@pytest.mark.parametrize(
+    "value", [True, np.bool_(True), 3.0, np.float32(3), "3", None, 2, BFLOAT16(3)]
+)
 def test_what_is_no_integer_in_range_is_refused(value):
     with pytest.raises(ValueError, match=r"^A\(b=.*\): must be an integer >= 3\.$"):
         check_whole("A", "b", value, 3)

@@ -22,8 +22,8 @@ from robust_tf.attacks.network import Network, logits_of
 from robust_tf.attacks.randomness import as_seed
 from robust_tf.attacks.steps import Steepest
 from robust_tf.attacks.threat import Budget, Threat, scalar
-from robust_tf.models.black_box import BlackBox
-from robust_tf.validation import check_eps, check_step_size
+from robust_tf.models.black_box import BlackBox, no_gradient
+from robust_tf.validation import check_eps, check_step_size, plain
 
 Number: TypeAlias = float | tf.Tensor
 Own = TypeVar("Own", bound="Attack")
@@ -95,14 +95,11 @@ class Attack:
         """Raises TypeError for a `models.black_box` that gives less than this attack needs."""
         if not isinstance(model, BlackBox):
             return
-        for name, stage in self.stages():
+        for _, stage in self.stages():
             if stage is not self:
                 stage.check_access(model)
             elif not self.black_box:
-                raise TypeError(
-                    f"{type(self).__name__} takes gradients, which a black box has not; attack it "
-                    "by Square or RayS, or by Transfer(attack, source) from a model of your own."
-                )
+                raise TypeError(no_gradient(type(self).__name__))
             elif model.gives_labels and not self.hard_labels:
                 raise TypeError(
                     f"{type(self).__name__} takes scores, and this black box gives labels; attack "
@@ -240,7 +237,7 @@ class Attack:
     def get_config(self) -> dict[str, Any]:
         """For Keras files and result files."""
         names = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]
-        return {name: compat.serialize(getattr(self, name)) for name in names}
+        return {name: compat.serialize(plain(getattr(self, name))) for name in names}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Attack:

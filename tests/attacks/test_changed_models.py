@@ -255,6 +255,7 @@ def test_numbers_drawn_in_python_are_not_compiled_at_every_call():
 
 def test_labels_are_compared_on_all_images():
     """Two classifiers agree about the first eight images, and differ in the others."""
+
     def labels_of(other):
         def labels(x):
             right = tf.equal(tf.argmax(linear(x, OLD), 1), 0)

@@ -1,4 +1,4 @@
-"""`evaluate` attacks the model that it judges, whatever was compiled for it before, and frees it."""
+"""`evaluate` attacks the model that it judges, whatever was compiled before, and frees graphs."""
 
 import gc
 import weakref
@@ -9,7 +9,7 @@ import tensorflow as tf
 from robust_tf import attacks
 from robust_tf.attacks import compiled
 from robust_tf.evaluation import evaluate
-from tests.attacks.test_changed_models import NEW, OLD, KINDS, step
+from tests.attacks.test_changed_models import KINDS, NEW, OLD, step
 
 RNG = np.random.default_rng(1)
 X = (0.3 + 0.4 * RNG.random((200, 2, 2, 1))).astype("float32")
@@ -72,7 +72,9 @@ def test_graphs_are_freed_and_no_others_are_touched():
         return tf.reshape(x, [-1, 4]) @ NEW
 
     ATTACK(model, X, Y)
-    own = compiled.compiled(ATTACK.at(1.0, 1.0), "run", model, tf.constant(X), tf.zeros(2, tf.int32))
+    own = compiled.compiled(
+        ATTACK.at(1.0, 1.0), "run", model, tf.constant(X), tf.zeros(2, tf.int32)
+    )
     count = len(graphs)
     for _ in range(2):
         evaluate(model, (X, Y), [ATTACK, attacks.Square(0.1, 5)], checks=True)
@@ -86,8 +88,8 @@ def test_graphs_are_freed_and_no_others_are_touched():
 
 
 def test_graphs_are_freed_after_a_failure():
-    outside = compiled._CACHE.get()
+    outside = compiled._cache()
     try:
         evaluate(lambda x: tf.reshape(x, [-1, 4])[:, :1], (X, Y), ATTACK)
     except ValueError:
-        assert compiled._CACHE.get() is outside
+        assert compiled._cache() is outside
