@@ -188,7 +188,7 @@ class Attack:
             step_size = eps if own is None else own
         elif is_known(step_size):
             step_size = check_step_size(owner, known_value(step_size), self.norm)
-        scale = tf.cast(scale, tf.float32)
+        scale = tf.cast(plain(scale), tf.float32)
         radius = scalar(eps, tf.float64) * tf.cast(scale, tf.float64)
         return Budget(radius, scalar(step_size, tf.float32) * scale)
 

@@ -83,4 +83,6 @@ def _conv(filters: int, name: str) -> keras.layers.Layer:
 def _dense(units: int, name: str) -> keras.layers.Layer:
     """A ReLU layer with PyTorch's kernel initialiser, U(+-1/sqrt(fan_in))."""
     uniform = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
-    return keras.layers.Dense(units, activation="relu", kernel_initializer=uniform, name=name)
+    return keras.layers.Dense(
+        plain(units), activation="relu", kernel_initializer=uniform, name=name
+    )
