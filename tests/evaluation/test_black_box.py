@@ -59,7 +59,8 @@ def test_it_is_evaluated_like_any_model(digits, forest, tmp_path):
         np.testing.assert_array_equal(result.robust[name][numbers], right)
         assert result.outcomes[name].forwards > 0 and result.outcomes[name].gradients == 0
     assert 0 < result.worst_case.mean() < result.natural_accuracy
-    assert [flag["name"] for flag in result.flags] == ["weak_battery"]
+    (flag,) = result.flags
+    assert flag["name"] == "weak_battery" and "a black box has none" in flag["explanation"]
     continued = evaluate(model, (x, y), battery, state=EvaluationState(path, images), batch_size=25)
     np.testing.assert_array_equal(continued.worst_case, result.worst_case)
     assert evaluation.Evaluation.from_json(result.to_json()).settings == result.settings
