@@ -1,11 +1,13 @@
 """Checks of the numbers that a user gives; each returns the value as a Python number.
 
-All take Python numbers, NumPy scalars of every kind (bfloat16 too) and arrays without axes, and
-refuse bool, which Python counts as an integer, and tensors. An error is one sentence: `OWNER(NAME=VALUE): must be ...; WAY OUT.`
+All take Python numbers, NumPy scalars of every kind (bfloat16 too) and arrays without axes. They
+refuse tensors, and bool, which Python counts as an integer. An error is one sentence:
+`OWNER(NAME=VALUE): must be ...; WAY OUT.`
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -111,6 +113,12 @@ def plain(value: Any) -> Any:
         return int(value)
     # bfloat16 and its like are of no kind that NumPy knows.
     return float(value) if value.dtype.kind == "f" or "float" in value.dtype.name else value
+
+
+def plain_fields(config: Any) -> None:
+    """Makes Python numbers of the NumPy scalars in the fields of a dataclass, a frozen one too."""
+    for field in dataclasses.fields(config):
+        object.__setattr__(config, field.name, plain(getattr(config, field.name)))
 
 
 def _sentence(owner: str, name: str, value: Any, allowed: str, hint: str) -> str:

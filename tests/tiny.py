@@ -16,7 +16,7 @@ SHAPE, CLASSES = (8, 8, 1), 3
 
 
 class Smooth:
-    """Images -> tanh units -> logits, in plain TensorFlow; counts how often Python runs it, and traces of it."""
+    """Images -> tanh units -> logits, in TensorFlow; counts calls, and traces among them."""
 
     def __init__(self, seed: int = 0):
         rng = np.random.default_rng(seed)

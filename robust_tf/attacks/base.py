@@ -22,9 +22,9 @@ from robust_tf.attacks.network import Network, logits_of
 from robust_tf.attacks.randomness import as_seed
 from robust_tf.attacks.steps import Steepest
 from robust_tf.attacks.threat import Budget, Threat, scalar
-from robust_tf.models.black_box import BlackBox
+from robust_tf.models.black_box import BlackBox, no_gradient
 from robust_tf.models.conversion import check_follows
-from robust_tf.validation import check_eps, check_step_size
+from robust_tf.validation import check_eps, check_step_size, plain
 
 Number: TypeAlias = float | tf.Tensor
 Own = TypeVar("Own", bound="Attack")
@@ -98,14 +98,11 @@ class Attack:
         """Raises TypeError for a `models.black_box` that gives less than this attack needs."""
         if not isinstance(model, BlackBox):
             return
-        for name, stage in self.stages():
+        for _, stage in self.stages():
             if stage is not self:
                 stage.check_access(model)
             elif not self.black_box:
-                raise TypeError(
-                    f"{type(self).__name__} takes gradients, which a black box has not; attack it "
-                    "by Square or RayS, or by Transfer(attack, source) from a model of your own."
-                )
+                raise TypeError(no_gradient(type(self).__name__))
             elif model.gives_labels and not self.hard_labels:
                 raise TypeError(
                     f"{type(self).__name__} takes scores, and this black box gives labels; attack "
@@ -194,7 +191,7 @@ class Attack:
             step_size = eps if own is None else own
         elif is_known(step_size):
             step_size = check_step_size(owner, known_value(step_size), self.norm)
-        scale = tf.cast(scale, tf.float32)
+        scale = tf.cast(plain(scale), tf.float32)
         radius = scalar(eps, tf.float64) * tf.cast(scale, tf.float64)
         return Budget(radius, scalar(step_size, tf.float32) * scale)
 
@@ -244,7 +241,7 @@ class Attack:
     def get_config(self) -> dict[str, Any]:
         """For Keras files and result files."""
         names = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]
-        return {name: compat.serialize(getattr(self, name)) for name in names}
+        return {name: compat.serialize(plain(getattr(self, name))) for name in names}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Attack:

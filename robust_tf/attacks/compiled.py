@@ -16,7 +16,7 @@ from robust_tf.attacks.arguments import check_logits
 from robust_tf.attacks.network import Network, Passes, logits_of, traced
 from robust_tf.attacks.threat import Budget
 from robust_tf.attacks.watch import Watch
-from robust_tf.models.black_box import BlackBox
+from robust_tf.models.black_box import BlackBox, NoGradientError, no_gradient
 
 
 class CompiledAttack(NamedTuple):
@@ -59,7 +59,7 @@ class _Reference(weakref.ref):
     __slots__ = ("number",)
 
     def __init__(self, owner: Any, callback: Any = None):
-        super().__init__(owner, callback)
+        super().__init__(owner, callback)  # type: ignore[call-arg]
         self.number = id(owner)
 
     def __hash__(self) -> int:
@@ -89,7 +89,13 @@ class _Cache:
         return known.setdefault(_Reference(owner, lambda gone: known.pop(gone, None)), _Graphs())
 
 
-_CACHE = contextvars.ContextVar("compiled attacks", default=_Cache(watched=True))
+_SHARED = _Cache(watched=True)
+_OWN: contextvars.ContextVar[_Cache | None] = contextvars.ContextVar("own graphs", default=None)
+
+
+def _cache() -> _Cache:
+    """The one in use here."""
+    return _OWN.get() or _SHARED
 
 
 @contextlib.contextmanager
@@ -98,11 +104,11 @@ def own_graphs() -> Iterator[None]:
 
     Models are taken to stay what they are in the meantime, and are not looked at again.
     """
-    token = _CACHE.set(_Cache(watched=False))
+    token = _OWN.set(_Cache(watched=False))
     try:
         yield
     finally:
-        _CACHE.reset(token)
+        _OWN.reset(token)
 
 
 def compiled(
@@ -135,7 +141,10 @@ def compiled(
         ]
         # A concrete function is called without TensorFlow's look-out for retraces, which takes many
         # attacks on one model for one that is traced again and again.
-        function = tf.function(run).get_concrete_function(*signature)
+        try:
+            function = tf.function(run).get_concrete_function(*signature)
+        except NoGradientError as error:  # of a black box behind a function of the user's
+            raise TypeError(no_gradient(type(code).__name__)) from error
         found = graphs.attacks[key] = CompiledAttack(function, watches)
     return found
 
@@ -154,7 +163,7 @@ def _watch(model: Any, x: tf.Tensor) -> Watch:
 
     What was compiled for the model as it was is dropped.
     """
-    cache, (graphs, name) = _CACHE.get(), _graphs_of(model)
+    cache, (graphs, name) = _cache(), _graphs_of(model)
     key = name, tuple(x.shape[1:])
     known = graphs.watches.get(key)
     network = logits_of(model, "running")
@@ -162,7 +171,8 @@ def _watch(model: Any, x: tf.Tensor) -> Watch:
         if not cache.watched or known.is_current(network, model, x):
             return known
         graphs.attacks = {k: g for k, g in graphs.attacks.items() if known not in g.watches}
-    num_classes = check_logits(network(x[: 1 if isinstance(model, BlackBox) else 64]), model)
+    first = network(x[: 1 if isinstance(model, BlackBox) else 64])
+    num_classes = check_logits(first, model)
     logits = None
     if cache.watched:
         alive = _weak(model)
@@ -171,7 +181,7 @@ def _watch(model: Any, x: tf.Tensor) -> Watch:
             return logits_of(alive(), "running")(images)
 
         logits = traced(forward, model, x.shape[1:])
-    graphs.watches[key] = found = Watch(num_classes, logits)
+    graphs.watches[key] = found = Watch(num_classes, logits, x, first)
     return found
 
 
@@ -180,7 +190,7 @@ def _graphs_of(model: Any) -> tuple[_Graphs, str]:
     bound = isinstance(model, types.MethodType)
     owner, name = (model.__self__, model.__name__) if bound else (model, "")
     try:
-        return _CACHE.get().of(owner), name
+        return _cache().of(owner), name
     except TypeError as error:
         raise TypeError(
             f"the model, a {type(owner).__name__}, cannot be remembered ({error}); give "

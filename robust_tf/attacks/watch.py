@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from robust_tf.attacks.input_range import LEAST, warn_of_range
+from robust_tf.attacks.input_range import LEAST, at_chance, warn_of_range
 from robust_tf.attacks.network import Network, traced
 from robust_tf.models.black_box import BlackBox
 
@@ -39,12 +40,20 @@ class Watch:
     Args:
       num_classes: of the model.
       logits: the traced model, images to logits; None: it is not looked at again.
+      x, first: images, and the model's logits of the first of them.
     """
 
-    def __init__(self, num_classes: int, logits: Callable[[tf.Tensor], tf.Tensor] | None):
+    def __init__(
+        self,
+        num_classes: int,
+        logits: Callable[[tf.Tensor], tf.Tensor] | None,
+        x: tf.Tensor,
+        first: tf.Tensor,
+    ):
         self.num_classes, self.logits = num_classes, logits
         self.tolerance = TOLERANCE
         self.knows_range = logits is None
+        self._first = weakref.ref(x), np.argmax(first, 1)
 
     def is_current(self, network: Network, model: Any, x: tf.Tensor) -> bool:
         """Whether the model, eagerly `network`, still gives the logits of the graph on images x."""
@@ -68,14 +77,19 @@ class Watch:
     def check_range(self, x: tf.Tensor, y: tf.Tensor) -> None:
         """Warns, once, of a model that seems to take images of another range."""
         logits = self.logits
-        if not self.knows_range and logits is not None and len(x) >= LEAST:
-            self.knows_range = True
-            warn_of_range(
-                lambda images: logits(tf.constant(images)).numpy().argmax(1),
-                np.asarray(x),
-                np.asarray(y),
-                self.num_classes,
-            )
+        if self.knows_range or logits is None or len(x) < LEAST:
+            return
+        self.knows_range = True
+        (seen, classes), labels = self._first, np.asarray(y)
+        if seen() is x and len(classes) >= LEAST:
+            if not at_chance(classes == labels[: len(classes)], self.num_classes):
+                return
+        warn_of_range(
+            lambda images: logits(tf.constant(images)).numpy().argmax(1),
+            np.asarray(x),
+            labels,
+            self.num_classes,
+        )
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:

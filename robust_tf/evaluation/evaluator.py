@@ -24,6 +24,7 @@ from robust_tf.evaluation.results import Evaluation, Outcome
 from robust_tf.evaluation.runner import AttackRunner, Progress
 from robust_tf.evaluation.state import EvaluationState
 from robust_tf.evaluation.target_model import TargetModel, settled_dtype, sources_of
+from robust_tf.models import BlackBox
 from robust_tf.version import __version__
 
 Attacks = Attack | Sequence[Attack] | Mapping[str, Attack] | str
@@ -135,7 +136,7 @@ def evaluate(
     if checks:
         if not any(flag.name == "collapsed" for flag in flags):
             flags += result.review()
-        weak = signs.weak_battery(named)
+        weak = signs.weak_battery(named, isinstance(model, BlackBox))
         flags += [weak] if weak else []
     return dataclasses.replace(result, flags=[dataclasses.asdict(flag) for flag in flags])
 

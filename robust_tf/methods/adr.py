@@ -14,6 +14,7 @@ from robust_tf.attacks.randomness import fold
 from robust_tf.losses.compactness import Pairs
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
+from robust_tf.validation import plain_fields
 
 # Table 3 has 1, 1, 1, 0 for MNIST and CIFAR-10 ResNet and 1, 1, 1, 1 for the CIFAR-10 CNN; its
 # column heads are lost and read in the order of Equations 5 and 6. `code` is the command of the
@@ -47,6 +48,7 @@ class Compactness:
     detach_clean: bool = False
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if not 0 < self.alpha < 1:
             raise ValueError(
                 f"Compactness(alpha={self.alpha!r}): must be in (0, 1); ADR uses 0.99."

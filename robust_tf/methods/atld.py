@@ -26,7 +26,7 @@ from robust_tf.models import (
     WideDiscriminator,
     forward_mode,
 )
-from robust_tf.validation import check_number
+from robust_tf.validation import check_number, check_whole
 
 MAX_SCALE = 1e3
 UNABLE = 2 * math.log(2)  # the manifold loss of a discriminator that tells nothing apart
@@ -131,10 +131,7 @@ class ATLD(RobustModel):
         ):
             if value not in known:
                 raise ValueError(f"ATLD({option}={value!r}): must be one of {known}.")
-        if not isinstance(clean_bn_every, int) or clean_bn_every < 0:
-            raise ValueError(
-                f"ATLD(clean_bn_every={clean_bn_every!r}): must be an integer >= 0; 0 is never."
-            )
+        clean_bn_every = check_whole("ATLD", "clean_bn_every", clean_bn_every, 0, "0 is never")
         if not isinstance(getattr(attack, "objective", None), ManifoldLoss):
             raise ValueError(
                 f"ATLD(attack={attack!r}): must be ManifoldAttack(eps=..., step_size=..., "

@@ -49,10 +49,7 @@ class BlackBox:
           NoGradientError: an attack takes its gradient.
         """
         if counts_of_gradients() is not None:
-            raise NoGradientError(
-                "a black box has no gradient; attack it by Square or RayS, or by "
-                "Transfer(attack, source) from a model of your own."
-            )
+            raise NoGradientError(no_gradient("the attack"))
         scores, x = self._scores, tf.convert_to_tensor(x, tf.float32)
         if tf.executing_eagerly():  # errors of `predict` come out as they are
             return tf.constant(scores(x.numpy()))
@@ -60,8 +57,16 @@ class BlackBox:
         return tf.ensure_shape(logits, [x.shape[0], scores.num_classes])
 
 
-class NoGradientError(TypeError, LookupError):
+class NoGradientError(Exception):
     """A gradient is taken through a black box."""
+
+
+def no_gradient(attack: str) -> str:
+    """Why an attack of this name cannot run on a black box, and what can."""
+    return (
+        f"{attack} takes gradients, which a black box has not; attack it by Square or RayS, or by "
+        "Transfer(attack, source) from a model of your own."
+    )
 
 
 def black_box(predict: Predict, num_classes: int, batch_size: int | None = None) -> BlackBox:

@@ -1,7 +1,7 @@
 """Says to a network, while it is called, that a gradient is taken through it.
 
-`tf.custom_gradient` could say so as well, but in a graph TensorFlow keeps each of its functions, and
-the graph with it, for as long as the process lives.
+`tf.custom_gradient` could say so as well, but of a graph TensorFlow keeps each of its functions,
+and so the graph, for as long as the process lives.
 """
 
 from __future__ import annotations

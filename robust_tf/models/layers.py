@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from robust_tf import compat, registration
 from robust_tf.models import forward
+from robust_tf.validation import plain
 
 
 @registration.serializable
@@ -239,6 +240,7 @@ def logits_layer(
     num_classes: int, kernel_initializer: Any, bias_initializer: Any = "zeros"
 ) -> keras.layers.Layer:
     """The last layer, float32 under every dtype policy: bfloat16 logits have two good digits."""
+    num_classes = plain(num_classes)
     if num_classes < 2:
         raise ValueError(f"num_classes={num_classes}: must be 2 or more.")
     return keras.layers.Dense(

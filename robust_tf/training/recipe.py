@@ -18,7 +18,7 @@ from robust_tf.training.optimizers import SGD, piecewise
 from robust_tf.training.warm_start import start_from
 from robust_tf.training.weight_average import EMA
 from robust_tf.training.weight_perturbation import AWP
-from robust_tf.validation import check_number, check_whole
+from robust_tf.validation import check_number, check_whole, plain_fields
 
 
 @registration.configurable_as("train")
@@ -99,6 +99,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         for name in ("epochs", "batch_size", "validate_every", "steps_per_call"):
             check_whole("train", name, getattr(self, name), 1)
         check_whole("train", "seed", self.seed, 0)

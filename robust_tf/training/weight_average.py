@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from robust_tf import compat, registration
 from robust_tf.models import SplitClassifier, forward_mode
+from robust_tf.validation import plain_fields
 
 # Batches that give batch normalisation new statistics: at our decay of 0.9 the old ones are gone;
 # Keras' own layer, whose default is 0.99, keeps a third of them.
@@ -41,6 +42,7 @@ class WeightAverage:
     every: int = 1
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if self.decay is not None and not 0 < self.decay < 1:
             raise ValueError(
                 f"WeightAverage(decay={self.decay!r}): must be in (0, 1), or None for equal "

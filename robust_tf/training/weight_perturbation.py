@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from robust_tf import compat, registration
 from robust_tf.models import forward_mode
+from robust_tf.validation import plain_fields
 
 
 @registration.serializable
@@ -39,6 +40,7 @@ class WeightPerturbation:
     from_step: int = 0
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if not 0 < self.gamma < float("inf"):
             raise ValueError(
                 f"WeightPerturbation(gamma={self.gamma!r}): must be finite and > 0; 0.005 to 0.01 "

@@ -72,9 +72,7 @@ def test_weights_from_files(tmp_path):
     base, whole = base_of(**SMALL), base_of(include_top=True, classes=1000, **SMALL)
     for model, file in ((base, "base.weights.h5"), (whole, "whole.weights.h5")):
         model.save_weights(tmp_path / file)
-        network = Application(
-            (32, 32, 3), 4, weights=str(tmp_path / file), arguments=SMALL
-        )
+        network = Application((32, 32, 3), 4, weights=str(tmp_path / file), arguments=SMALL)
         found, own = weights_by_name(model), weights_by_name(network.generator)
         assert set(own) <= set(found)
         for name, arrays in own.items():
@@ -90,16 +88,17 @@ def test_momentum_is_that_of_every_batch_normalization(network):
     changed = Application((32, 32, 3), 2, momentum=0.9, arguments=SMALL)
     for model, momentum in ((changed, 0.9), (network, 0.999)):
         layers = [*model.generator.layers, *model.classifier.layers]
-        found = {
-            one.momentum for one in layers if isinstance(one, keras.layers.BatchNormalization)
-        }
+        found = {one.momentum for one in layers if isinstance(one, keras.layers.BatchNormalization)}
         assert found == {momentum}
 
 
 @pytest.mark.parametrize(
     "arguments, say",
     [
-        ({"name": "MobilNetV2"}, "keras.applications has no such class; did you mean 'MobileNetV2'"),
+        (
+            {"name": "MobilNetV2"},
+            "keras.applications has no such class; did you mean 'MobileNetV2'",
+        ),
         ({"weights": "nowhere.h5"}, "weights='nowhere.h5'.*no such file"),
         ({"input_shape": (16, 16, 3)}, "16.*choose size= as large as it says"),
         ({"arguments": {"alfa": 1}}, "MobileNetV2 has no 'alfa' to set, but alpha"),

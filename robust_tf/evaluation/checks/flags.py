@@ -141,4 +141,11 @@ _TEXTS = {
         "that does not use gradients. What is missing here may be what the model is weak against.",
         "Run AutoAttack (bin/evaluate --battery autoattack); call this number a first look.",
     ),
+    "weak_battery/black_box": (
+        "These attacks are too weak for a claim of robustness",
+        "A claim takes attacks that follow gradients, and a black box has none. Somebody who has "
+        "the model itself may find what these attacks do not.",
+        "Call this number a first look; give the attacks more queries, and add Transfer(attack, "
+        "source) from models of your own that were trained on the same classes.",
+    ),
 }

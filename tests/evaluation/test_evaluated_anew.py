@@ -1,4 +1,4 @@
-"""`evaluate` attacks the model that it judges, whatever was compiled for it before, and frees it."""
+"""`evaluate` attacks the model that it judges, whatever was compiled before, and frees graphs."""
 
 import gc
 import weakref
@@ -88,8 +88,8 @@ def test_graphs_are_freed_and_no_others_are_touched():
 
 
 def test_graphs_are_freed_after_a_failure():
-    outside = compiled._CACHE.get()
+    outside = compiled._cache()
     try:
         evaluate(lambda x: tf.reshape(x, [-1, 4])[:, :1], (X, Y), ATTACK)
     except ValueError:
-        assert compiled._CACHE.get() is outside
+        assert compiled._cache() is outside
