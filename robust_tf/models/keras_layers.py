@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from robust_tf import compat, registration
+from robust_tf import registration
 from robust_tf.models import forward
 from robust_tf.models.layers import normalize_by_batch
 
@@ -29,8 +29,10 @@ class KerasBatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs: tf.Tensor, training: Any = None, mask: Any = None) -> tf.Tensor:
         """The normalized inputs, same shape."""
         mode = forward.batch_norm_mode(training) if self.trainable else "running"
-        if mode != "batch":
-            return super().call(inputs, training=mode == "training", mask=mask)
+        if mode == "training":
+            return self._trained(inputs, mask)
+        if mode == "running":
+            return super().call(inputs, training=False, mask=mask)
         if mask is not None:
             raise ValueError(
                 f"the layer {self.name!r} is given a mask, which statistics of the batch without "
@@ -49,20 +51,15 @@ class KerasBatchNormalization(keras.layers.BatchNormalization):
             outputs = tf.transpose(outputs, [order.index(dimension) for dimension in range(rank)])
         return tf.cast(outputs, self.compute_dtype)
 
-    # An empty share of a replica would make the moving averages NaN: Keras 3 asks for moments,
-    # Keras 2 whether it is to look out for it.
-    def _moments(self, inputs: tf.Tensor, *arguments: Any, **kwargs: Any) -> Any:
-        mean, variance = super()._moments(inputs, *arguments, **kwargs)
-        if not compat.KERAS_3:
-            return mean, variance
+    def _trained(self, inputs: tf.Tensor, mask: Any) -> tf.Tensor:
+        """Keras' training; a replica's share without examples leaves its averages as they were."""
         averages = (self.moving_mean, self.moving_variance)
-        return tuple(
-            tf.where(tf.size(inputs) > 0, batch, tf.cast(old, batch.dtype))
-            for batch, old in zip((mean, variance), averages, strict=True)
-        )
-
-    def _support_zero_size_input(self) -> bool:
-        return True
+        before = [tf.identity(tf.convert_to_tensor(average)) for average in averages]
+        outputs = super().call(inputs, training=True, mask=mask)
+        filled = forward.is_filled(inputs)
+        for average, old in zip(averages, before, strict=True):
+            average.assign(tf.where(filled, tf.convert_to_tensor(average), old))
+        return outputs
 
 
 class Seeded:
