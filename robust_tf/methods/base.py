@@ -217,6 +217,7 @@ class RobustModel(KerasModel):
         """One step on a replica's share of the batch; running means of the epoch so far."""
         share = Share.of(*unpack(data, self.network))
         x, y, batches = share.x, share.y, self.batches
+        self.counters.batches.assign(batches)  # a number, before the optimizer's iterations move
         seed = step_seed(self.settings.seed, batches)
         with share.reduced(self.counted):
             made: Any = AdversarialBatch(x)
