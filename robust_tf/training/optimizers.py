@@ -153,7 +153,7 @@ def piecewise(
     check_number("piecewise", "learning_rate", learning_rate, 0.0, "0.1 is usual", strict=True)
     check_number("piecewise", "factor", factor, 0.0, "0.1 is usual", strict=True)
     if isinstance(boundaries, (tuple, list, np.ndarray)):
-        boundaries = [plain(boundary) for boundary in boundaries]
+        boundaries = tuple(plain(boundary) for boundary in boundaries)
     numbers = isinstance(boundaries, (tuple, list)) and all(
         isinstance(b, (int, float)) for b in boundaries
     )
