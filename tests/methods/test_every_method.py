@@ -167,6 +167,10 @@ def cases():
     for name in CASES:
         further = " " in name
         for check in METHOD_CHECKS:
+            # There TRADES' start, where the divergence is 0 but for rounding, decides in float16
+            # by rounding; see test_keras_contract.
+            if check.__name__ == "check_half" and name.endswith(" of Keras"):
+                continue
             slow = further and check.__name__ in ONCE
             if name.endswith(" of Keras"):
                 slow = check.__name__ not in OF_KERAS and not name.startswith("TRADES")

@@ -13,7 +13,7 @@ from robust_tf.training import WeightAverage, WeightPerturbation
 from robust_tf.training.checkpoints import Checkpoints
 from tests.methods.test_every_method import CASES
 from tests.methods.test_methods_step import Distance, numpy_terms
-from tests.tiny import cross_entropies, labelled, same_bits, tiny_network
+from tests.tiny import cross_entropies, labelled, plain_network, same_bits, tiny_network
 
 BIM = attacks.BIM(0.1, 0.05, 2)
 X, Y = labelled(12)
@@ -303,6 +303,20 @@ def test_gradients_below_float16_reach_the_weights(method, policy_of_the_method)
 
     for a, b in zip(trained("float32", 1.0), trained("mixed_float16", 1e-7), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-3)
+
+
+def test_float16_on_a_network_of_keras_own_layers():
+    """Normalization, a skip and dropout of Keras: the first loss, and that it falls."""
+    first, last = [], []
+    for policy in ("float32", "mixed_float16"):
+        keras.mixed_precision.set_global_policy(policy)
+        model = methods.AdversarialTraining(plain_network(dropout=0.3), BIM)
+        model.compile(keras.optimizers.SGD(0.02))
+        losses = [model.train_on_batch(X, Y, return_dict=True)["loss"] for _ in range(12)]
+        first.append(losses[0])
+        last.append(losses[-1])
+    np.testing.assert_allclose(first[1], first[0], rtol=0.01)
+    assert last[0] < first[0] and last[1] < first[1]
 
 
 def test_attacks_in_float16_see_the_gradient_of_images_that_are_sure():
