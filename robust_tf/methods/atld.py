@@ -150,7 +150,8 @@ class ATLD(RobustModel):
         )
         self.disc_optimizer = compat.loss_scaling(optimizer, self.discriminator)
         self.train_names += DISCRIMINATOR_METRICS
-        self.step_metrics |= {name: keras.metrics.Mean(name) for name in DISCRIMINATOR_METRICS}
+        own = {name: keras.metrics.Mean(name) for name in DISCRIMINATOR_METRICS}
+        self.step_metrics = {**self.step_metrics, **own}
 
     # ---- the perturbation ----------------------------------------------------------------------
 

@@ -164,8 +164,8 @@ CHANGES = [
     Change(
         "Keras' batch normalization, converted, trains in an attack's mode 'batch'",
         "robust_tf/models/keras_layers.py",
-        'if mode != "batch":',
-        "if True:",
+        'if mode == "training":',
+        'if mode != "running":',
         chosen("models/test_conversion.py", "modes"),
     ),
     Change(
@@ -227,8 +227,8 @@ CHANGES = [
     Change(
         "the weight perturbation goes downhill",
         "robust_tf/training/weight_perturbation.py",
-        "assign(w + self.gamma * length * move)",
-        "assign(w - self.gamma * length * move)",
+        "w + self.gamma * length * move",
+        "w - self.gamma * length * move",
         chosen("training/test_composition.py", "perturbed_step"),
     ),
     Change(
