@@ -100,7 +100,9 @@ class Checkpoints:
 
     def _restore_parts(self, path: str) -> None:
         """All of a checkpoint, or all but the number of batches of one that has none."""
-        counted = any(name.startswith("counters/") for name, _ in tf.train.list_variables(path))
+        # `tf.train.list_variables` takes a prefix in a file system without folders for a folder.
+        names = tf.compat.v1.train.NewCheckpointReader(path).get_variable_to_shape_map()
+        counted = any(name.startswith("counters/") for name in names)
         last = self._last if counted else tf.train.Checkpoint(**self._parts)
         last.restore(path).assert_consumed()
 
