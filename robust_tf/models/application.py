@@ -14,6 +14,7 @@ from robust_tf.models.cutting import split
 from robust_tf.models.input_range import input_range
 from robust_tf.models.layers import check_image_shape, logits_layer
 from robust_tf.models.split import SplitClassifier
+from robust_tf.validation import check_number, check_whole
 
 # How each family wants its pixels: a mode of `with_input_range`, or the end of a range from 0.
 # Families that are not named have the layers for it inside and take 0..255.
@@ -73,7 +74,8 @@ def Application(
     over height and width; its batch normalization and dropout follow the modes of an attack.
 
     Args:
-      input_shape: (height, width, channels); one channel is repeated three times.
+      input_shape: (height, width, channels); one channel is repeated three times. For other than
+        three the pixels of families that were trained on RGB means are in 0..255.
       num_classes: number of logits, >= 2.
       name: of a class of `keras.applications`, such as 'MobileNetV2'.
       weights: None: random; 'imagenet': downloaded by Keras; or a file of weights, of the network
@@ -90,6 +92,11 @@ def Application(
     """
     builder = _builder(name)
     check_image_shape("Application", input_shape)
+    if momentum is not None:
+        hint = "0.9 where there are hundreds of steps"
+        check_number("Application", "momentum", momentum, hint=hint, high=1.0, strict_high=True)
+    if size is not None:
+        size = check_whole("Application", "size", size, 1, "the network says how large it must be")
     height, width, channels = input_shape
     shape = (height, width) if size is None else (size, size)
     inner = (*shape, 3 if channels == 1 else channels)
@@ -107,8 +114,6 @@ def Application(
     x = input_range(wanted if inner[2] == 3 or wanted == "tf" else 255.0, inner)(x)
     base = _base(builder, name, x, inner, weights, dict(arguments or {}))
     if momentum is not None:
-        if not 0 <= momentum < 1:
-            raise ValueError(f"Application(momentum={momentum!r}): must be in [0, 1).")
         for layer in compat.layers_of(base):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = float(momentum)
@@ -187,8 +192,10 @@ def _load(base: keras.Model, builder: Any, name: str, file: str, arguments: dict
             f"Application(weights={file!r}): holds weights of {name} neither without its last "
             f"layer ({first}) nor with it ({_first_line(error)})."
         ) from error
-    own = base.get_weights()
-    base.set_weights(whole.get_weights()[: len(own)])
+    # Layer by layer: Keras 2 lists what is not trained behind what is, the last layer's too.
+    own, theirs = ([one for one in model.layers if one.weights] for model in (base, whole))
+    for mine, other in zip(own, theirs, strict=False):
+        mine.set_weights(other.get_weights())
 
 
 def _first_line(error: Exception) -> str:

@@ -26,20 +26,24 @@ class Frozen:
     """
 
     def __init__(self, networks: list[Classifier], until: str):
-        self.layers = [layer for network in networks for layer in _until(network, until)]
-        for layer in self.layers:
+        layers = [layer for network in networks for layer in _until(network, until)]
+        self.before = [(layer, layer.trainable) for layer in layers]
+        for layer in layers:
             layer.trainable = False
         if not networks[0].trainable_variables:
             raise ValueError(f"train.frozen={until!r}: no weight would be left to train.")
 
     def unfreeze(self) -> None:
-        """Has the layers trained again."""
-        for layer in self.layers:
-            layer.trainable = True
+        """Has those layers trained again that were before."""
+        for (
+            layer,
+            trainable,
+        ) in self.before:  # a model before its layers, which it sets
+            layer.trainable = trainable
 
 
 def _until(network: Any, until: str) -> list[keras.layers.Layer]:
-    """The trainable layers up to the one of this name, those inside of layers too."""
+    """The layers up to the one of this name, those inside of layers behind them."""
     if not isinstance(network, SplitClassifier):
         raise ValueError(
             f"train.frozen={until!r}: the network is not cut, so that the order of its layers is "
@@ -55,5 +59,4 @@ def _until(network: Any, until: str) -> list[keras.layers.Layer]:
         hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names)}."
         raise ValueError(f"train.frozen={until!r}: the network has no such layer; {hint}")
     whole = layers[: names.index(until) + 1]
-    inner = [one for layer in whole for one in compat.layers_of(layer)]
-    return [layer for layer in inner if layer.trainable and layer.weights]
+    return [one for layer in whole for one in compat.layers_of(layer)]

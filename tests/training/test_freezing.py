@@ -8,7 +8,8 @@ import pytest
 
 from robust_tf.attacks import PGD
 from robust_tf.methods import AdversarialTraining
-from robust_tf.models import split
+from robust_tf.models import SplitClassifier, split
+from robust_tf.training.freezing import Frozen
 from robust_tf.training.optimizers import Adam
 from robust_tf.training.weight_average import EMA
 from tests.training.runs import (
@@ -106,6 +107,25 @@ def test_unfrozen_at_an_epoch_and_continued_to_the_bit(stop_after, tmp_path):
 class _Silent:
     def __getattr__(self, name):
         return lambda *args, **kwargs: None
+
+
+def test_a_layer_that_was_frozen_before_stays_so():
+    """Also inside a model inside, whose own flag sets that of its layers."""
+    layers = keras.layers
+    block = keras.Sequential(
+        [keras.Input((8, 8, 3)), layers.Conv2D(3, 3, name="kept"), layers.Conv2D(3, 3, name="on")],
+        name="block",
+    )
+    images = keras.Input((8, 8, 3))
+    generator = keras.Model(images, layers.Flatten()(block(images)))
+    classifier = keras.Sequential([keras.Input(generator.output_shape[1:]), layers.Dense(3)])
+    net = SplitClassifier(generator, classifier)
+    block.get_layer("kept").trainable = False
+    frozen = Frozen([net], "block")
+    assert not generator.trainable_variables and len(net.trainable_variables) == 2
+    frozen.unfreeze()
+    assert not block.get_layer("kept").trainable
+    assert block.trainable and len(generator.trainable_variables) == 2
 
 
 @pytest.mark.parametrize(
