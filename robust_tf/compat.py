@@ -9,6 +9,11 @@ import tensorflow as tf
 
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
 
+if KERAS_3:
+    from keras.src.models.functional import Functional
+else:
+    from keras.src.engine.functional import Functional
+
 
 def serialize(value: Any) -> Any:
     """The JSON-ready form of a Keras object, a dataclass of ours, or a plain value."""
@@ -104,6 +109,68 @@ def load_legacy(optimizer: Any, store: Any) -> bool:
     return is_legacy(optimizer)
 
 
+def loss_scaling(optimizer: Any, model: keras.Model) -> Any:
+    """The optimiser, by its name or itself; in one that scales losses where float16 needs it.
+
+    Keras decides by the policy of the model that is compiled, which the layers' need not be.
+    """
+    optimizer = keras.optimizers.get(optimizer)
+    half = any(getattr(layer, "compute_dtype", None) == "float16" for layer in layers_of(model))
+    if half and not _scales(optimizer):
+        return keras.mixed_precision.LossScaleOptimizer(optimizer)
+    return optimizer
+
+
+def _scales(optimizer: Any) -> bool:
+    return isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
+
+
 def scale_loss(optimizer: Any, loss: tf.Tensor) -> tf.Tensor:
-    """The loss times what the optimiser divides its gradients by, in Keras 3; else the loss."""
-    return optimizer.scale_loss(loss) if KERAS_3 else loss
+    """The loss times the scale of an optimiser of `loss_scaling`."""
+    if KERAS_3:
+        return optimizer.scale_loss(loss)
+    return optimizer.get_scaled_loss(loss) if _scales(optimizer) else loss
+
+
+def apply_gradients(optimizer: Any, gradients: list[Any], variables: list[Any]) -> None:
+    """Updates variables by gradients of a loss of `scale_loss`; never by infinite ones."""
+    if not KERAS_3 and _scales(optimizer):
+        gradients = optimizer.get_unscaled_gradients(gradients)
+    optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+
+def record_input_shape(model: keras.Model, shape: tuple[int | None, ...]) -> None:
+    """Lets `model.export` and TFLite's converter know what a model that comes built is called on.
+
+    Keras records it when it builds a model, which those of this library need not; Keras 3 would
+    also close the model to further layers.
+    """
+    if KERAS_3:
+        model._build_shapes_dict, model._called = {"input_shape": shape}, True
+    else:
+        model._set_save_spec(tf.TensorSpec(shape, tf.float32))
+
+
+def producer_of(tensor: Any) -> tuple[Any, list[Any], list[Any]]:
+    """Of a symbolic tensor: the layer or operator that made it, what that took, what it gave."""
+    history = tensor._keras_history
+    layer = history.operation if KERAS_3 else history.layer
+    node = layer._inbound_nodes[history.node_index]
+    return layer, tf.nest.flatten(node.input_tensors), tf.nest.flatten(node.outputs)
+
+
+def is_graph(model: Any) -> bool:
+    """Whether it is a built Sequential or functional model, whose graph of layers is known."""
+    if not isinstance(model, (keras.Sequential, Functional)):
+        return False
+    own_call = type(model).call not in (keras.Sequential.call, Functional.call)
+    return not own_call and getattr(model, "inputs", None) is not None
+
+
+def draws(layer: keras.layers.Layer) -> bool:
+    """Whether it draws random numbers from a generator of its own."""
+    rates = [getattr(layer, name, None) for name in ("rate", "dropout", "recurrent_dropout")]
+    given = [rate for rate in rates if isinstance(rate, (int, float))]
+    if given and not any(given):
+        return False
+    return bool(getattr(layer, "_seed_generators" if KERAS_3 else "_random_generator", None))

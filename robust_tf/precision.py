@@ -26,8 +26,8 @@ import tensorflow as tf
 
 from robust_tf import files
 
-DTYPES = ("float32", "bfloat16")
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+DTYPES = ("float32", "bfloat16")  # what `auto` chooses from
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 # The factor (seconds in bfloat16 / seconds in float32) from which on `auto` is float32, and above
 # which naming bfloat16 warns. Between them nothing is gained or lost that a timing could tell.
 FASTER, SLOWER = 0.9, 1.1
@@ -42,8 +42,8 @@ class Choice:
     """A precision, and why.
 
     Attributes:
-      asked: 'auto', 'float32' or 'bfloat16'.
-      dtype: 'float32' or 'bfloat16'.
+      asked: 'auto', 'float32', 'bfloat16' or 'float16'.
+      dtype: 'float32', 'bfloat16' or 'float16'.
       reason: a clause for the record of a run.
       factor: seconds in bfloat16 / seconds in float32 on the device where it was chosen; None where
         it was not measured.
@@ -56,7 +56,7 @@ class Choice:
 
     @property
     def policy(self) -> str:
-        """The Keras dtype policy: 'float32' or 'mixed_bfloat16'."""
+        """The Keras dtype policy: 'float32', 'mixed_bfloat16' or 'mixed_float16'."""
         return POLICIES[self.dtype]
 
     def to_json(self) -> dict[str, Any]:
@@ -95,14 +95,15 @@ def choose(asked: str) -> Choice:
     """The precision to compute in.
 
     Args:
-      asked: 'float32'; 'bfloat16', or 'mixed_bfloat16' as Keras calls it, which warns where it is
-        slower than float32; 'auto': float32, unless bfloat16 is measured faster on this device.
+      asked: 'float32'; 'float16', or 'mixed_float16' as Keras calls it, for GPUs; 'bfloat16', or
+        'mixed_bfloat16', which warns where it is slower than float32; 'auto': float32, unless
+        bfloat16 is measured faster on this device.
 
     Raises:
       ValueError: another word.
     """
     dtype = dtype_of(asked)
-    if dtype == "float32":
+    if dtype in ("float32", "float16"):
         return Choice(dtype, dtype, "named")
     try:
         found = measured()
@@ -123,14 +124,16 @@ def choose(asked: str) -> Choice:
 
 
 def dtype_of(asked: Any) -> str:
-    """'auto', 'float32' or 'bfloat16'.
+    """'auto', 'float32', 'bfloat16' or 'float16'.
 
     Raises:
       ValueError: another word.
     """
-    dtype = "bfloat16" if asked == "mixed_bfloat16" else asked
-    if dtype not in ("auto", *DTYPES):
-        raise ValueError(f"{asked!r} must be 'auto', 'float32' or 'mixed_bfloat16'.")
+    dtype = asked.removeprefix("mixed_") if asked in POLICIES.values() else asked
+    if dtype not in ("auto", *POLICIES):
+        raise ValueError(
+            f"{asked!r} must be 'auto', 'float32', 'mixed_bfloat16' or 'mixed_float16'."
+        )
     return dtype
 
 

@@ -1,11 +1,13 @@
 """Checks of the numbers that a user gives; each returns the value as a Python number.
 
-All take Python and NumPy scalars and refuse bool, which Python counts as an integer. An error is
-one sentence: `OWNER(NAME=VALUE): must be ...; WAY OUT.`
+All take Python numbers, NumPy scalars of every kind (bfloat16 too) and arrays without axes. They
+refuse tensors, and bool, which Python counts as an integer. An error is one sentence:
+`OWNER(NAME=VALUE): must be ...; WAY OUT.`
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -41,11 +43,12 @@ def check_number(
     Raises:
       ValueError: anything else, tensors and text too.
     """
-    if _is_number(value):
-        above = low < value if strict else low <= value
-        below = value < high if strict_high else value <= high
-        if above and below and math.isfinite(value):
-            return value.item() if isinstance(value, np.generic) else value
+    number = plain(value)
+    if isinstance(number, (int, float)) and not isinstance(number, bool):
+        above = low < number if strict else low <= number
+        below = number < high if strict_high else number <= high
+        if above and below and math.isfinite(number):
+            return number
     if math.isinf(high):
         allowed = f"a finite number {'>' if strict else '>='} {low:g}"
         allowed = "a finite number" if math.isinf(low) else allowed
@@ -56,8 +59,9 @@ def check_number(
 
 def check_whole(owner: str, name: str, value: Any, least: int, hint: str = "") -> int:
     """An integer >= `least`; arguments and errors as for `check_number`."""
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least:
-        return int(value)
+    number = plain(value)
+    if isinstance(number, int) and not isinstance(number, bool) and number >= least:
+        return number
     raise ValueError(_sentence(owner, name, value, f"an integer >= {least}", hint))
 
 
@@ -93,13 +97,28 @@ def check_step_size(
 
 def _in_pixels(owner: str, name: str, value: Any, norm: str, hint: str, strict: bool) -> float:
     high = 1.0 if norm == "Linf" else math.inf
-    if _is_number(value) and high < value < math.inf:
-        hint = f"images are in [0, 1], so {name} is a part of that: {value:g}/255?"
+    number = plain(value)
+    if isinstance(number, (int, float)) and high < number < math.inf:
+        hint = f"images are in [0, 1], so {name} is a part of that: {number:g}/255?"
     return check_number(owner, name, value, 0.0, hint, high=high, strict=strict)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+def plain(value: Any) -> Any:
+    """A NumPy scalar, or an array without axes, as the Python number it is; all else as it is."""
+    if not isinstance(value, (np.generic, np.ndarray)) or np.ndim(value):
+        return value
+    if value.dtype.kind == "b":
+        return bool(value)
+    if value.dtype.kind in "iu":
+        return int(value)
+    # bfloat16 and its like are of no kind that NumPy knows.
+    return float(value) if value.dtype.kind == "f" or "float" in value.dtype.name else value
+
+
+def plain_fields(config: Any) -> None:
+    """Makes Python numbers of the NumPy scalars in the fields of a dataclass, a frozen one too."""
+    for field in dataclasses.fields(config):
+        object.__setattr__(config, field.name, plain(getattr(config, field.name)))
 
 
 def _sentence(owner: str, name: str, value: Any, allowed: str, hint: str) -> str:

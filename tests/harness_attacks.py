@@ -9,10 +9,12 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from robust_tf import compat
 from robust_tf.attacks.randomness import as_seed, fold
+from robust_tf.models import convert
 from tests.tiny import (
     CLASSES,
     SHAPE,
@@ -20,6 +22,7 @@ from tests.tiny import (
     cross_entropies,
     images,
     log_probabilities,
+    plain_network,
     same_bits,
     tiny_network,
     weights_of,
@@ -123,7 +126,7 @@ def check_traces(case: AttackCase) -> None:
     """One trace for batches of every size, every seed, every scale and every radius."""
     model, attack = Smooth(), case.make(case.eps)
     attack(model, case.x[:5], case.aim[:5])
-    calls = model.calls
+    traces = model.traces
     for batch, seed, scale in ((3, 1, 1.0), (1, 2, 0.5), (5, 3, tf.constant(0.1))):
         x_adv = attack(model, case.x[:batch], case.aim[:batch], seed=seed, scale=scale)
         assert_inside(case, case.x[:batch], x_adv, case.eps * float(scale))
@@ -131,7 +134,7 @@ def check_traces(case: AttackCase) -> None:
     smaller = case.make(case.eps / 4)(model, case.x, case.aim)
     assert_inside(case, case.x, smaller, case.eps / 4)
     same_bits(smaller, case.make(case.eps / 4)(model, case.x, case.aim, eps=case.eps / 4))
-    assert model.calls == calls
+    assert model.traces == traces
 
 
 def check_seeds(case: AttackCase) -> None:
@@ -264,6 +267,8 @@ def check_callables(case: AttackCase) -> None:
         ]
     )
     before = weights_of(foreign)
+    if attack.batch_norm != "running":  # of which layers that were not converted know nothing
+        attack = case.make(case.eps, batch_norm="running")
     x_adv = attack(foreign, case.x, case.aim)
     assert_inside(case, case.x, x_adv, case.eps)
     same_bits(attack(foreign, case.x, case.aim), x_adv)
@@ -272,14 +277,17 @@ def check_callables(case: AttackCase) -> None:
 
 
 def check_batch_norm(case: AttackCase) -> None:
-    """Only mode 'training' moves our moving averages; 'running' keeps examples apart."""
-    network = tiny_network(batch_norm=True)
-    for mode in ("running", "batch", "training"):
-        before = weights_of(network)
-        case.make(case.eps, batch_norm=mode)(network, case.x, case.aim)
-        pairs = zip(before, weights_of(network), strict=True)
-        changed = sum((old != new).any() for old, new in pairs)
-        assert changed == (2 if mode == "training" else 0), mode
+    """Only mode 'training' moves moving averages, ours and those of Keras' layer, converted."""
+    for network in (tiny_network(batch_norm=True), convert(plain_network())):
+        for mode in ("running", "batch", "training"):
+            before = weights_of(network)
+            case.make(case.eps, batch_norm=mode)(network, case.x, case.aim)
+            pairs = zip(before, weights_of(network), strict=True)
+            changed = sum((old != new).any() for old, new in pairs)
+            assert changed == (2 if mode == "training" else 0), mode
+    if case.make(case.eps, batch_norm="batch").batch_norm == "batch":
+        with pytest.raises(ValueError, match="cannot set the mode of the layer 'bn'"):
+            case.make(case.eps, batch_norm="batch")(plain_network(), case.x, case.aim)
 
 
 ATTACK_CHECKS = [

@@ -25,7 +25,7 @@ from tests.training.runs import assert_same_values, checkpoint
 class MethodCase:
     """A training method and what is expected of it.
 
-    method: class. arguments: of its constructor, the network aside. network: of `tiny_network`.
+    method: class. arguments: of its constructor, the network aside. network: of `builder`.
     without_chance: arguments that leave nothing random but dropout and the attack. independent:
     whether the examples of a batch do not see each other.
     """
@@ -35,10 +35,11 @@ class MethodCase:
     network: dict[str, Any] = dataclasses.field(default_factory=dict)
     without_chance: dict[str, Any] = dataclasses.field(default_factory=dict)
     independent: bool = True
+    builder: Callable[..., keras.Model] = tiny_network
 
     def build(self, dropout: float = 0.3, compiled: Any = (), **arguments: Any) -> Any:
         """A new model, always of the same weights, compiled with momentum SGD."""
-        network = tiny_network(dropout=dropout, **self.network)
+        network = self.builder(dropout=dropout, **self.network)
         model = self.method(network, **{**self.arguments, **arguments})
         optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
         model.compile(**{"optimizer": optimizer, "seed": 3, **dict(compiled)})
@@ -266,6 +267,56 @@ def check_odd_batches(case: MethodCase) -> None:
         assert all(np.isfinite(w).all() for w in weights_of(model))
 
 
+def check_half(case: MethodCase) -> None:
+    """In mixed_float16 the losses are those of float32, and every optimizer scales them."""
+    histories = []
+    for policy in ("float32", "mixed_float16"):
+        keras.mixed_precision.set_global_policy(policy)
+        model = case.build(dropout=0.0)
+        histories.append(np.array(fit(model, 5)["loss"]))
+    scales = keras.mixed_precision.LossScaleOptimizer
+    auxiliary = [optimizer for optimizer, _ in model.auxiliary_optimizers().values()]
+    assert all(isinstance(optimizer, scales) for optimizer in (model.optimizer, *auxiliary))
+    np.testing.assert_allclose(*histories, rtol=0, atol=0.05)
+    assert histories[1][-1] < histories[1][0]
+
+
+def check_unequal_shares(case: MethodCase) -> None:
+    """Shares of 6 + 6, 4 + 3 and 1 + 0 images: all finite; where examples do not see each other,
+    what one replica computes."""
+    arguments = dict(case.without_chance)
+    if "attack" in case.arguments:
+        arguments.setdefault("attack", BIM(1.0, 0.5, 2, norm="L2"))
+    compiled = {"weight_decay": 0.01, "evaluation_attack": BIM(1.0, 0.5, 2, norm="L2")}
+    alone = case.build(dropout=0.0, compiled=compiled, **arguments)
+    with two_replicas().scope():
+        shared = case.build(dropout=0.0, compiled=compiled, **arguments)
+    for images in (7, 13):
+        x, y = labelled(images)
+        weights = np.linspace(0.5, 1.5, images).astype("float32")
+        sizes = {"batch_size": 12, "verbose": 0, "sample_weight": weights}
+        one, two = (m.fit(x, y, shuffle=False, **sizes).history for m in (alone, shared))
+        before, after = (m.evaluate(x, y, **sizes) for m in (alone, shared))
+        assert np.isfinite([*two.values()]).all() and np.isfinite(after).all()
+        assert all(np.isfinite(w).all() for w in weights_of(shared))
+        if case.independent:
+            for name, values in one.items():
+                np.testing.assert_allclose(two[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(after, before, rtol=1e-4)
+            same_weights(alone, shared, atol=2e-5)
+
+
+def check_export(case: MethodCase, folder: Any) -> None:
+    """Exported as it comes, and from a file, it gives the same logits."""
+    model = case.build()
+    model.save(folder / "model.keras")
+    x, _ = labelled(5)
+    for number, which in enumerate((model, keras.models.load_model(folder / "model.keras"))):
+        which.export(str(folder / f"export{number}"))
+        exported = tf.saved_model.load(str(folder / f"export{number}"))
+        np.testing.assert_allclose(exported.serve(x), model.network(x), atol=1e-6)
+
+
 METHOD_CHECKS = [
     check_learns,
     check_seed,
@@ -275,6 +326,9 @@ METHOD_CHECKS = [
     check_saved_midway,
     check_keras,
     check_odd_batches,
+    check_half,
+    check_unequal_shares,
+    check_export,
 ]
 
 

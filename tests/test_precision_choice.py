@@ -57,14 +57,19 @@ def test_bfloat16_by_name_is_taken_and_warns_where_it_is_slow(name, monkeypatch,
     assert choice.reason.startswith("named; measured")
 
 
-def test_float32_by_name_measures_nothing(monkeypatch):
+@pytest.mark.parametrize(
+    "name, policy", [("float32", "float32"), ("mixed_float16", "mixed_float16")]
+)
+def test_what_is_named_is_not_measured(name, policy, monkeypatch):
     monkeypatch.setattr(precision, "measured", lambda: pytest.fail("measured"))
-    assert precision.choose("float32") == precision.Choice("float32", "float32", "named")
+    choice = precision.choose(name)
+    assert (choice.policy, choice.reason) == (policy, "named")
+    assert precision.keep(choice.to_json()) == choice
 
 
-@pytest.mark.parametrize("name", ["float16", "", None, 16])
+@pytest.mark.parametrize("name", ["float64", "mixed_auto", "", None, 16])
 def test_another_word_is_refused(name):
-    with pytest.raises(ValueError, match="must be 'auto', 'float32' or 'mixed_bfloat16'"):
+    with pytest.raises(ValueError, match="'float32', 'mixed_bfloat16' or 'mixed_float16'"):
         precision.choose(name)
 
 

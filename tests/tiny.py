@@ -16,16 +16,17 @@ SHAPE, CLASSES = (8, 8, 1), 3
 
 
 class Smooth:
-    """Images -> tanh units -> logits, in plain TensorFlow; counts how often Python runs it."""
+    """Images -> tanh units -> logits, in TensorFlow; counts calls, and traces among them."""
 
     def __init__(self, seed: int = 0):
         rng = np.random.default_rng(seed)
         self.first = rng.normal(0, 0.4, (64, 16)).astype("float32")
         self.second = rng.normal(0, 1.0, (16, CLASSES)).astype("float32")
-        self.calls = 0
+        self.calls = self.traces = 0
 
     def __call__(self, x):
         self.calls += 1
+        self.traces += not tf.executing_eagerly()
         return tf.tanh(tf.reshape(x - 0.5, [-1, 64]) @ self.first) @ self.second
 
 
@@ -72,6 +73,23 @@ def tiny_network(batch_norm: bool = False, dropout: float = 0.0, seed: int = 0) 
         ]
     )
     return SplitClassifier(generator, classifier)
+
+
+def plain_network(dropout: float = 0.0, seed: int = 0) -> keras.Model:
+    """A functional model of Keras' own layers: conv batch norm, a block with a skip, dropout."""
+    kernel = [keras.initializers.GlorotUniform(seed=seed + k) for k in range(4)]
+    images = keras.Input(SHAPE)
+    x = keras.layers.Conv2D(4, 3, 2, kernel_initializer=kernel[0], name="conv")(images)
+    x = keras.layers.BatchNormalization(momentum=0.9, name="bn")(x)
+    skip = keras.layers.Activation("elu", name="elu")(x)
+    x = keras.layers.Conv2D(4, 3, padding="same", kernel_initializer=kernel[1], name="inner")(skip)
+    x = keras.layers.Add(name="add")([x, skip])
+    x = keras.layers.Flatten(name="flatten")(x)
+    x = keras.layers.Dense(8, activation="elu", kernel_initializer=kernel[2], name="hidden")(x)
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    logits = keras.layers.Dense(CLASSES, kernel_initializer=kernel[3], name="logits")(x)
+    return keras.Model(images, logits, name="plain")
 
 
 def two_replicas() -> tf.distribute.Strategy:

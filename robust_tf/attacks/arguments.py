@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from robust_tf.models.black_box import BlackBox
+from robust_tf.models.logits import looks_like_probabilities
+
 
 def check_model(model: Any) -> None:
     """Raises TypeError unless the model can be called."""
@@ -79,22 +82,21 @@ def check_values(x: Any, y: Any, num_classes: int) -> None:
         )
 
 
-def check_logits(logits: tf.Tensor) -> int:
-    """The number of classes of a model's output; warns where it looks like probabilities."""
+def check_logits(logits: tf.Tensor, model: Any = None) -> int:
+    """The number of classes of a model's output; warns where it looks like probabilities.
+
+    Those of a `BlackBox` are welcome: no gradient of theirs is taken.
+    """
     if logits.shape.rank != 2:
         raise ValueError(
             f"the model returns shape {logits.shape}; expected logits (batch, classes)."
         )
     values = np.asarray(tf.cast(logits, tf.float32))
-    if (
-        len(values)
-        and values.shape[1] > 1
-        and (values >= 0).all()
-        and np.allclose(values.sum(1), 1, atol=1e-2)
-    ):
+    if not isinstance(model, BlackBox) and looks_like_probabilities(values):
         warnings.warn(
             "the model returns probabilities, not logits: their gradients vanish where it is sure, "
-            "so attacks are far too weak. Remove the softmax, or attack tf.math.log(model(x)).",
+            "so attacks are far too weak. models.split(model) takes the softmax off; or attack "
+            "lambda x: tf.math.log(model(x)).",
             stacklevel=4,
         )
     return int(values.shape[1])

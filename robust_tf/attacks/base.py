@@ -22,7 +22,9 @@ from robust_tf.attacks.network import Network, logits_of
 from robust_tf.attacks.randomness import as_seed
 from robust_tf.attacks.steps import Steepest
 from robust_tf.attacks.threat import Budget, Threat, scalar
-from robust_tf.validation import check_eps, check_step_size
+from robust_tf.models.black_box import BlackBox, no_gradient
+from robust_tf.models.conversion import check_follows
+from robust_tf.validation import check_eps, check_step_size, plain
 
 Number: TypeAlias = float | tf.Tensor
 Own = TypeVar("Own", bound="Attack")
@@ -49,7 +51,9 @@ class Attack:
       eps: radius of the ball, in pixel units of images in [0, 1].
       step_size: of an attack with `has_step_size`, in the same units; None: eps.
       norm: 'Linf' or 'L2'.
-      batch_norm: mode of `robust_tf.models.BatchNormalization` in the attack.
+      batch_norm: mode of `robust_tf.models.BatchNormalization`, and of Keras' own in a model that
+        `models.convert`, `models.split` or a training method has seen. On another Keras model with
+        one 'batch' and 'training' are refused; in a plain function they reach what is converted.
     """
 
     eps: float
@@ -81,6 +85,29 @@ class Attack:
     def network_of(self, model: Callable[..., Any]) -> Network:
         """The model as `run` sees it."""
         return logits_of(model, self.batch_norm)
+
+    def models(self, model: Callable[..., Any]) -> list[Callable[..., Any]]:
+        """What its graph calls: the model attacked, and those that the attack brings along."""
+        found = [model]
+        for _, stage in self.stages():
+            if stage is not self:
+                found += stage.models(model)[1:]
+        return found
+
+    def check_access(self, model: Callable[..., Any]) -> None:
+        """Raises TypeError for a `models.black_box` that gives less than this attack needs."""
+        if not isinstance(model, BlackBox):
+            return
+        for _, stage in self.stages():
+            if stage is not self:
+                stage.check_access(model)
+            elif not self.black_box:
+                raise TypeError(no_gradient(type(self).__name__))
+            elif model.gives_labels and not self.hard_labels:
+                raise TypeError(
+                    f"{type(self).__name__} takes scores, and this black box gives labels; attack "
+                    "it by RayS, or return scores (batch, classes)."
+                )
 
     def stages(self) -> Iterator[tuple[str, Attack]]:
         """The attacks, by name, of which this one is the worst case."""
@@ -115,7 +142,9 @@ class Attack:
 
         Inside a `tf.function` this adds the attack to the graph. Called eagerly it checks the data,
         compiles the attack once for this model and shape of image, and runs it. Attacks that differ
-        in eps and step size alone share what is compiled.
+        in eps and step size alone share what is compiled. A model that has changed since, in
+        other ways than the values of its variables, is compiled again: its logits on eight of the
+        images are compared with the graph's (`attacks.watch.Watch` says what is seen).
 
         Args:
           model: Keras model or any callable from images (B, H, W, C) to logits (B, C).
@@ -131,7 +160,8 @@ class Attack:
           Images of the shape and dtype of x, inside the ball and [0, 1], without gradient.
 
         Raises:
-          TypeError: a model that cannot be called, images that are not float32, labels that are not
+          TypeError: a model that cannot be called or traced, or is a `models.black_box` and the
+            attack takes gradients; images that are not float32, labels that are not
             integers.
           ValueError: eps or step size out of range, images outside [0, 1], labels that are one-hot,
             outside 0..C-1 or not one for each image, a model whose output is not (B, C).
@@ -161,7 +191,7 @@ class Attack:
             step_size = eps if own is None else own
         elif is_known(step_size):
             step_size = check_step_size(owner, known_value(step_size), self.norm)
-        scale = tf.cast(scale, tf.float32)
+        scale = tf.cast(plain(scale), tf.float32)
         radius = scalar(eps, tf.float64) * tf.cast(scale, tf.float64)
         return Budget(radius, scalar(step_size, tf.float32) * scale)
 
@@ -186,13 +216,18 @@ class Attack:
     ) -> Any:
         """A call, for `run` or another method with the arguments of `run`: what it returns."""
         check_model(model)
+        self.check_access(model)
+        check_follows(model, self.batch_norm, type(self).__name__)
         x, y = check_batch(x, y)
         seed, code = as_seed(seed), _code(self)
         if tf.inside_function():
             results = getattr(code, method)(code.network_of(model), x, y, seed, budget)
             return tf.nest.map_structure(tf.stop_gradient, results)
         graph = compiled(code, method, model, x, seed)
-        check_values(x, y, graph.num_classes)
+        self.check_access(model)  # by now it is known whether a black box gives labels
+        watch = graph.watches[0]
+        check_values(x, y, watch.num_classes)
+        watch.check_range(x, y)
         return tf.nest.map_structure(tf.stop_gradient, graph.function(x, y, seed, budget))
 
     def passes(self, *models: Callable[..., Any]) -> tuple[int, int]:
@@ -206,7 +241,7 @@ class Attack:
     def get_config(self) -> dict[str, Any]:
         """For Keras files and result files."""
         names = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]
-        return {name: compat.serialize(getattr(self, name)) for name in names}
+        return {name: compat.serialize(plain(getattr(self, name))) for name in names}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Attack:

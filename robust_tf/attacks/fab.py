@@ -16,6 +16,7 @@ from robust_tf.attacks.base import Attack, MinimalDistance
 from robust_tf.attacks.network import Network, finite, input_gradient, num_classes_of
 from robust_tf.attacks.objectives import is_misclassified
 from robust_tf.attacks.threat import Budget, Threat, flat, threat_of
+from robust_tf.models.differentiation import differentiated
 from robust_tf.models.forward import check_batch_norm_mode
 from robust_tf.validation import check_eps, check_norm, check_number, check_whole
 
@@ -250,13 +251,16 @@ class FAB(Attack):
         ) -> tuple[tf.Tensor, tf.Tensor]:
             with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
                 tape.watch(point)
-                logits = network(point)
+                with differentiated() as counts:
+                    logits = network(point)
                 classes = num_classes_of(logits)
                 pick = functools.partial(tf.gather, logits, batch_dims=1)
                 gaps = [pick((y + k) % classes) - pick(y) for k in range(1, classes)]
             order = {"Linf": 1, "L2": 2}[self.norm]
             best = tf.fill(tf.shape(y), float("inf")), tf.zeros_like(point), tf.zeros_like(gaps[0])
             for gap in gaps:
+                for count in counts:
+                    count()
                 gradient = tape.gradient(
                     gap, point, unconnected_gradients=tf.UnconnectedGradients.ZERO
                 )

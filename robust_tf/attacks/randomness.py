@@ -11,12 +11,15 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from robust_tf.validation import plain
+
 # Odd, so that distinct numbers times these are distinct modulo 2**32, and unrelated.
 _ODD, _OTHER_ODD = 0x61C88647, 0x2C1B3C6D
 
 
 def as_seed(seed: int | tf.Tensor) -> tf.Tensor:
     """int32 (2,) or (B, 2) from an int or a tensor."""
+    seed = plain(seed)
     if isinstance(seed, int):
         return tf.constant([seed % (2**31), 0], tf.int32)
     seed = tf.cast(seed, tf.int32)

@@ -89,6 +89,12 @@ class Transfer(WrappedAttack):
     ) -> tf.Tensor:
         return self.attack.run(self.attack.network_of(self.source), x, y, seed, budget)
 
+    def models(self, model: Callable[..., Any]) -> list[Callable[..., Any]]:
+        return [model, self.source]
+
+    def check_access(self, model: Callable[..., Any]) -> None:
+        self.attack.check_access(self.source)
+
     def get_config(self) -> dict[str, Any]:
         """For result files: of a source that has no configuration, a sentence that names it."""
         if hasattr(self.source, "get_config"):

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from robust_tf import registration
-from robust_tf.validation import check_whole
+from robust_tf.validation import check_whole, plain_fields
 
 
 @registration.configurable
@@ -33,9 +33,10 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
+        plain_fields(self)
         hint = "pixels on each side, 0 for MNIST, 2 or 4 for CIFAR-10"
         check_whole("Augmentation", "pad", self.pad, 0, hint)
-        if not isinstance(self.flip, (bool, np.bool_)):
+        if not isinstance(self.flip, bool):
             raise ValueError(f"Augmentation(flip={self.flip!r}): must be True or False.")
 
     def __bool__(self) -> bool:

@@ -48,7 +48,7 @@ def at_eps(attack: Attack, eps: float) -> Attack:
     own = eps_of(attack)
     if not own:
         raise ValueError(f"{name_of(attack)} has no eps > 0 that could be changed; leave eps out.")
-    size = attack.step_size if attack.has_step_size else None
+    size = getattr(attack, "step_size", None) if attack.has_step_size else None
     return attack.at(eps, None if size is None else size * (eps / own))
 
 

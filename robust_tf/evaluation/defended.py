@@ -57,8 +57,18 @@ class Defended:
                 "surrogate's (leave gradient out)."
             )
         self.classifier, self.transform = network, transform
-        self.gradient, self.surrogate = gradient, surrogate
+        self._gradient, self._surrogate = gradient, surrogate
         self.image_shape = None if gradient == "own" or surrogate else image_shape_of(network)
+
+    @property
+    def gradient(self) -> str:
+        """Not to be changed: attacks compiled for this object would keep the old one."""
+        return self._gradient
+
+    @property
+    def surrogate(self) -> Transform | None:
+        """Not to be changed either; make another `Defended`."""
+        return self._surrogate
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """Logits (B, C) of the transformed images."""
@@ -124,7 +134,9 @@ def _call(function: Callable[..., Any], x: tf.Tensor) -> tf.Tensor:
     return function(x, training=False) if isinstance(function, keras.layers.Layer) else function(x)
 
 
-@tf.custom_gradient
-def _with_gradient_of(value: tf.Tensor, path: tf.Tensor) -> Any:
-    """`value` to the bit, which path + stop_gradient(value - path) is not; gradient of `path`."""
-    return tf.identity(value), lambda upstream: (tf.zeros_like(upstream), upstream)
+def _with_gradient_of(value: tf.Tensor, path: tf.Tensor) -> tf.Tensor:
+    """`value` to the bit, which path + stop_gradient(value - path) is not; gradient of `path`.
+
+    Both finite. No custom gradient: TensorFlow would keep the graph for ever.
+    """
+    return value + (path - tf.stop_gradient(path))

@@ -13,6 +13,8 @@ import tensorflow as tf
 from robust_tf import compat, registration
 from robust_tf.attacks import Attack
 from robust_tf.attacks.arguments import check_values
+from robust_tf.attacks.compiled import own_graphs
+from robust_tf.attacks.input_range import IMAGES, at_chance, warn_of_range
 from robust_tf.attacks.randomness import as_seed
 from robust_tf.evaluation import checks as signs
 from robust_tf.evaluation.attack_names import check_aim, eps_of, norm_of, stages_of
@@ -22,6 +24,7 @@ from robust_tf.evaluation.results import Evaluation, Outcome
 from robust_tf.evaluation.runner import AttackRunner, Progress
 from robust_tf.evaluation.state import EvaluationState
 from robust_tf.evaluation.target_model import TargetModel, settled_dtype, sources_of
+from robust_tf.models import BlackBox
 from robust_tf.version import __version__
 
 Attacks = Attack | Sequence[Attack] | Mapping[str, Attack] | str
@@ -54,6 +57,9 @@ def evaluate(
     before it have not changed into adversarial ones. An image counts as robust under an attack if
     the model still classifies what the attack returns correctly, and as robust if it is so under
     every attack: the worst case over all attacks, example by example, is the result to report.
+
+    All that is compiled is compiled anew, for the model as it is now, and freed at the end. A model
+    that is at chance, and is not with pixels in 0..255 or in [-1, 1], raises a warning.
 
     Example:
       evaluate(model, digits.test, attacks.PGD(8/255, 2/255, 20), eps=[4/255, 8/255])
@@ -127,22 +133,25 @@ def evaluate(
         if eps_of(attack) == 0:
             raise ValueError(f"{name}: eps is 0, which leaves nothing to attack; give eps > 0.")
     first = examples.pixels(np.arange(min(64, batch_size, len(examples))))
-    target = TargetModel(model, first, search_dtype)
-    check_values(first, examples.labels, target.num_classes)
-    sources = sources_of(named, first, target.num_classes)
-    run = _Run(target, sources, examples, settings, state, progress)
-    run.state.open(run.settings(named))
-    try:
-        natural = run.natural()
-        flags = run.inspect(named) if checks else []
-        outcomes = {name: run.attack(name, attack, natural) for name, attack in named.items()}
-    finally:
-        run.state.save()
+    with own_graphs():
+        target = TargetModel(model, first, search_dtype)
+        check_values(first, examples.labels, target.num_classes)
+        for attack in named.values():
+            attack.check_access(model)
+        sources = sources_of(named, first, target.num_classes)
+        run = _Run(target, sources, examples, settings, state, progress)
+        run.state.open(run.settings(named))
+        try:
+            natural = run.natural()
+            flags = run.inspect(named) if checks else []
+            outcomes = {name: run.attack(name, attack, natural) for name, attack in named.items()}
+        finally:
+            run.state.save()
     result = Evaluation(natural, outcomes, run.settings(named))
     if checks:
         if not any(flag.name == "collapsed" for flag in flags):
             flags += result.review()
-        weak = signs.weak_battery(named)
+        weak = signs.weak_battery(named, isinstance(model, BlackBox))
         flags += [weak] if weak else []
     return dataclasses.replace(result, flags=[dataclasses.asdict(flag) for flag in flags])
 
@@ -202,6 +211,14 @@ class _Run:
             collapsed = signs.collapsed_class(predictions, self.examples.labels)
             self.state.put("collapsed", collapsed)
             self.state.put("natural", known)
+            few = np.arange(min(IMAGES, self.protocol.batch_size, len(self.examples)))
+            if at_chance(predictions == self.examples.labels, self.target.num_classes):
+                warn_of_range(
+                    lambda x: self.target.predict(x).numpy(),
+                    self.examples.pixels(few).numpy(),
+                    self.examples.labels[few],
+                    self.target.num_classes,
+                )
         right[known] = True
         return right
 

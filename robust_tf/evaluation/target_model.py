@@ -14,7 +14,7 @@ import tensorflow as tf
 from robust_tf import compat, precision
 from robust_tf.attacks import Attack, Transfer
 from robust_tf.attacks.arguments import check_logits
-from robust_tf.attacks.network import logits_of
+from robust_tf.attacks.network import logits_of, traced
 from robust_tf.attacks.objectives import predicted_class
 from robust_tf.evaluation.attack_names import stages_of
 from robust_tf.evaluation.sources import SourceModel
@@ -40,11 +40,12 @@ class TargetModel:
 
     Raises:
       ValueError: the model does not take such images, or does not give two logits or more.
+      TypeError: it cannot be traced.
     """
 
     def __init__(self, model: Callable[..., Any], x: tf.Tensor, search_dtype: str | None = None):
         _check_image_shape(model, tuple(x.shape[1:]))
-        self.num_classes = check_logits(_logits(model, x))
+        self.num_classes = check_logits(_logits(model, x), model)
         if self.num_classes < 2:
             raise ValueError("the model has one logit; expected one for each class, two or more.")
         self.fingerprint = fingerprint_of(model, x)
@@ -107,14 +108,18 @@ def _logits(model: Callable[..., Any], x: tf.Tensor) -> tf.Tensor:
 
 
 def _predictor(model: Callable[..., Any], shape: tuple[int, ...]) -> Callable[..., tf.Tensor]:
-    """Compiled: images (B, ...) -> predicted class (B,), -1 where a logit is not a number."""
+    """Compiled: images (B, ...) -> predicted class (B,), -1 where a logit is not a number.
+
+    Raises:
+      TypeError: the model cannot be traced.
+    """
     network = logits_of(model, "running")
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *shape], tf.float32)])
     def predict(x: tf.Tensor) -> tf.Tensor:
         return predicted_class(network(x))
 
-    return predict
+    graph = traced(predict, model, shape)
+    return lambda x: graph(tf.constant(x))
 
 
 def _check_image_shape(model: Any, shape: tuple[int, ...]) -> None:
@@ -173,7 +178,8 @@ def settled_dtype(asked: str | None, model: Any, state: EvaluationState) -> str 
 def copy_in(model: Any, dtype: str) -> keras.Model:
     """A copy of `model` whose layers compute in `dtype`; weights and logits stay float32.
 
-    The last layer with a kernel computes in float32 in any case, as a classifier's logits should.
+    The last layer with a kernel, and those after it, compute in float32 in any case, as a
+    classifier's logits should.
 
     Args:
       model: Keras model; of another kind nothing is known of how it computes.
@@ -188,10 +194,12 @@ def copy_in(model: Any, dtype: str) -> keras.Model:
             "out to attack the model as it is."
         )
     config = copy.deepcopy(compat.serialize(model))
+    config.pop("compile_config", None)  # a loss of the user's need not be found again
     layers = list(_layers(config))
-    kernels = [layer for layer in layers if "kernel_initializer" in layer]
-    for layer in layers:
-        layer["dtype"] = "float32" if kernels and layer is kernels[-1] else POLICIES[dtype]
+    kernels = [number for number, layer in enumerate(layers) if "kernel_initializer" in layer]
+    last = kernels[-1] if kernels else len(layers)
+    for number, layer in enumerate(layers):
+        layer["dtype"] = "float32" if number >= last else POLICIES[dtype]
     try:
         copied = compat.deserialize(config)
         copied.set_weights(model.get_weights())
@@ -204,11 +212,16 @@ def copy_in(model: Any, dtype: str) -> keras.Model:
 
 
 def _layers(value: Any) -> Iterator[dict[str, Any]]:
-    """The configurations of all layers in a model's, in the order of the model."""
+    """The configurations of all layers in a model's, in the order of the model.
+
+    Not of models and inputs, nor of the tensors and operations between the layers of a functional
+    model: these have a `dtype`, too, but cannot be trained.
+    """
     if isinstance(value, dict):
         config = value.get("config")
-        if isinstance(config, dict) and "dtype" in config and "class_name" in value:
-            if value["class_name"] not in ("InputLayer", "Functional", "Sequential"):
+        if isinstance(config, dict) and "class_name" in value:
+            inner = value["class_name"] in ("InputLayer", "Functional", "Sequential")
+            if not inner and {"dtype", "trainable"} <= config.keys():
                 yield config
         for part in value.values():
             yield from _layers(part)

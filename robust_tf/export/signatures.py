@@ -14,9 +14,9 @@ from robust_tf.attacks.network import logits_of
 from robust_tf.evaluation.adaptive import bpda
 from robust_tf.export import pgd_signature
 from robust_tf.inference import ManifoldTransformation
-from robust_tf.models import SplitClassifier, forward_mode
+from robust_tf.models import Classifier, SplitClassifier, forward_mode
 
-Exportable = SplitClassifier | ManifoldTransformation
+Exportable = Classifier | ManifoldTransformation
 Outputs = dict[str, tf.Tensor]
 
 # One line for each signature, for the model card.
@@ -195,7 +195,7 @@ def network_of(model: Any) -> Exportable:
         model = getattr(model, "final_network", model)
     if not isinstance(model, Exportable):
         kind = type(model).__name__
-        hint = " split the network in two: SplitClassifier(generator, classifier)."
+        hint = " give models.split(model), or models.WholeClassifier(model)."
         if not isinstance(model, keras.Model):
             hint = " a SavedModel cannot be exported again; give the model that it was made of."
         raise TypeError(f"export takes a SplitClassifier, got {kind};{hint}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import keras
+
 from robust_tf import compat, losses, registration
 from robust_tf.attacks import Attack
 from robust_tf.attacks.network import logits_of
@@ -12,7 +14,7 @@ from robust_tf.attacks.randomness import fold
 from robust_tf.losses.compactness import Pairs
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
-from robust_tf.models import SplitClassifier
+from robust_tf.validation import plain_fields
 
 # Table 3 has 1, 1, 1, 0 for MNIST and CIFAR-10 ResNet and 1, 1, 1, 1 for the CIFAR-10 CNN; its
 # column heads are lost and read in the order of Equations 5 and 6. `code` is the command of the
@@ -46,6 +48,7 @@ class Compactness:
     detach_clean: bool = False
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if not 0 < self.alpha < 1:
             raise ValueError(
                 f"Compactness(alpha={self.alpha!r}): must be in (0, 1); ADR uses 0.99."
@@ -92,7 +95,7 @@ class ADR(RobustModel):
 
     def __init__(
         self,
-        network: SplitClassifier,
+        network: keras.Model,
         attack: Attack,
         preset: str = "table3",
         local: float | None = None,
@@ -110,6 +113,7 @@ class ADR(RobustModel):
         self.compactness = compactness or Compactness()
         self.adr_weights = {**chosen, "virtual": virtual}
         weights = {"clean": 0.5, "adversarial": 0.5, **self.adr_weights}
+        self.needs_features = bool(chosen["local"] or chosen["global_"])
         super().__init__(network, attack, weights, name)
 
     def terms(self, batch: Batch) -> Terms:

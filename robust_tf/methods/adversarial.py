@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+
 from robust_tf import registration
 from robust_tf.attacks import Attack
 from robust_tf.losses.labels import check_smoothing
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
 from robust_tf.methods.standard import smoothed_cross_entropy
-from robust_tf.models import SplitClassifier
 
 
 @registration.configurable
@@ -31,7 +32,7 @@ class AdversarialTraining(RobustModel):
 
     def __init__(
         self,
-        network: SplitClassifier,
+        network: keras.Model,
         attack: Attack,
         clean_weight: float = 0.0,
         label_smoothing: float = 0.0,
@@ -46,7 +47,7 @@ class AdversarialTraining(RobustModel):
         self.needs_clean = clean_weight > 0
         weights = {"clean": clean_weight, "adversarial": 1 - clean_weight}
         super().__init__(network, attack, weights, name)
-        check_smoothing(label_smoothing, "AdversarialTraining", network.num_classes)
+        check_smoothing(label_smoothing, "AdversarialTraining", self.network.num_classes)
 
     def terms(self, batch: Batch) -> Terms:
         y, smoothing = batch.y, self.label_smoothing

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from robust_tf import losses, registration
 from robust_tf.attacks import Attack
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
-from robust_tf.models import SplitClassifier
 from robust_tf.validation import check_number
 
 
@@ -33,7 +33,7 @@ class ALP(RobustModel):
     warmup_terms = ("pairing",)
 
     def __init__(
-        self, network: SplitClassifier, attack: Attack, weight: float = 0.5, name: str | None = None
+        self, network: keras.Model, attack: Attack, weight: float = 0.5, name: str | None = None
     ):
         check_number("ALP", "weight", weight, 0.0, "about 1 for small images")
         self.weight = float(weight)

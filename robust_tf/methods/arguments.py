@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from robust_tf.attacks import Attack
 from robust_tf.attacks.arguments import check_labels
-from robust_tf.models import SplitClassifier
+from robust_tf.models import Classifier, SplitClassifier, as_classifier
 
 
-def check_network(owner: str, network: Any) -> None:
-    """Raises TypeError unless `network` is a `SplitClassifier`."""
-    if not isinstance(network, SplitClassifier):
-        raise TypeError(
-            f"{owner}: network is {type(network).__name__}; expected a SplitClassifier, e.g. "
-            "models.CNN(...), or SplitClassifier(generator, classifier)."
+def checked_network(owner: str, network: Any, needs_features: bool) -> Classifier:
+    """`network` as a `Classifier` whose layers follow `forward_mode`, see `models.as_classifier`.
+
+    Raises:
+      TypeError: no Keras model.
+      ValueError: a model that cannot be trained as it is; one without features where they are
+        needed.
+    """
+    try:
+        made = as_classifier(network)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{owner}: {error}") from error
+    if needs_features and not isinstance(made, SplitClassifier):
+        raise ValueError(
+            f"{owner} works on the features of an intermediate layer, and {made.name!r} has none, "
+            "as its layers are not known or cannot be cut; give a functional model that "
+            "models.split(model, at=LAYER) can cut, or SplitClassifier(generator, classifier)."
         )
+    return made
 
 
 def check_attack(owner: str, attack: Any) -> None:
@@ -46,19 +59,20 @@ def check_weights(owner: str, weights: dict[str, float]) -> None:
             raise ValueError(f"{owner}({term}={weight!r}): weights must be finite and >= 0.")
 
 
-def unpack(data: Any, network: SplitClassifier) -> tuple[tf.Tensor, tf.Tensor]:
-    """Images float32 and labels int32 of a batch, checked; the values when the step runs.
+def unpack(data: Any, network: Classifier) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+    """Images float32, labels int32, sample weights float32 or None; checked as the step runs.
+
+    Args:
+      data: (images, labels), (images, labels, sample weights) or {'image': ..., 'label': ...}.
+      network: that takes the images.
 
     Raises:
-      ValueError: more or less than images and labels; labels that are not class ids; images of
-        another shape than the network takes.
+      ValueError: another structure; labels that are not class ids; images of another shape than the
+        network takes; weights that are not one number for each example.
       TypeError: images that are not of a floating type.
     """
-    if len(data) == 3 and data[2] is None:  # sample weights, as Keras 3's train_on_batch does
-        data = data[:2]
-    if len(data) != 2:
-        raise ValueError(f"a batch has {len(data)} parts; expected (images, labels).")
-    x, y = map(tf.convert_to_tensor, data)
+    x, y, weights = _parts(data)
+    x, y = map(tf.convert_to_tensor, (x, y))
     if not x.dtype.is_floating:
         raise TypeError(
             f"images are {x.dtype.name}; methods take float32 in [0, 1]: "
@@ -81,5 +95,47 @@ def unpack(data: Any, network: SplitClassifier) -> tuple[tf.Tensor, tf.Tensor]:
     labels_fit = tf.debugging.Assert(
         tf.logical_and(low >= 0, high < num_classes), [wanted, low, high]
     )
-    with tf.control_dependencies([images_fit, labels_fit]):  # before a kernel meets them
-        return tf.identity(x), tf.identity(y)
+    fit = [images_fit, labels_fit]
+    if weights is not None:
+        weights = tf.cast(weights, tf.float32)
+        if weights.shape.rank == 2 and weights.shape[1] == 1:
+            weights = weights[:, 0]
+        if weights.shape.rank != 1:
+            raise ValueError(
+                f"sample weights have shape {weights.shape}: give one number for each example, "
+                "(B,)."
+            )
+        low, high = tf.reduce_min(weights), tf.reduce_max(weights)
+        wanted = "sample weights must be finite and >= 0; range:"
+        proper = tf.logical_and(low >= 0.0, high < float("inf"))
+        fit.append(tf.debugging.Assert(proper, [wanted, low, high]))
+    with tf.control_dependencies(fit):  # before a kernel meets them
+        return tf.identity(x), tf.identity(y), None if weights is None else tf.identity(weights)
+
+
+def _parts(data: Any) -> tuple[Any, Any, Any]:
+    """Images, labels and sample weights, or None, of what Keras gives a step."""
+    if isinstance(data, (tuple, list)) and len(data) == 1:
+        data = data[0]
+    if isinstance(data, Mapping) and {"image", "label"} <= set(data):
+        return data["image"], data["label"], data.get("sample_weight")
+    if isinstance(data, (tuple, list)) and len(data) in (2, 3):
+        x, y, weights = (*data, None)[:3]
+        if not any(part is None or isinstance(part, (Mapping, tuple, list)) for part in (x, y)):
+            return x, y, weights
+    raise ValueError(
+        f"a batch is {_described(data)}; expected (images, labels), (images, labels, sample "
+        "weights) or {'image': images, 'label': labels}: write dataset.map(lambda ...: (images, "
+        "labels))."
+    )
+
+
+def _described(data: Any) -> str:
+    """The structure in words: '(float32 (None, 8, 8, 1), None)'."""
+    if isinstance(data, Mapping):
+        return "{" + ", ".join(f"{key!r}: {_described(data[key])}" for key in data) + "}"
+    if isinstance(data, (tuple, list)):
+        return f"({', '.join(map(_described, data))})" if data else "()"
+    if data is None:
+        return "None"
+    return f"{tf.as_dtype(data.dtype).name} {tuple(data.shape)}"

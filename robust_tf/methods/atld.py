@@ -11,20 +11,22 @@ import tensorflow as tf
 
 from robust_tf import compat, losses, registration
 from robust_tf.attacks import GradientAttack
+from robust_tf.attacks.network import gradient_through
 from robust_tf.attacks.randomness import fold
 from robust_tf.attacks.training import ManifoldLoss
 from robust_tf.losses.labels import check_smoothing
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Terms
 from robust_tf.methods.discriminator_training import DiscriminatorTraining
+from robust_tf.methods.reduction import global_mean, record
+from robust_tf.methods.settings import layer_losses
 from robust_tf.models import (
     Discriminator,
     Outputs,
-    SplitClassifier,
     WideDiscriminator,
     forward_mode,
 )
-from robust_tf.validation import check_number
+from robust_tf.validation import check_number, check_whole
 
 MAX_SCALE = 1e3
 UNABLE = 2 * math.log(2)  # the manifold loss of a discriminator that tells nothing apart
@@ -111,7 +113,7 @@ class ATLD(RobustModel):
 
     def __init__(
         self,
-        network: SplitClassifier,
+        network: keras.Model,
         attack: GradientAttack,
         discriminator: Discriminator | Callable[..., Discriminator] = WideDiscriminator,
         disc_training: DiscriminatorTraining | None = None,
@@ -129,10 +131,7 @@ class ATLD(RobustModel):
         ):
             if value not in known:
                 raise ValueError(f"ATLD({option}={value!r}): must be one of {known}.")
-        if not isinstance(clean_bn_every, int) or clean_bn_every < 0:
-            raise ValueError(
-                f"ATLD(clean_bn_every={clean_bn_every!r}): must be an integer >= 0; 0 is never."
-            )
+        clean_bn_every = check_whole("ATLD", "clean_bn_every", clean_bn_every, 0, "0 is never")
         if not isinstance(getattr(attack, "objective", None), ManifoldLoss):
             raise ValueError(
                 f"ATLD(attack={attack!r}): must be ManifoldAttack(eps=..., step_size=..., "
@@ -141,22 +140,27 @@ class ATLD(RobustModel):
         self.kappa, self.label_smoothing = float(kappa), float(label_smoothing)
         self.disc_input, self.invariance = disc_input, invariance
         self.clean_bn_every = clean_bn_every
+        self.needs_features = disc_input == "features"
         super().__init__(network, attack, {"adversarial": 1.0, "invariance": 1 / kappa}, name)
-        check_smoothing(label_smoothing, "ATLD", network.num_classes)
+        check_smoothing(label_smoothing, "ATLD", self.network.num_classes)
         self.discriminator = self._fitting(discriminator)
         self.disc_training = disc_training or DiscriminatorTraining()
-        self.disc_optimizer = keras.optimizers.SGD(
+        optimizer = keras.optimizers.SGD(
             self.disc_training.learning_rate, momentum=self.disc_training.momentum
         )
+        self.disc_optimizer = compat.loss_scaling(optimizer, self.discriminator)
         self.train_names += DISCRIMINATOR_METRICS
-        self.step_metrics |= {name: keras.metrics.Mean(name) for name in DISCRIMINATOR_METRICS}
+        own = {name: keras.metrics.Mean(name) for name in DISCRIMINATOR_METRICS}
+        self.step_metrics = {**self.step_metrics, **own}
 
     # ---- the perturbation ----------------------------------------------------------------------
 
     def generate_adversarial(
         self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
     ) -> ManifoldImages:
-        clean = Outputs(*map(tf.stop_gradient, self._running(x)))
+        clean = Outputs(
+            *(None if part is None else tf.stop_gradient(part) for part in self._running(x))
+        )
 
         def discriminate(images: tf.Tensor) -> tf.Tensor:
             # The clean half of the manifold loss has no gradient; moving averages see it.
@@ -181,12 +185,13 @@ class ATLD(RobustModel):
                 tape.watch(x_adv)
             with forward_mode(seed=fold(seed, 1)):
                 adv = self.network.forward(x_adv, training=True)
-            cross_entropy = tf.reduce_mean(losses.soft_cross_entropy(adv.logits, self._soft(y)))
-            distance = tf.reduce_mean(_mean_square(adv.logits, clean.logits))
+            cross_entropy = global_mean(losses.soft_cross_entropy(adv.logits, self._soft(y)))
+            distance = global_mean(_mean_square(adv.logits, clean.logits))
         scale = None
         if scaled:
             above, below = (
-                _largest(tape.gradient(value, x_adv)) for value in (cross_entropy, distance)
+                _largest(gradient_through(tape, value, adv.logits, x_adv))
+                for value in (cross_entropy, distance)
             )
             scale = tf.stop_gradient(tf.clip_by_value(above / (below + 1e-12), 0.0, MAX_SCALE))
         return ManifoldBatch(x, y, clean, adv, scale, seed)
@@ -222,21 +227,21 @@ class ATLD(RobustModel):
             with forward_mode(seed=fold(batch.seed, 3 + update)):
                 self._improve_discriminator(clean, adv, batch.y, watched=update == 0)
         if self.clean_bn_every and self.network.has_batch_norm:
-            step = tf.cast(self.optimizer.iterations, tf.int64) - 1
 
             def show() -> tf.Tensor:
                 with forward_mode(batch_norm="training", seed=fold(batch.seed, 0)):
                     return tf.reduce_sum(self.network(batch.x, training=True))
 
-            tf.cond(tf.equal(step % self.clean_bn_every, 0), show, lambda: tf.constant(0.0))
+            tf.cond(tf.equal(self.batches % self.clean_bn_every, 0), show, lambda: tf.constant(0.0))
 
     def _improve_discriminator(
         self, clean: tf.Tensor, adv: tf.Tensor, y: tf.Tensor, watched: bool
     ) -> None:
         """One update on what it sees of both; `watched` records how it was before."""
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        trained = self.discriminator.trainable_variables
         labels = self._soft(y, 0.0 if self.disc_training.hard_labels else None)
-        variables = [compat.raw(v) for v in self.discriminator.trainable_variables]
+        variables = [compat.raw(v) for v in trained]
         with tf.GradientTape(persistent=watched, watch_accessed_variables=False) as tape:
             tape.watch([*variables, adv])
             natural = self.discriminator(clean, training=True)
@@ -245,19 +250,18 @@ class ATLD(RobustModel):
             manifold = tf.nn.softplus(-natural.natural) + as_adversarial
             classes = losses.soft_cross_entropy(natural.classes, labels)
             classes += losses.soft_cross_entropy(moved.classes, labels)
-            loss = tf.reduce_mean(manifold + classes)
-            loss += self.disc_training.weight_decay * tf.add_n(map(tf.nn.l2_loss, variables))
-            loss /= replicas  # whose gradients are summed
+            penalty = layer_losses(self.discriminator)
+            penalty += self.disc_training.weight_decay * tf.add_n(map(tf.nn.l2_loss, variables))
+            loss = global_mean(manifold + classes) + penalty / replicas
+            loss = compat.scale_loss(self.disc_optimizer, loss)
         if watched:
             direction = tape.gradient(as_adversarial, adv)
             still = tf.reduce_all(tf.equal(direction, 0), axis=range(1, direction.shape.rank))
-            sorted_right = tf.concat([natural.natural > 0, moved.natural < 0], axis=0)
-            values = (manifold, sorted_right, still)
+            right = (tf.cast(w, tf.float32) for w in (natural.natural > 0, moved.natural < 0))
+            values = (manifold, tf.add_n([*right]) / 2, tf.cast(still, tf.float32))
             for name, value in zip(DISCRIMINATOR_METRICS, values, strict=True):
-                self.step_metrics[name].update_state(tf.cast(value, tf.float32))
-        self.disc_optimizer.apply_gradients(
-            zip(tape.gradient(loss, variables), self.discriminator.trainable_variables, strict=True)
-        )
+                record(self.step_metrics[name], value)
+        compat.apply_gradients(self.disc_optimizer, tape.gradient(loss, variables), trained)
 
     def diagnose(self, logs: dict[str, float]) -> list[str]:
         """A discriminator that tells nothing apart, or has died."""

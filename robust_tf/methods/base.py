@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import keras
@@ -10,17 +11,20 @@ import tensorflow as tf
 from robust_tf import compat, losses
 from robust_tf.attacks import Attack
 from robust_tf.attacks.randomness import fold
-from robust_tf.methods.arguments import check_attack, check_network, check_weights, unpack
+from robust_tf.methods.arguments import check_attack, check_weights, checked_network, unpack
 from robust_tf.methods.batch import (
     AdversarialBatch,
     Batch,
     Terms,
     correct,
     forward_pair,
+    per_example,
     step_seed,
 )
-from robust_tf.methods.settings import CompileSettings
-from robust_tf.models import SplitClassifier
+from robust_tf.methods.keras_model import KerasModel
+from robust_tf.methods.reduction import Share, global_mean, mean_here, record, weighted
+from robust_tf.methods.settings import CompileSettings, layer_losses
+from robust_tf.models import Classifier
 
 
 class Scored(NamedTuple):
@@ -32,7 +36,7 @@ class Scored(NamedTuple):
     gradients: list[tf.Tensor]
 
 
-class RobustModel(keras.Model):
+class RobustModel(KerasModel):
     """A network together with the way to train it: plain Keras to compile, fit, evaluate and save.
 
     A step makes adversarial images, forwards, sums the terms, applies the gradient, and takes the
@@ -41,10 +45,17 @@ class RobustModel(keras.Model):
     example, with its weight in `weights`); where it needs them, how it forwards (`forward`) and
     what else learns (`auxiliary_optimizers`, `auxiliary_models`, `auxiliary_step`). What these
     methods hand on is a named tuple: `AdversarialBatch` and `Batch`, or one of the method's own.
-    Terms of weight 0 are never built. Everything random is drawn from (seed, step, replica).
+    Terms of weight 0 are never built. Everything random is drawn from (seed, batch, replica).
+
+    Sample weights (or class weights) multiply each example's value of every term, divided by the
+    size of the global batch as in Keras; attacks and accuracies know none. The losses of the
+    network's layers (regularizers, `add_loss`) are added once, those of the last training forward.
 
     Args:
-      network: `SplitClassifier`.
+      network: built Keras model of images float32 (B, H, W, C) in [0, 1]. A `SplitClassifier` is
+        taken as it is; another one is cut before its last layer with weights, or taken whole where
+        it cannot be cut (`models.as_classifier`). Its batch normalization and dropout are converted
+        in place (`models.convert`).
       attack: training adversary, or None for a method that trains on clean images only.
       weights: weight of each term by name; weights of 0 are dropped.
       name: of the Keras model. Constructors take no `**kwargs`, so that gin knows a wrong name.
@@ -52,39 +63,32 @@ class RobustModel(keras.Model):
 
     # Which forwards the terms need.
     needs_clean, needs_adv = True, True
+    # Whether the attack or a term works on features: then the network must be one that is cut.
+    needs_features = False
     # Terms beside the cross-entropies, whose weights rise over `term_warmup_steps`.
     warmup_terms: tuple[str, ...] = ()
-    settings = CompileSettings()
     # The network of averaged weights, where `compile` was given a `weight_average`.
-    averaged: SplitClassifier | None = None
+    averaged: Classifier | None = None
 
     def __init__(
         self,
-        network: SplitClassifier,
+        network: keras.Model,
         attack: Attack | None,
         weights: dict[str, float],
         name: str | None = None,
     ):
-        super().__init__(name=name)
         owner = type(self).__name__
-        check_network(owner, network)
+        network = checked_network(owner, network, self.needs_features)
         generates = type(self).generate_adversarial is not RobustModel.generate_adversarial
         if attack is not None or (self.needs_adv and not generates):
             check_attack(owner, attack)
         check_weights(owner, weights)
-        self.network = network
-        self.attack = attack
-        self.term_weights = {name: float(value) for name, value in weights.items() if value}
-        self.train_names = ["loss", *self.term_weights]
-        self.train_names += ["natural_accuracy"] if self.needs_clean else []
-        self.train_names += ["robust_accuracy"] if self.needs_adv else []
-        # Built here: Keras 3 cannot create variables once a replica context is entered.
-        names = dict.fromkeys([*self.train_names, "natural_accuracy", "robust_accuracy"])
-        self.step_metrics = {name: keras.metrics.Mean(name) for name in names}
-        self.built = True
-
-    def build(self, input_shape: Any = None) -> None:
-        self.built = True  # the network comes built
+        term_weights = {name: float(value) for name, value in weights.items() if value}
+        train_names = ["loss", *term_weights]
+        train_names += ["natural_accuracy"] if self.needs_clean else []
+        train_names += ["robust_accuracy"] if self.needs_adv else []
+        super().__init__(train_names, network.image_shape, name)
+        self.network, self.attack, self.term_weights = network, attack, term_weights
 
     # ---- what a method defines -----------------------------------------------------------------
 
@@ -144,14 +148,15 @@ class RobustModel(keras.Model):
         """Sets how the model is trained and evaluated.
 
         Args:
-          optimizer: Keras optimiser, or its name.
+          optimizer: Keras optimiser, or its name; one that scales losses is put around it where the
+            network computes in float16.
           evaluation_attack: makes `evaluate` and validation report `robust_accuracy`; or None.
           weight_decay: w of the penalty w/2 ||W||^2 over kernels (no biases, no batch-norm
             parameters), >= 0.
           decay_all: the penalty is over all parameters, as in PyTorch's SGD.
-          eps_warmup_steps: number of steps over which eps and step size of the training attack rise
-            linearly to their values, >= 0.
-          term_warmup_steps: number of steps over which the weights of the terms beside the
+          eps_warmup_steps: number of batches over which eps and step size of the training attack
+            rise linearly to their values, >= 0.
+          term_warmup_steps: number of batches over which the weights of the terms beside the
             cross-entropies rise linearly to their values, >= 0.
           weight_perturbation: `training.WeightPerturbation`, or None.
           weight_average: `training.WeightAverage`, whose network is then evaluated and saved.
@@ -169,7 +174,10 @@ class RobustModel(keras.Model):
         composed = (weight_perturbation, weight_average)
         settings = CompileSettings(evaluation_attack, *decay, *warmups, *composed, int(seed))
         kwargs.setdefault("jit_compile", False)  # XLA's convolutions are slow on a CPU
-        super().compile(optimizer=optimizer, **kwargs)
+        before = getattr(self, "optimizer", None)
+        super().compile(optimizer=compat.loss_scaling(optimizer, self.network), **kwargs)
+        if self.optimizer is not before:
+            self.counters.batches.assign(-1)
         self.settings, self.averaged = settings, None
         if weight_average is not None:
             self.averaged = compat.deserialize(compat.serialize(self.network))
@@ -178,29 +186,8 @@ class RobustModel(keras.Model):
         for auxiliary, variables in self.auxiliary_optimizers().values():
             compat.build_optimizer(auxiliary, variables)
 
-    def get_compile_config(self) -> dict[str, Any]:
-        """The arguments of `compile`, for `.keras` files."""
-        if getattr(self, "optimizer", None) is None:
-            return {}
-        return {"optimizer": compat.serialize(self.optimizer), **self.settings.get_config()}
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Inverse of `get_compile_config`."""
-        if config:
-            self.compile(**{name: compat.deserialize(value) for name, value in config.items()})
-
-    def save_own_variables(self, store: Any) -> None:
-        """Keras leaves out what an optimiser of tensorflow-addons keeps; it is added here."""
-        if not compat.save_legacy(self.optimizer, store):
-            super().save_own_variables(store)
-
-    def load_own_variables(self, store: Any) -> None:
-        """Inverse of `save_own_variables`."""
-        if not compat.load_legacy(self.optimizer, store):
-            super().load_own_variables(store)
-
     @property
-    def final_network(self) -> SplitClassifier:
+    def final_network(self) -> Classifier:
         """What is evaluated and saved: the network, or that of its averaged weights."""
         return self.network if self.averaged is None else self.averaged
 
@@ -220,87 +207,92 @@ class RobustModel(keras.Model):
         network = self.network if training else self.final_network
         return network(inputs, training=training)
 
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """Reset by Keras at the start of each epoch and of each evaluation."""
-        return list(self.step_metrics.values())
-
     # ---- the step ------------------------------------------------------------------------------
+
+    def counted(self, sizes: tf.Tensor) -> tf.Tensor:
+        """Of float32 sizes of batches: on how many of their examples, the first, terms are."""
+        return sizes
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One step on a replica's share of the batch; running means of the epoch so far."""
-        x, y = unpack(data, self.network)
-        seed = step_seed(self.settings.seed, self.optimizer.iterations)
-        made: Any = AdversarialBatch(x)
-        if self.needs_adv:
-            scale = tf.convert_to_tensor(self.settings.eps_factor(self.optimizer.iterations))
-            made = self.generate_adversarial(x, y, fold(seed, 0), scale)
-        adversarial = made if hasattr(made, "x_adv") else AdversarialBatch(made)
+        share = Share.of(*unpack(data, self.network))
+        x, y, batches = share.x, share.y, self.batches
+        self.counters.batches.assign(batches)  # a number, before the optimizer's iterations move
+        seed = step_seed(self.settings.seed, batches)
+        with share.reduced(self.counted):
+            made: Any = AdversarialBatch(x)
+            if self.needs_adv:
+                scale = tf.convert_to_tensor(self.settings.eps_factor(batches))
+                made = self.generate_adversarial(x, y, fold(seed, 0), scale)
+            adversarial = made if hasattr(made, "x_adv") else AdversarialBatch(made)
 
-        def score(decay: bool = True) -> Scored:
-            return self._score(x, y, adversarial, fold(seed, 1), decay)
+            def score(decay: bool = True) -> Scored:
+                return self._score(x, y, adversarial, fold(seed, 1), decay)
 
-        perturbation, average = self.settings.weight_perturbation, self.settings.weight_average
-        scored = score() if perturbation is None else perturbation(self, score)
-        self.optimizer.apply_gradients(
-            zip(scored.gradients, self.network.trainable_variables, strict=True)
-        )
-        self.auxiliary_step(scored.batch)
-        if average is not None:
-            average.update(self.averaged, self.network, self.optimizer.iterations)
-        return self._report(scored)
+            trained = self.network.trainable_variables
+            perturbation, average = self.settings.weight_perturbation, self.settings.weight_average
+            scored = score() if perturbation is None or not trained else perturbation(self, score)
+            if trained:
+                compat.apply_gradients(self.optimizer, scored.gradients, trained)
+            else:
+                warnings.warn(f"{self.name}: no weight is trainable.", stacklevel=2)
+            self.auxiliary_step(scored.batch)
+            self.counters.batches.assign(batches + 1)
+            if average is not None:
+                average.update(self.averaged, self.network, batches + 1)
+            return self._report(scored)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Natural cross-entropy and accuracy; robust accuracy where an evaluation attack is set."""
         self.measure(data)
-        attacked = ["robust_accuracy"] if self.settings.evaluation_attack is not None else []
-        names = ["loss", "natural_accuracy", *attacked]
-        return {name: self.step_metrics[name].result() for name in names}
+        return {name: self.step_metrics[name].result() for name in self.test_names}
 
     def measure(self, data: Any) -> tf.Tensor:
         """Adds a batch to the metrics of `test_step`; the clean images' logits (B, C)."""
         network = self.final_network
-        x, y = unpack(data, network)
-        logits = network(x, training=False)
-        self.step_metrics["loss"].update_state(losses.cross_entropy(logits, y))
-        natural = correct(logits, y)
-        self.step_metrics["natural_accuracy"].update_state(natural)
-        attack = self.settings.evaluation_attack
-        if attack is not None:
-            x_adv = attack(network, x, y, seed=self.settings.seed)
-            robust = natural * correct(network(x_adv, training=False), y)
-            self.step_metrics["robust_accuracy"].update_state(robust)
-        return logits
+        share = Share.of(*unpack(data, network))
+        with share.reduced():
+            logits = network(share.x, training=False)
+            loss = weighted(losses.cross_entropy(logits, share.y)) + layer_losses(network)
+            record(self.step_metrics["loss"], loss)
+            natural = correct(logits, share.y)
+            record(self.step_metrics["natural_accuracy"], natural)
+            attack = self.settings.evaluation_attack
+            if attack is not None:
+                x_adv = attack(network, share.x, share.y, seed=self.settings.seed)
+                robust = natural * correct(network(x_adv, training=False), share.y)
+                record(self.step_metrics["robust_accuracy"], robust)
+        return logits[: share.number]
 
     def _score(
         self, x: tf.Tensor, y: tf.Tensor, adversarial: Any, seed: tf.Tensor, decay: bool
     ) -> Scored:
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
         variables = [compat.raw(v) for v in self.network.trainable_variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for variable in variables:
                 tape.watch(variable)
             batch = self.forward(x, y, adversarial, seed)
+            # Before the terms, some of which forward again: Keras keeps those of the last forward.
+            penalty = self.settings.penalty(self.network) if decay else 0.0
             terms = self.terms(batch)
-            values = {name: terms[name]() for name in self.term_weights}
-            # The mean over the global batch: replicas hold equal shares, gradients are summed.
-            factor = self.settings.term_factor(self.optimizer.iterations)
+            values = {name: per_example(name, terms[name]()) for name in self.term_weights}
+            factor = self.settings.term_factor(self.batches)
             weights = {
                 name: weight * factor if name in self.warmup_terms else weight
                 for name, weight in self.term_weights.items()
             }
-            loss = sum(weights[name] * tf.reduce_mean(values[name]) for name in values)
-            if decay:
-                loss += self.settings.penalty(self.network)
-            replica_loss = compat.scale_loss(self.optimizer, loss / replicas)
-        return Scored(batch, loss, values, tape.gradient(replica_loss, variables))
+            part = sum(weights[name] * global_mean(values[name]) for name in values)
+            loss = mean_here(part) + penalty
+            replicas = tf.distribute.get_strategy().num_replicas_in_sync
+            scaled = compat.scale_loss(self.optimizer, part + penalty / replicas)
+        return Scored(batch, loss, values, tape.gradient(scaled, variables))
 
     def _report(self, scored: Scored) -> dict[str, tf.Tensor]:
         batch = scored.batch
-        self.step_metrics["loss"].update_state(scored.loss)
+        record(self.step_metrics["loss"], scored.loss)
         for name, value in scored.values.items():
-            self.step_metrics[name].update_state(value)
+            record(self.step_metrics[name], value, weigh=True)
         for name, outputs in (("natural_accuracy", batch.clean), ("robust_accuracy", batch.adv)):
             if outputs is not None:
-                self.step_metrics[name].update_state(correct(outputs.logits, batch.y))
+                record(self.step_metrics[name], correct(outputs.logits, batch.y))
         return {name: self.step_metrics[name].result() for name in self.train_names}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from robust_tf.attacks.randomness import fold
-from robust_tf.models import Outputs, SplitClassifier, forward_mode
+from robust_tf.models import Classifier, Outputs, forward_mode
 
 Terms = dict[str, Callable[[], tf.Tensor]]
 
@@ -49,15 +49,16 @@ class Batch(NamedTuple):
         return self.adversarial.x_adv
 
 
-def forward_together(network: SplitClassifier, *images: tf.Tensor) -> list[Outputs]:
+def forward_together(network: Classifier, *images: tf.Tensor) -> list[Outputs]:
     """Outputs in training mode of several batches of images, by one forward of all of them."""
-    outputs = network.forward(tf.concat(images, 0), training=True)
+    logits, features = network.forward(tf.concat(images, 0), training=True)
     sizes = [tf.shape(x)[0] if x.shape[0] is None else x.shape[0] for x in images]
-    return [Outputs(*parts) for parts in zip(*[tf.split(o, sizes) for o in outputs], strict=True)]
+    parts = [None] * len(images) if features is None else tf.split(features, sizes)
+    return [Outputs(*pair) for pair in zip(tf.split(logits, sizes), parts, strict=True)]
 
 
 def forward_pair(
-    network: SplitClassifier, x: tf.Tensor | None, x_adv: tf.Tensor | None, seed: tf.Tensor
+    network: Classifier, x: tf.Tensor | None, x_adv: tf.Tensor | None, seed: tf.Tensor
 ) -> tuple[Outputs | None, Outputs | None]:
     """Outputs in training mode of clean and adversarial images, None for what is None.
 
@@ -72,9 +73,19 @@ def forward_pair(
         return first, None if x_adv is None else network.forward(x_adv, training=True)
 
 
-def step_seed(seed: int, iterations: Any) -> tf.Tensor:
-    """int32 (2,) of (seed, step), folded with the replica."""
-    pair = tf.stack([tf.constant(seed % 2**31), tf.cast(iterations, tf.int32)])
+def per_example(term: str, values: tf.Tensor) -> tf.Tensor:
+    """The values (B,) of a term; raises ValueError for a term that is no vector."""
+    if values.shape.rank not in (None, 1):
+        raise ValueError(
+            f"term {term!r} has shape {values.shape}: must give one value for each example, (B,); "
+            "the step weighs them and takes their mean."
+        )
+    return values
+
+
+def step_seed(seed: int, batches: Any) -> tf.Tensor:
+    """int32 (2,) of (seed, number of batches before), folded with the replica."""
+    pair = tf.stack([tf.constant(seed % 2**31), tf.cast(batches, tf.int32)])
     context = tf.distribute.get_replica_context()
     return fold(pair, context.replica_id_in_sync_group if context else 0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
 from robust_tf import losses, registration
@@ -11,7 +12,6 @@ from robust_tf.attacks import GradientAttack
 from robust_tf.attacks.network import logits_of
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
-from robust_tf.models import SplitClassifier
 from robust_tf.validation import check_number
 
 
@@ -48,7 +48,7 @@ class Bilateral(RobustModel):
 
     def __init__(
         self,
-        network: SplitClassifier,
+        network: keras.Model,
         attack: GradientAttack,
         multiplier: float = 9.0,
         gap: float = 0.01,
@@ -66,10 +66,9 @@ class Bilateral(RobustModel):
         self.aimed = attack.as_targeted()
         self.multiplier, self.gap = float(multiplier), float(gap)
         super().__init__(network, attack, {"adversarial": 1.0}, name)
-        if network.num_classes < 2:
+        if self.network.num_classes < 2:
             raise ValueError(
-                f"Bilateral: the network has {network.num_classes} class; it needs two or more, "
-                "one of them to aim at."
+                "Bilateral: the network has one class; it needs two or more, one of them to aim at."
             )
 
     def generate_adversarial(

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from robust_tf import registration
-from robust_tf.validation import check_number
+from robust_tf.validation import check_number, check_whole, plain_fields
 
 
 @registration.configurable
@@ -31,13 +31,12 @@ class DiscriminatorTraining:
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
-        if not isinstance(self.updates, int) or self.updates < 1:
-            raise ValueError(f"{owner}(updates={self.updates!r}): must be an integer >= 1.")
+        plain_fields(self)
+        check_whole(owner, "updates", self.updates, 1)
         hint = "ATLD uses 0.001"
         check_number(owner, "learning_rate", self.learning_rate, 0.0, hint, strict=True)
         check_number(owner, "weight_decay", self.weight_decay, 0.0, "ATLD uses 0.0002")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"{owner}(momentum={self.momentum!r}): must be in [0, 1).")
+        check_number(owner, "momentum", self.momentum, high=1.0, strict_high=True)
 
     def get_config(self) -> dict[str, Any]:
         """For Keras files."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+
 from robust_tf import losses, registration
 from robust_tf.attacks import Attack
 from robust_tf.losses.labels import check_smoothing
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
-from robust_tf.models import SplitClassifier
 
 
 @registration.configurable
@@ -34,19 +35,19 @@ class FeatureScattering(RobustModel):
 
     def __init__(
         self,
-        network: SplitClassifier,
+        network: keras.Model,
         attack: Attack,
         label_smoothing: float = 0.5,
         name: str | None = None,
     ):
         self.label_smoothing = float(label_smoothing)
+        self.needs_features = getattr(attack, "space", None) == "features"
         super().__init__(network, attack, {"adversarial": 1.0}, name)
-        if network.num_classes < 2:
+        if self.network.num_classes < 2:
             raise ValueError(
-                f"FeatureScattering: the network has {network.num_classes} class; smoothed labels "
-                "need two or more."
+                "FeatureScattering: the network has one class; smoothed labels need two or more."
             )
-        check_smoothing(label_smoothing, "FeatureScattering", network.num_classes)
+        check_smoothing(label_smoothing, "FeatureScattering", self.network.num_classes)
 
     def terms(self, batch: Batch) -> Terms:
         labels = losses.smooth_labels(batch.y, self.network.num_classes, self.label_smoothing)

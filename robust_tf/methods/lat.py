@@ -14,7 +14,8 @@ from robust_tf.attacks.training import attack_features
 from robust_tf.methods.arguments import check_attack
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
-from robust_tf.models import SplitClassifier, forward_mode
+from robust_tf.methods.reduction import global_mean, record
+from robust_tf.models import forward_mode
 from robust_tf.validation import check_number
 
 
@@ -34,7 +35,7 @@ class LAT(RobustModel):
     its smallest and largest value over the batch of a replica and all positions: eps and step size
     are fractions of that range, and z' does not leave it. A dense feature is a channel; one that
     is the same in the whole batch is not moved. The second update has an optimiser of its own, SGD
-    at a constant rate without weight decay.
+    at a constant rate without weight decay or regularizers.
 
     Features z and the second update use batch statistics and leave moving averages as they are, so
     that these change once a step; the latent attack has a `batch_norm` of its own, by default batch
@@ -62,10 +63,11 @@ class LAT(RobustModel):
     """
 
     needs_clean = False
+    needs_features = True
 
     def __init__(
         self,
-        network: SplitClassifier,
+        network: keras.Model,
         attack: Attack,
         latent_attack: GradientAttack | None = None,
         latent_rate: float = 2.5e-4,
@@ -91,7 +93,8 @@ class LAT(RobustModel):
         self.latent_rate, self.latent_momentum = float(latent_rate), float(latent_momentum)
         super().__init__(network, attack, {"adversarial": 1.0}, name)
         # An attribute, so that Keras saves its momentum.
-        self.latent_optimizer = keras.optimizers.SGD(latent_rate, momentum=latent_momentum)
+        optimizer = keras.optimizers.SGD(latent_rate, momentum=latent_momentum)
+        self.latent_optimizer = compat.loss_scaling(optimizer, network)
         self.train_names.append("latent")
         self.step_metrics["latent"] = keras.metrics.Mean("latent")
 
@@ -109,7 +112,6 @@ class LAT(RobustModel):
 
     def auxiliary_step(self, batch: Batch) -> None:
         """The update of the classifier on attacked features."""
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
         trained = self.network.classifier.trainable_variables
         variables = [compat.raw(v) for v in trained]
         scale = batch.adversarial.scale
@@ -119,10 +121,11 @@ class LAT(RobustModel):
             with forward_mode(batch_norm="batch", seed=fold(batch.seed, 3)):
                 logits = self.network.classify(z_adv, training=True)
             values = losses.cross_entropy(logits, batch.y)
-            loss = tf.reduce_mean(values) / replicas  # whose gradients are summed
-        gradients = tape.gradient(loss, variables)
-        self.latent_optimizer.apply_gradients(zip(gradients, trained, strict=True))
-        self.step_metrics["latent"].update_state(values)
+            loss = compat.scale_loss(self.latent_optimizer, global_mean(values))
+        if trained:
+            gradients = tape.gradient(loss, variables)
+            compat.apply_gradients(self.latent_optimizer, gradients, trained)
+        record(self.step_metrics["latent"], values, weigh=True)
 
     def attack_features(
         self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor

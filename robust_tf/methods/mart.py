@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from robust_tf import losses, registration
 from robust_tf.attacks import Attack
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
-from robust_tf.models import SplitClassifier
 from robust_tf.validation import check_number
 
 
@@ -36,14 +36,14 @@ class MART(RobustModel):
     warmup_terms = ("divergence",)
 
     def __init__(
-        self, network: SplitClassifier, attack: Attack, beta: float = 6.0, name: str | None = None
+        self, network: keras.Model, attack: Attack, beta: float = 6.0, name: str | None = None
     ):
         check_number("MART", "beta", beta, 0.0, "5 or 6 for CIFAR-10")
         self.beta = float(beta)
         super().__init__(network, attack, {"boosted": 1.0, "divergence": beta}, name)
-        if network.num_classes < 2:
+        if self.network.num_classes < 2:
             raise ValueError(
-                f"MART: the network has {network.num_classes} class; it needs two or more, as it "
+                "MART: the network has one class; it needs two or more, as it "
                 "pushes down the strongest wrong one."
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
 from robust_tf import losses, registration
@@ -12,7 +13,7 @@ from robust_tf.attacks import SqueezeAttack
 from robust_tf.attacks.randomness import fold
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Terms, forward_together
-from robust_tf.models import Outputs, SplitClassifier, forward_mode
+from robust_tf.models import Outputs, forward_mode
 
 # Which forwards move the averages of batch normalisation, one after the other.
 ORDERS = {"st": ("clean", "adv"), "rst": ("adv", "clean")}
@@ -67,7 +68,7 @@ class SqueezeTraining(RobustModel):
 
     def __init__(
         self,
-        network: SplitClassifier,
+        network: keras.Model,
         attack: SqueezeAttack,
         beta: float = 6.0,
         outer_order: str = "st",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from robust_tf import losses, registration
 from robust_tf.losses.labels import check_smoothing
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
-from robust_tf.models import SplitClassifier
 
 
 @registration.configurable
@@ -28,7 +28,7 @@ class Standard(RobustModel):
 
     def __init__(
         self,
-        network: SplitClassifier,
+        network: keras.Model,
         attack: None = None,
         label_smoothing: float = 0.0,
         name: str | None = None,
@@ -37,7 +37,7 @@ class Standard(RobustModel):
             raise ValueError("Standard trains on clean images; it takes no attack.")
         self.label_smoothing = float(label_smoothing)
         super().__init__(network, None, {"cross_entropy": 1.0}, name)
-        check_smoothing(label_smoothing, "Standard", network.num_classes)
+        check_smoothing(label_smoothing, "Standard", self.network.num_classes)
 
     def terms(self, batch: Batch) -> Terms:
         return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
 from robust_tf import losses, registration
@@ -12,7 +13,7 @@ from robust_tf.attacks.randomness import fold, uniform
 from robust_tf.methods.arguments import check_attack
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import AdversarialBatch, Terms, forward_together
-from robust_tf.models import Outputs, SplitClassifier, forward_mode
+from robust_tf.models import Outputs, forward_mode
 from robust_tf.validation import check_number
 
 POSITIVES = {"other": ("other",), "own": ("own",), "both": ("own", "other")}
@@ -50,7 +51,8 @@ class TLA(RobustModel):
     batch of a replica. The gradient reaches all three. A triplet that lacks its positive or its
     negative (one image alone, one class alone) counts as 0 in both terms.
 
-    Anchors are the first of the batch, so batches should be shuffled; accuracies are theirs. Beside
+    Anchors are the first of the batch, so batches should be shuffled; accuracies and sample weights
+    are theirs. Beside
     the attack on them a step costs a forward and backward of the batch and one of the anchors. The
     program looks for negatives by running averages, in a batch of their own; here the features are
     those of the training forward, at no more cost.
@@ -80,7 +82,7 @@ class TLA(RobustModel):
 
     def __init__(
         self,
-        network: SplitClassifier,
+        network: keras.Model,
         attack: Attack,
         triplet: float = 2.0,
         margin: float = 0.03,
@@ -109,7 +111,7 @@ class TLA(RobustModel):
             )
         self.margin, self.positive = float(margin), positive
         self.anchors, self.noise = float(anchors), float(noise)
-        self.needs_clean = bool(triplet or norms)
+        self.needs_clean = self.needs_features = bool(triplet or norms)
         self.triplet_weights = {"triplet": float(triplet), "norms": float(norms)}
         super().__init__(network, attack, {"adversarial": 1.0, **self.triplet_weights}, name)
 
@@ -170,10 +172,13 @@ class TLA(RobustModel):
             made.append((anchors, positives, negatives, exists))
         return made
 
+    def counted(self, sizes: tf.Tensor) -> tf.Tensor:
+        """Numbers of anchors of batches of these sizes."""
+        return tf.minimum(tf.maximum(tf.round(self.anchors * sizes), 1.0), sizes)
+
     def _count(self, x: tf.Tensor) -> tf.Tensor:
         """Number of anchors of this batch."""
-        size = tf.cast(tf.shape(x)[0], tf.float32)
-        return tf.maximum(tf.cast(tf.round(self.anchors * size), tf.int32), 1)
+        return tf.cast(self.counted(tf.cast(tf.shape(x)[0], tf.float32)), tf.int32)
 
     def get_config(self) -> dict[str, Any]:
         names = ("margin", "positive", "anchors", "noise")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+
 from robust_tf import losses, registration
 from robust_tf.attacks import Attack
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
-from robust_tf.models import SplitClassifier
 from robust_tf.validation import check_number
 
 
@@ -31,7 +32,7 @@ class TRADES(RobustModel):
     warmup_terms = ("divergence",)
 
     def __init__(
-        self, network: SplitClassifier, attack: Attack, beta: float = 6.0, name: str | None = None
+        self, network: keras.Model, attack: Attack, beta: float = 6.0, name: str | None = None
     ):
         check_number("TRADES", "beta", beta, 0.0, "1 for MNIST, 6 for CIFAR-10")
         self.beta = float(beta)

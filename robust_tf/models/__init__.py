@@ -1,6 +1,11 @@
-"""Networks split into generator, intermediate layer and classifier."""
+"""Networks split into generator, intermediate layer and classifier; and any Keras model as one."""
 
+from robust_tf.models.application import Application
+from robust_tf.models.black_box import BlackBox, black_box
+from robust_tf.models.classifier import Classifier, Outputs, WholeClassifier
 from robust_tf.models.cnn import CNN
+from robust_tf.models.conversion import convert
+from robust_tf.models.cutting import as_classifier, split
 from robust_tf.models.discriminator import (
     Discriminator,
     DiscriminatorOutput,
@@ -8,27 +13,38 @@ from robust_tf.models.discriminator import (
     WideDiscriminator,
 )
 from robust_tf.models.forward import forward_mode
+from robust_tf.models.input_range import InputRange, with_input_range
 from robust_tf.models.layers import BatchNormalization, Dropout, PerImageStandardization
 from robust_tf.models.mlp import MLP
 from robust_tf.models.resnet import ResNet
 from robust_tf.models.resnet18 import ResNet18
-from robust_tf.models.split import Outputs, SplitClassifier
+from robust_tf.models.split import SplitClassifier
 from robust_tf.models.wide_resnet import WideResNet
 
 __all__ = [
+    "Application",
     "CNN",
     "MLP",
     "BatchNormalization",
+    "Classifier",
+    "BlackBox",
     "Discriminator",
     "Dropout",
     "DiscriminatorOutput",
+    "InputRange",
     "MLPDiscriminator",
     "Outputs",
     "PerImageStandardization",
     "ResNet",
     "ResNet18",
     "SplitClassifier",
+    "WholeClassifier",
     "WideDiscriminator",
     "WideResNet",
+    "as_classifier",
+    "convert",
+    "black_box",
     "forward_mode",
+    "split",
+    "with_input_range",
 ]

@@ -8,7 +8,8 @@ import keras
 
 from robust_tf import registration
 from robust_tf.models.layers import Dropout, check_image_shape, logits_layer
-from robust_tf.models.split import SplitClassifier, split
+from robust_tf.models.split import SplitClassifier, split_chain
+from robust_tf.validation import plain
 
 # Number of layers of the chain below that belong to the generator.
 CUTS = {"2conv": 3, "3conv": 4, "4conv": 7, "4conv1fc": 8, "4conv2fc": 10}
@@ -44,7 +45,8 @@ def CNN(
     Source: Bui et al. (2020), supplement section 7; kernels and initialisers from the released
     `small_cnn.py`.
     """
-    widths = (filters,) * 4 if isinstance(filters, int) else tuple(filters)
+    filters = plain(filters)
+    widths = (filters,) * 4 if isinstance(filters, int) else tuple(map(plain, filters))
     if len(widths) != 4 or min(widths) < 1:
         raise ValueError(f"CNN(filters={filters}): one number or four, each >= 1.")
     if cut not in CUTS:
@@ -68,7 +70,7 @@ def CNN(
         _dense(hidden, "fc2"),
         logits_layer(num_classes, "zeros"),
     ]
-    return split(layers, CUTS[cut], tuple(input_shape), "cnn")
+    return split_chain(layers, CUTS[cut], tuple(input_shape), "cnn")
 
 
 def _conv(filters: int, name: str) -> keras.layers.Layer:
@@ -81,4 +83,6 @@ def _conv(filters: int, name: str) -> keras.layers.Layer:
 def _dense(units: int, name: str) -> keras.layers.Layer:
     """A ReLU layer with PyTorch's kernel initialiser, U(+-1/sqrt(fan_in))."""
     uniform = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
-    return keras.layers.Dense(units, activation="relu", kernel_initializer=uniform, name=name)
+    return keras.layers.Dense(
+        plain(units), activation="relu", kernel_initializer=uniform, name=name
+    )

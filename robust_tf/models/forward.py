@@ -22,6 +22,7 @@ class _Context(threading.local):
 
     batch_norm: str | None = None
     seed: tf.Tensor | None = None
+    filled: tf.Tensor | None = None
 
 
 _CONTEXT = _Context()
@@ -29,7 +30,9 @@ _CONTEXT = _Context()
 
 @contextlib.contextmanager
 def forward_mode(
-    batch_norm: str | None = None, seed: tf.Tensor | tuple[int, int] | None = None
+    batch_norm: str | None = None,
+    seed: tf.Tensor | tuple[int, int] | None = None,
+    filled: tf.Tensor | None = None,
 ) -> Iterator[None]:
     """Runs the forward passes inside with this batch-normalisation mode and dropout seed.
 
@@ -39,20 +42,24 @@ def forward_mode(
         context around this one, or else the `training` flag of the call says.
       seed: int32 (2,), from which dropout masks are drawn, or None: as in the context around this
         one, or else TensorFlow's global generator.
+      filled: bool scalar, whether the images are a replica's share of a batch and not what stands
+        in for an empty one, which moves no average; None: as in the context around this one.
 
     Raises:
       ValueError: unknown mode.
     """
     check_batch_norm_mode(batch_norm, allow_none=True)
-    before = _CONTEXT.batch_norm, _CONTEXT.seed
+    before = _CONTEXT.batch_norm, _CONTEXT.seed, _CONTEXT.filled
     if batch_norm is not None:
         _CONTEXT.batch_norm = batch_norm
     if seed is not None:
         _CONTEXT.seed = tf.convert_to_tensor(seed, tf.int32)
+    if filled is not None:
+        _CONTEXT.filled = filled
     try:
         yield
     finally:
-        _CONTEXT.batch_norm, _CONTEXT.seed = before
+        _CONTEXT.batch_norm, _CONTEXT.seed, _CONTEXT.filled = before
 
 
 def check_batch_norm_mode(mode: str | None, allow_none: bool = False) -> None:
@@ -69,3 +76,9 @@ def batch_norm_mode(training: bool | None) -> str:
 def dropout_seed() -> tf.Tensor | None:
     """The seed in force here, int32 (2,), or None."""
     return _CONTEXT.seed
+
+
+def is_filled(x: tf.Tensor) -> tf.Tensor:
+    """Whether x (B, ...) holds examples that statistics may see, a bool scalar."""
+    filled = tf.size(x) > 0
+    return filled if _CONTEXT.filled is None else tf.logical_and(filled, _CONTEXT.filled)

@@ -10,12 +10,14 @@ import tensorflow as tf
 
 from robust_tf import compat, registration
 from robust_tf.models import forward
+from robust_tf.validation import plain
 
 
 @registration.serializable
 class BatchNormalization(keras.layers.Layer):
     """Batch normalisation over all axes but the last, with the three modes of `forward_mode`.
 
+    A frozen layer (`trainable=False`) uses its moving averages in every mode, as Keras' does.
     Statistics are float32 whatever the dtype policy. Under `tf.distribute` each replica normalises
     with its own batch, as in the papers' multi-GPU programs; moving averages are averaged when
     read.
@@ -46,37 +48,65 @@ class BatchNormalization(keras.layers.Layer):
         self.moving_variance = compat.moving_average(self, "moving_variance", size, "ones")
         self.built = True
 
-    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """The normalised inputs (B, ..., C), same shape and dtype."""
-        mode = forward.batch_norm_mode(training)
-        # The fused kernel takes images only. It accepts bfloat16, computes in float32, and is 2-5
-        # times faster on a CPU, gradient included, than moments written out.
-        images = inputs
-        if inputs.shape.rank != 4:
-            images = tf.reshape(inputs, (-1, 1, 1, inputs.shape[-1]))
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: Any = None) -> tf.Tensor:
+        """The normalised inputs (B, ..., C), same shape and dtype; a mask is not looked at."""
+        mode = forward.batch_norm_mode(training) if self.trainable else "running"
         averages = [tf.convert_to_tensor(v) for v in (self.moving_mean, self.moving_variance)]
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            images,
+        outputs, mean, variance = normalize_by_batch(
+            inputs,
             tf.convert_to_tensor(self.gamma),
             tf.convert_to_tensor(self.beta),
-            *(averages if mode == "running" else (None, None)),
-            epsilon=self.epsilon,
-            is_training=mode != "running",
+            self.epsilon,
+            averages if mode == "running" else None,
         )
         if mode == "training":
-            # A replica's share of a ragged last batch may be empty, its moments NaN.
-            filled = tf.size(images) > 0
+            filled = forward.is_filled(inputs)  # else its moments are no number, or of nothing
             variables = (self.moving_mean, self.moving_variance)
             for variable, old, batch in zip(variables, averages, (mean, variance), strict=True):
                 new = self.decay * old + (1 - self.decay) * tf.stop_gradient(batch)
                 variable.assign(tf.where(filled, new, old))
-        if inputs.shape.rank != 4:
-            outputs = tf.ensure_shape(tf.reshape(outputs, tf.shape(inputs)), inputs.shape)
         return outputs
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "decay": self.decay, "epsilon": self.epsilon}
+
+
+def normalize_by_batch(
+    inputs: tf.Tensor,
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    epsilon: float,
+    averages: list[tf.Tensor] | None = None,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta over all axes but the last.
+
+    Args:
+      inputs: (B, ..., C), float32 or bfloat16.
+      gamma: float32 (C,).
+      beta: float32 (C,).
+      epsilon: > 0.
+      averages: mean and variance (C,), or None for those of the batch.
+
+    Returns:
+      The outputs, of the inputs' shape and dtype; mean and unbiased variance of the batch, (C,).
+    """
+    # The fused kernel takes images only. It accepts bfloat16, computes in float32, and is 2-5
+    # times faster on a CPU, gradient included, than moments written out.
+    images = inputs
+    if inputs.shape.rank != 4:
+        images = tf.reshape(inputs, (-1, 1, 1, inputs.shape[-1]))
+    outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+        images,
+        gamma,
+        beta,
+        *(averages or (None, None)),
+        epsilon=epsilon,
+        is_training=averages is None,
+    )
+    if inputs.shape.rank != 4:
+        outputs = tf.ensure_shape(tf.reshape(outputs, tf.shape(inputs)), inputs.shape)
+    return outputs, mean, variance
 
 
 @registration.serializable
@@ -210,6 +240,7 @@ def logits_layer(
     num_classes: int, kernel_initializer: Any, bias_initializer: Any = "zeros"
 ) -> keras.layers.Layer:
     """The last layer, float32 under every dtype policy: bfloat16 logits have two good digits."""
+    num_classes = plain(num_classes)
     if num_classes < 2:
         raise ValueError(f"num_classes={num_classes}: must be 2 or more.")
     return keras.layers.Dense(

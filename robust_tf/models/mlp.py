@@ -9,7 +9,8 @@ import keras
 
 from robust_tf import registration
 from robust_tf.models.layers import logits_layer, torch_bias, torch_uniform
-from robust_tf.models.split import SplitClassifier, split
+from robust_tf.models.split import SplitClassifier, split_chain
+from robust_tf.validation import plain
 
 
 @registration.configurable
@@ -33,6 +34,7 @@ def MLP(
     """
     if len(hidden) < 1 or min(hidden) < 1:
         raise ValueError(f"MLP(hidden={tuple(hidden)}): one layer or more, each of 1 unit or more.")
+    hidden = tuple(map(plain, hidden))
     fan_ins = (math.prod(input_shape), *hidden)
     layers: list[keras.layers.Layer] = [
         keras.layers.Dense(
@@ -47,4 +49,4 @@ def MLP(
     if len(input_shape) > 1:
         layers.insert(0, keras.layers.Flatten(name="flatten"))
     layers.append(logits_layer(num_classes, torch_uniform(), torch_bias(hidden[-1])))
-    return split(layers, len(layers) - 1, tuple(input_shape), "mlp")
+    return split_chain(layers, len(layers) - 1, tuple(input_shape), "mlp")

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from robust_tf import compat, registration
-from robust_tf.models.layers import BatchNormalization
-
-
-class Outputs(NamedTuple):
-    """Of one forward pass: logits float32 (B, C); features (B, ...), the network's dtype."""
-
-    logits: tf.Tensor
-    features: tf.Tensor
+from robust_tf.models.classifier import Classifier, Outputs
+from robust_tf.models.logits import ends_in
 
 
 @registration.serializable
-class SplitClassifier(keras.Model):
+class SplitClassifier(Classifier):
     """An image classifier f = h(g(x)) whose intermediate layer z = g(x) can be reached.
 
     Args:
@@ -28,7 +22,7 @@ class SplitClassifier(keras.Model):
       classifier: built Keras model, features z -> logits (B, num_classes).
 
     Raises:
-      ValueError: the two do not fit together, or the classifier ends in a softmax.
+      ValueError: the two do not fit together, or the classifier ends in a softmax or sigmoid.
     """
 
     def __init__(self, generator: keras.Model, classifier: keras.Model, **kwargs: Any):
@@ -38,19 +32,15 @@ class SplitClassifier(keras.Model):
                 "SplitClassifier: the generator gives features of shape "
                 f"{generator.output_shape[1:]}, the classifier takes {classifier.input_shape[1:]}."
             )
-        activation = getattr(classifier.layers[-1], "activation", None)
-        if isinstance(classifier.layers[-1], keras.layers.Softmax) or (
-            activation is keras.activations.softmax
-        ):
+        activation = ends_in(classifier.outputs[0]) if compat.is_graph(classifier) else None
+        if activation is not None:
             raise ValueError(
-                "SplitClassifier: the classifier ends in a softmax; it must return logits."
+                f"SplitClassifier: the classifier ends in a {activation}; it must return logits. "
+                "models.split takes a whole model apart and the activation off."
             )
         self.generator, self.classifier = generator, classifier
         self.built = True
-
-    def build(self, input_shape: Any = None) -> None:
-        """Nothing to do: both halves come built."""
-        self.built = True
+        compat.record_input_shape(self, (None, *self.image_shape))
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -61,12 +51,6 @@ class SplitClassifier(keras.Model):
     def num_classes(self) -> int:
         """Number of logits."""
         return int(self.classifier.output_shape[-1])
-
-    @property
-    def has_batch_norm(self) -> bool:
-        """Whether examples of a batch see each other in a training forward."""
-        kinds = (BatchNormalization, keras.layers.BatchNormalization)
-        return any(isinstance(layer, kinds) for layer in compat.layers_of(self))
 
     def features(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Features z = g(x)."""
@@ -80,10 +64,6 @@ class SplitClassifier(keras.Model):
         """Logits and features in one forward pass."""
         z = self.features(x, training)
         return Outputs(self.classify(z, training), z)
-
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Logits float32 (B, num_classes)."""
-        return self.forward(inputs, training).logits
 
     def get_config(self) -> dict[str, Any]:
         """The name and both halves."""
@@ -100,7 +80,7 @@ class SplitClassifier(keras.Model):
         return cls(name=config.get("name"), **halves)
 
 
-def split(
+def split_chain(
     layers: list[keras.layers.Layer], cut: int, input_shape: tuple[int, ...], name: str
 ) -> SplitClassifier:
     """A `SplitClassifier` from a chain of layers, the first `cut` of which are the generator."""

@@ -147,7 +147,8 @@ def _parse_text(text: str, source: str, above: tuple[str, ...]) -> None:
         warnings.warn(note, RenamedWarning, stacklevel=2)
     for part in parts:
         for line, module in part.imports:
-            _import(module, f"{source}, line {line}" if above else source)
+            folder = os.path.dirname(os.path.abspath(above[-1])) if above else None
+            _import(module, f"{source}, line {line}" if above else source, folder)
         if part.include is None:
             with _explained(source):
                 gin.parse_config(_Lines(part, source if above else None))
@@ -161,10 +162,15 @@ def _parse_text(text: str, source: str, above: tuple[str, ...]) -> None:
         _parse_file(path, above)
 
 
-def _import(module: str, where: str) -> None:
-    """Imports what a recipe imports, which registers the classes of the user's with gin."""
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # modules beside the user, as for `python -m`
+def _import(module: str, where: str, folder: str | None = None) -> None:
+    """Imports what a recipe imports, which registers the classes of the user's with gin.
+
+    Modules are looked for in the current folder, as for `python -m`, and beside the recipe.
+    """
+    beside = [folder] if folder is not None and os.path.isdir(folder) else []
+    for place in [*beside, ""]:
+        if place not in sys.path:
+            sys.path.insert(0, place)
     try:
         importlib.import_module(module)
     except Exception as error:  # a module may raise anything

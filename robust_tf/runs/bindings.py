@@ -8,6 +8,8 @@ from typing import Any
 from gin import config as gin_config
 from gin import config_parser
 
+from robust_tf.validation import plain
+
 Bindings = dict[str, Any]
 
 
@@ -81,6 +83,7 @@ def _plain(value: Any, macros: Mapping[str, Any], depth: int = 0) -> Any:
         if text.startswith("%") and text[1:] in macros and depth < 20:
             return _plain(macros[text[1:]], macros, depth + 1)
         return text
+    value = plain(value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):

@@ -20,6 +20,7 @@ from robust_tf.attacks import Attack
 from robust_tf.evaluation.attack_names import eps_of, name_of, norm_of
 from robust_tf.evaluation.attack_parser import as_attacks
 from robust_tf.runs import bindings
+from robust_tf.validation import plain
 from robust_tf.version import __version__
 
 RECORD, FORMAT = "run.json", 1
@@ -174,7 +175,7 @@ def _settings(recipe: Any) -> dict[str, Any]:
     """The recipe's numbers and texts, and its builders as '@NAME'."""
     found: dict[str, Any] = {}
     for field in dataclasses.fields(recipe):
-        value = getattr(recipe, field.name)
+        value = plain(getattr(recipe, field.name))
         if value is None or isinstance(value, (bool, int, float, str)):
             found[field.name] = value
         elif callable(value) and not isinstance(value, (Mapping, Attack)):

@@ -129,7 +129,7 @@ class Run(RunFolder):
 
     @property
     def precision(self) -> str:
-        """What it computed in, 'float32' or 'bfloat16'."""
+        """What it computed in, 'float32', 'bfloat16' or 'float16'."""
         chosen = (self.record["precision"] or {}).get("chosen")
         policy = str(chosen or self.record["training"].get("dtype_policy") or "float32")
         return policy.removeprefix("mixed_")

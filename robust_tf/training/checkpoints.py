@@ -52,16 +52,17 @@ class Checkpoints:
         auxiliary_models = list(model.auxiliary_models().values())
         auxiliary_optimizers = [optimizer for optimizer, _ in model.auxiliary_optimizers().values()]
         # Lists of plain variables: the same layout under both Keras, whatever wraps them.
-        self._last = tf.train.Checkpoint(
-            network=_plain([model.network, *averaged, *auxiliary_models]),
-            optimizer=[
+        self._parts: dict[str, Any] = {
+            "network": _plain([model.network, *averaged, *auxiliary_models]),
+            "optimizer": [
                 compat.raw(variable)
                 for optimizer in (model.optimizer, *auxiliary_optimizers)
                 for variable in compat.optimizer_variables(optimizer)
             ],
-            metrics=_plain(model.metrics),
-            progress=self.progress,
-        )
+            "metrics": _plain(list(model.step_metrics.values())),
+            "progress": self.progress,
+        }
+        self._last = tf.train.Checkpoint(**self._parts, counters=model.counters)
         self._best = tf.train.Checkpoint(network=_plain([model.final_network, *auxiliary_models]))
         self._folder = folder
         if not chief:
@@ -94,8 +95,16 @@ class Checkpoints:
         """
         path = self._latest("last")
         if path:
-            self._restore(path, lambda: self._last.restore(path).assert_consumed())
+            self._restore(path, lambda: self._restore_parts(path))
         return bool(path)
+
+    def _restore_parts(self, path: str) -> None:
+        """All of a checkpoint, or all but the number of batches of one that has none."""
+        # `tf.train.list_variables` takes a prefix in a file system without folders for a folder.
+        names = tf.compat.v1.train.NewCheckpointReader(path).get_variable_to_shape_map()
+        counted = any(name.startswith("counters/") for name in names)
+        last = self._last if counted else tf.train.Checkpoint(**self._parts)
+        last.restore(path).assert_consumed()
 
     def load_best(self, models: Sequence[keras.Model]) -> bool:
         """Loads the best checkpoint into the network and auxiliary models; False if there is none.
@@ -116,7 +125,7 @@ class Checkpoints:
 
     def finite(self) -> bool:
         """Whether all that a checkpoint would hold is made of numbers."""
-        saved = [*self._last.network, *self._last.optimizer]
+        saved = [*self._parts["network"], *self._parts["optimizer"]]
         values = [tf.convert_to_tensor(v) for v in saved if v.dtype.is_floating]
         return all(bool(tf.reduce_all(tf.math.is_finite(value))) for value in values)
 

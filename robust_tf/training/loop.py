@@ -18,7 +18,8 @@ class Loop:
     """Runs `model.train_step` and `model.test_step` under a strategy.
 
     One graph serves every call: the number of steps is a tensor. Losses are averaged over the
-    global batch; pairs of global compactness are formed within each replica's share.
+    global batch, which replicas may share unequally; pairs of global compactness are formed within
+    each replica's share.
 
     Attributes:
       watched: the loss and its terms, by name.
@@ -90,8 +91,7 @@ class Loop:
         """Natural and robust accuracy over batches, and the class if all of them are given one."""
         self.reset()
         seen = [(self._test(batch), batch[1]) for batch in batches]
-        attacked = self.model.settings.evaluation_attack is not None
-        names = ["natural_accuracy"] + ["robust_accuracy"] * attacked
+        names = [name for name in self.model.test_names if name != "loss"]
         values = {name: _value(self.model.step_metrics[name]) for name in names}
         self.reset()
         return values, self._collapsed(seen)

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from robust_tf import registration
-from robust_tf.validation import check_number, check_whole
+from robust_tf.validation import check_number, check_whole, plain
 
 # Bases, wrappers, and an optimiser whose weights must be changed before they are evaluated.
 _NOT_BY_NAME = ("Optimizer", "LossScaleOptimizer", "MultiOptimizer", "ScheduleFreeAdamW", "SGD")
@@ -152,6 +152,8 @@ def piecewise(
     """
     check_number("piecewise", "learning_rate", learning_rate, 0.0, "0.1 is usual", strict=True)
     check_number("piecewise", "factor", factor, 0.0, "0.1 is usual", strict=True)
+    if isinstance(boundaries, (tuple, list, np.ndarray)):
+        boundaries = tuple(plain(boundary) for boundary in boundaries)
     numbers = isinstance(boundaries, (tuple, list)) and all(
         isinstance(b, (int, float)) for b in boundaries
     )

@@ -11,6 +11,7 @@ from robust_tf import data, files, registration
 from robust_tf.data.pipeline import to_unit_interval
 from robust_tf.models import SplitClassifier
 from robust_tf.training.warm_start import trained
+from robust_tf.validation import plain_fields
 
 
 @registration.configurable
@@ -39,6 +40,7 @@ class PseudoLabels:
     keep_validation: int = 5000
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if not 0 < self.fraction < 1:
             raise ValueError(
                 f"PseudoLabels(fraction={self.fraction!r}): must be in (0, 1); 0.5 mixes half and "

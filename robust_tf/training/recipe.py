@@ -17,7 +17,7 @@ from robust_tf.training.optimizers import SGD, piecewise
 from robust_tf.training.warm_start import start_from
 from robust_tf.training.weight_average import EMA
 from robust_tf.training.weight_perturbation import AWP
-from robust_tf.validation import check_number, check_whole
+from robust_tf.validation import check_number, check_whole, plain_fields
 
 
 @registration.configurable_as("train")
@@ -26,7 +26,7 @@ class Recipe:
     """The settings of one run.
 
     Args:
-      network: builder, (input_shape, num_classes) -> SplitClassifier.
+      network: builder, (input_shape, num_classes) -> SplitClassifier, or any built Keras model.
       method: builder, (network) -> RobustModel.
       compare_with: another method to train on the same recipe after this one, or a list of them,
         for a table of all.
@@ -43,6 +43,9 @@ class Recipe:
       extra: adds training examples to the data: @PseudoLabels().
       initial: run folder, or .keras file, whose weights training starts from, but for the last
         layer's where its classes are others; None: `seed`'s.
+      frozen: name of a layer: it and all before it are not trained, nor are their moving averages;
+        'generator': all before the features; None: all layers are trained.
+      unfreeze_epoch: number of epochs after which the frozen layers are trained too; None: never.
       eps_warmup_epochs: over which the training attack grows to its eps, >= 0, fractions allowed.
       term_warmup_epochs: over which the weights of the terms beside the cross-entropies grow, >= 0.
       validation_attack: of the robust accuracy by which the best checkpoint is chosen.
@@ -55,9 +58,10 @@ class Recipe:
       steps_per_call: steps in one call of the compiled loop, >= 1.
       checkpoint_minutes: between checkpoints inside an epoch; each epoch's end has one anyway, and
         several workers save only there. 0: after each call of the loop.
-      dtype_policy: 'float32', 'mixed_bfloat16' (faster where the processor has instructions for
-        it, else many times slower), or 'auto': the one that is measured to be faster on this
-        device when the run begins; see `robust_tf.precision`.
+      dtype_policy: 'float32', 'mixed_float16' (for GPUs; losses are scaled), 'mixed_bfloat16'
+        (faster where the processor has instructions for it, else many times slower), or 'auto':
+        float32 or bfloat16, whichever is measured to be faster on this device when the run begins;
+        see `robust_tf.precision`.
       seed: of weights, data order and everything random in the step.
 
     Raises:
@@ -78,6 +82,8 @@ class Recipe:
     weight_average: Callable[..., Any] | None = None
     extra: Callable[..., Any] | None = None
     initial: str | None = None
+    frozen: str | None = None
+    unfreeze_epoch: int | None = None
     eps_warmup_epochs: float = 0.0
     term_warmup_epochs: float = 0.0
     validation_attack: Attack | None = None
@@ -92,21 +98,26 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         for name in ("epochs", "batch_size", "validate_every", "steps_per_call"):
             check_whole("train", name, getattr(self, name), 1)
         check_whole("train", "seed", self.seed, 0)
-        for name in ("evaluation_examples", "patience"):
+        for name in ("evaluation_examples", "patience", "unfreeze_epoch"):
             if getattr(self, name) is not None:
                 check_whole("train", name, getattr(self, name), 1)
+        if self.unfreeze_epoch is not None and self.frozen is None:
+            raise ValueError(
+                f"train.unfreeze_epoch={self.unfreeze_epoch}: nothing is frozen; set train.frozen."
+            )
         if self.select not in ("last", "best"):
             raise ValueError(f"train.select={self.select!r}: must be 'last' or 'best'.")
         warmups = ("eps_warmup_epochs", "term_warmup_epochs")
         for name in ("weight_decay", *warmups, "checkpoint_minutes", "learning_rate"):
             check_number("train", name, getattr(self, name), strict=name == "learning_rate")
-        if self.dtype_policy not in ("auto", "float32", "mixed_bfloat16"):
+        if self.dtype_policy not in ("auto", *precision.POLICIES.values()):
             raise ValueError(
-                f"train.dtype_policy={self.dtype_policy!r}: must be 'auto', 'float32' or "
-                "'mixed_bfloat16'."
+                f"train.dtype_policy={self.dtype_policy!r}: must be 'auto', 'float32', "
+                "'mixed_bfloat16' or 'mixed_float16'."
             )
         optional = {
             "weight_perturbation": AWP,

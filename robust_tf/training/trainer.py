@@ -23,6 +23,7 @@ from robust_tf.training.distribution import (
     is_chief,
     spans_replicas,
 )
+from robust_tf.training.freezing import Frozen
 from robust_tf.training.loop import Loop
 from robust_tf.training.recipe import Recipe, check_dataset
 from robust_tf.training.reporting import Reporter
@@ -86,6 +87,8 @@ class Trainer:
         identity = run_folder.identity(dataset, configuration)
         self.precision = self._precision(identity, restart)
         self.model = recipe.build(dataset, strategy, self.precision)
+        # Only now, so that the optimizer has its slots for what is trained later, too.
+        self.frozen = None if recipe.frozen is None else self._freeze(recipe.frozen)
         if self.chief:
             run_folder.prepare(run_dir, identity, restart, self.model.auxiliary_models())
         barrier(strategy)
@@ -94,6 +97,7 @@ class Trainer:
         self.checkpoints = Checkpoints(os.path.join(run_dir, "checkpoints"), self.model, self.chief)
         self.progress = self.checkpoints.progress
         self.resumed = self.checkpoints.restore_last()
+        self._unfreeze_from(int(self.progress.epoch.numpy()))
         self.configuration = gin.operative_config_str() or configuration
         chosen = self.precision.to_json()
         self.record = runs.describe(recipe, self.model, dataset, chosen)
@@ -118,6 +122,18 @@ class Trainer:
         if not all_agree(self.strategy, choice.dtype == "bfloat16") and choice.asked == "auto":
             return dataclasses.replace(choice, dtype="float32")
         return choice
+
+    def _freeze(self, until: str) -> Frozen:
+        averaged = [] if self.model.averaged is None else [self.model.averaged]
+        return Frozen([self.model.network, *averaged], until)
+
+    def _unfreeze_from(self, epoch: int) -> None:
+        """Has all layers trained from `train.unfreeze_epoch` on."""
+        at = self.recipe.unfreeze_epoch
+        if self.frozen is not None and at is not None and epoch >= at:
+            self.frozen.unfreeze()
+            self.frozen = None
+            self.loop, self._copies = Loop(self.model, self.strategy), {}
 
     def train(self) -> dict[str, Any]:
         """Trains to the last epoch, evaluates, writes `model.keras` and `summary.json`.
@@ -162,6 +178,7 @@ class Trainer:
 
     def _epoch(self, epoch: int, batches: Any, reporter: Reporter) -> None:
         recipe, progress = self.recipe, self.progress
+        self._unfreeze_from(epoch)
         done = int(progress.step_in_epoch.numpy())
         if done == 0:
             self.loop.reset()

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from robust_tf import compat, registration
 from robust_tf.models import SplitClassifier, forward_mode
+from robust_tf.validation import plain_fields
 
 # Batches that give batch normalisation new statistics: at our decay of 0.9 the old ones are gone;
 # Keras' own layer, whose default is 0.99, keeps a third of them.
@@ -41,6 +42,7 @@ class WeightAverage:
     every: int = 1
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if self.decay is not None and not 0 < self.decay < 1:
             raise ValueError(
                 f"WeightAverage(decay={self.decay!r}): must be in (0, 1), or None for equal "
@@ -57,9 +59,9 @@ class WeightAverage:
         for mean, weight in zip(averaged.variables, network.variables, strict=True):
             compat.raw(mean).assign(tf.convert_to_tensor(compat.raw(weight)))
 
-    def update(self, averaged: SplitClassifier, network: SplitClassifier, iterations: Any) -> None:
-        """After a step; `iterations` counts it already."""
-        done = tf.cast(iterations, tf.int64) - self.from_step
+    def update(self, averaged: SplitClassifier, network: SplitClassifier, batches: Any) -> None:
+        """After a step; `batches` counts it already."""
+        done = tf.cast(batches, tf.int64) - self.from_step
         updates = tf.cast(done // self.every, tf.float32)
         rate = 1.0 / tf.maximum(updates, 1.0) if self.decay is None else 1.0 - self.decay
         due = tf.logical_and(done > 0, done % self.every == 0)

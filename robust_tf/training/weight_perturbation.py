@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from robust_tf import compat, registration
 from robust_tf.models import forward_mode
+from robust_tf.validation import plain_fields
 
 
 @registration.serializable
@@ -17,15 +18,15 @@ from robust_tf.models import forward_mode
 class WeightPerturbation:
     """Takes each gradient where the loss is higher: at weights moved by gamma of their length.
 
-    With g the gradient of the method's loss, without weight decay, over the global batch, each
-    kernel w (variables of more than one dimension) is moved by gamma |w| g / |g|, the gradient of
-    the step is taken there, and w is put back before it is applied. One more forward and backward
-    pass per step.
+    With g the gradient of the method's loss, without weight decay and regularizers, over the global
+    batch, each kernel w (variables of more than one dimension) is moved by gamma |w| g / |g|, the
+    gradient of the step is taken there, and w is put back before it is applied. One more forward
+    and backward pass per step.
 
     Args:
       gamma: relative size of the move, > 0; 0.01 for adversarial training, 0.005 for TRADES and
         squeeze training.
-      from_step: steps before which weights are not moved, >= 0.
+      from_step: batches before which weights are not moved, >= 0.
 
     The released program makes one step of plain SGD on a copy of the network and normalises the
     difference; its learning rate cancels. That forward leaves the moving averages of batch
@@ -39,6 +40,7 @@ class WeightPerturbation:
     from_step: int = 0
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if not 0 < self.gamma < float("inf"):
             raise ValueError(
                 f"WeightPerturbation(gamma={self.gamma!r}): must be finite and > 0; 0.005 to 0.01 "
@@ -56,16 +58,22 @@ class WeightPerturbation:
         def directions() -> list[tf.Tensor]:
             with forward_mode(batch_norm="batch"):
                 gradients = score(decay=False).gradients
-            return [gradients[index] for index in kernels]
+            return [
+                tf.zeros_like(w) if gradients[index] is None else gradients[index]
+                for index, w in zip(kernels, kept, strict=True)
+            ]
 
-        active = model.optimizer.iterations >= self.from_step
+        active = model.batches >= self.from_step
         moves = tf.cond(active, directions, lambda: [tf.zeros_like(w) for w in kept])
         context = tf.distribute.get_replica_context()
         if context is not None and context.num_replicas_in_sync > 1:
             moves = context.all_reduce(tf.distribute.ReduceOp.SUM, moves)
         for index, w, move in zip(kernels, kept, moves, strict=True):
-            length = tf.norm(w) / (tf.norm(move) + 1e-20)
-            compat.raw(variables[index]).assign(w + self.gamma * length * move)
+            norm = tf.norm(move)
+            length = tf.norm(w) / (norm + 1e-20)
+            # A scaled loss may overflow: that step is skipped, and statistics must not see it.
+            moved = tf.where(tf.math.is_finite(norm), w + self.gamma * length * move, w)
+            compat.raw(variables[index]).assign(moved)
         scored = score()
         for index, w in zip(kernels, kept, strict=True):
             compat.raw(variables[index]).assign(w)

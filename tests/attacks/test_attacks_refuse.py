@@ -114,7 +114,7 @@ def test_what_is_no_model(model):
 
 def test_probabilities_are_warned_of():
     smooth = Smooth()
-    with pytest.warns(UserWarning, match="probabilities, not logits: .* Remove the softmax"):
+    with pytest.warns(UserWarning, match="probabilities, not logits: .* models.split"):
         attacks.PGD(**PGD)(lambda x: tf.nn.softmax(smooth(x)), X, Y)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

@@ -34,13 +34,13 @@ def test_one_trace_serves_all_eps(name):
     attack = ATTACKS[name]
     case = AttackCase(lambda eps: attack.at(eps=eps), attack.norm)
     attack(MODEL, X, Y)
-    calls = MODEL.calls
+    traces = MODEL.traces
     for eps in (0.0, 8 / 255, np.float32(0.1), tf.constant(0.05), tf.constant(0.05, tf.float64)):
         given = attack(MODEL, X, Y, eps=eps, seed=3)
         radius = float(eps)
         assert_inside(case, X, given, radius)
         same_bits(given, attack.at(eps=radius)(MODEL, X, Y, seed=3))
-    assert MODEL.calls == calls
+    assert MODEL.traces == traces
     assert not np.array_equal(given, attack(MODEL, X, Y, seed=3))
 
 
@@ -50,11 +50,11 @@ def test_one_trace_serves_all_step_sizes(name):
     if name == "FGSM":
         pytest.skip("its step size is eps; the next test")
     attack(MODEL, X, Y)
-    calls = MODEL.calls
+    traces = MODEL.traces
     given = attack(MODEL, X, Y, step_size=0.02)
     same_bits(given, attack.at(step_size=0.02)(MODEL, X, Y))
     same_bits(given, attack(MODEL, X, Y, step_size=tf.constant(0.02)))
-    assert MODEL.calls == calls
+    assert MODEL.traces == traces
 
 
 def test_a_step_size_that_is_eps_follows_it():
@@ -100,12 +100,12 @@ def test_autoattack_and_its_stages():
     attack = dataclasses.dataclass(frozen=True)(Short)(0.3)
     case = AttackCase(lambda eps: attack)
     attack(MODEL, X, Y)
-    calls = MODEL.calls
+    traces = MODEL.traces
     for eps in (0.02, 0.2):
         x_adv = attack(MODEL, X, Y, eps=eps)
         assert_inside(case, X, x_adv, eps)
         assert (np.abs(x_adv - X).max((1, 2, 3)) > 0.9 * eps).all()
-    assert MODEL.calls == calls
+    assert MODEL.traces == traces
 
 
 @pytest.mark.parametrize(

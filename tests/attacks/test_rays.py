@@ -98,9 +98,9 @@ def test_minimal_distance_is_compiled_once():
     model, x = Smooth(), images()
     y = np.argmax(model(x), axis=1).astype("int32")
     attacks.RayS(0.1, 20).minimal_distance(model, x, y)
-    calls = model.calls
+    traces = model.traces
     attacks.RayS(0.2, 20).minimal_distance(model, x[:2], y[:2])
-    assert model.calls == calls
+    assert model.traces == traces
 
 
 def test_minimal_distance_looks_at_the_data():

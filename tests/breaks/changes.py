@@ -162,6 +162,20 @@ CHANGES = [
         chosen("models/test_layers.py", "numpy"),
     ),
     Change(
+        "Keras' batch normalization, converted, trains in an attack's mode 'batch'",
+        "robust_tf/models/keras_layers.py",
+        'if mode == "training":',
+        'if mode != "running":',
+        chosen("models/test_conversion.py", "modes"),
+    ),
+    Change(
+        "a skip connection is not looked for",
+        "robust_tf/models/graph.py",
+        "alive == {id(made[0])} and bool(inputs)",
+        "bool(inputs)",
+        chosen("models/test_cutting.py", "cannot_be_cut"),
+    ),
+    Change(
         "dropout does not scale what it keeps",
         "robust_tf/models/layers.py",
         "return inputs * keep / tf.cast(1 - self.rate, inputs.dtype)",
@@ -184,23 +198,23 @@ CHANGES = [
     ),
     Change(
         "replicas do not share the mean",
-        "robust_tf/methods/base.py",
-        "compat.scale_loss(self.optimizer, loss / replicas)",
-        "compat.scale_loss(self.optimizer, loss)",
+        "robust_tf/methods/reduction.py",
+        "return tf.reduce_sum(weighted(values)) / reduction.size",
+        "return tf.reduce_sum(weighted(values)) / reduction.here",
         chosen(METHODS, "Standard-replicas"),
     ),
     Change(
         "every step draws the same numbers",
         "robust_tf/methods/base.py",
-        "seed = step_seed(self.settings.seed, self.optimizer.iterations)",
+        "seed = step_seed(self.settings.seed, batches)",
         "seed = step_seed(self.settings.seed, tf.constant(0))",
         chosen("methods/test_methods_step.py", "draws_anew"),
     ),
     Change(
         "robust accuracy counts images that were wrong before the attack",
         "robust_tf/methods/base.py",
-        "robust = natural * correct(network(x_adv, training=False), y)",
-        "robust = correct(network(x_adv, training=False), y)",
+        "robust = natural * correct(network(x_adv, training=False), share.y)",
+        "robust = correct(network(x_adv, training=False), share.y)",
         chosen("methods/test_methods_step.py", "robust_accuracy_counts"),
     ),
     Change(
@@ -213,8 +227,8 @@ CHANGES = [
     Change(
         "the weight perturbation goes downhill",
         "robust_tf/training/weight_perturbation.py",
-        "assign(w + self.gamma * length * move)",
-        "assign(w - self.gamma * length * move)",
+        "w + self.gamma * length * move",
+        "w - self.gamma * length * move",
         chosen("training/test_composition.py", "perturbed_step"),
     ),
     Change(

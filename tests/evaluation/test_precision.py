@@ -5,8 +5,9 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from robust_tf import attacks, evaluation, precision
+from robust_tf import attacks, compat, evaluation, models, precision
 from robust_tf.evaluation import EvaluationState, evaluate, target_model
 from robust_tf.evaluation.target_model import copy_in
 from tests.tiny import CLASSES, SHAPE, Smooth, tiny_network
@@ -87,6 +88,106 @@ def test_copies_compute_as_they_should(dtype, rng):
         [keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(CLASSES)]
     )
     np.testing.assert_allclose(copy_in(sequential, dtype)(x), sequential(x), atol=0.1)
+
+
+def skip_block(x):
+    h = keras.layers.Conv2D(4, 3, padding="same")(x)
+    h = keras.layers.BatchNormalization()(h)
+    return keras.layers.Add()([keras.layers.ReLU()(h), x])
+
+
+def functional():
+    """A skip connection, an operator between layers, and a cast that says its own type."""
+    inputs = keras.Input(SHAPE)
+    x = keras.layers.Conv2D(4, 3)(2 * inputs - 1)
+    x = keras.layers.Activation("relu", dtype="float32")(skip_block(x))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, keras.layers.Dense(CLASSES)(x))
+
+
+def nested():
+    inner = keras.Input((6, 6, 4))
+    block = keras.Model(inner, skip_block(inner))
+    inputs = keras.Input(SHAPE)
+    x = keras.layers.Flatten()(block(keras.layers.Conv2D(4, 3)(inputs)))
+    return keras.Model(inputs, keras.layers.Dense(CLASSES)(x))
+
+
+def halves():
+    return models.SplitClassifier(*halves_of(SHAPE, CLASSES))
+
+
+def halves_of(shape, classes):
+    inputs = keras.Input(shape)
+    x = skip_block(keras.layers.Conv2D(4, 3)(inputs))
+    generator = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+    features = keras.Input((4,))
+    hidden = keras.layers.Dense(4, activation="relu")(features)
+    joined = keras.layers.Concatenate()([features, hidden])
+    return generator, keras.Model(features, keras.layers.Dense(classes)(joined))
+
+
+def mobile_net():
+    return keras.applications.MobileNetV2(
+        (32, 32, 3), 0.35, weights=None, classes=CLASSES, classifier_activation=None
+    )
+
+
+def convolution_last():
+    """A classifier of which the layer with the last kernel is not the last layer."""
+    inputs = keras.Input(SHAPE)
+    x = keras.layers.Conv2D(CLASSES, 3)(keras.layers.Conv2D(4, 3)(inputs))
+    return keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+
+
+def compiled():
+    """With a loss that only this program knows."""
+    model = functional()
+    model.compile("sgd", lambda y, z: keras.losses.sparse_categorical_crossentropy(y, z, True))
+    return model
+
+
+FUNCTIONAL = {
+    "functional": functional,
+    "nested": nested,
+    "split": halves,
+    "MobileNetV2": mobile_net,
+    "convolution last": convolution_last,
+    "compiled": compiled,
+    "ResNet": lambda: models.ResNet((16, 16, 3), CLASSES, (2, 2, 2, 2), units=1),
+    "ResNet18": lambda: models.ResNet18((16, 16, 3), CLASSES),
+    "WideResNet": lambda: models.WideResNet((16, 16, 3), CLASSES, depth=10, width=1),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONAL)
+def test_functional_networks_have_copies(name, rng):
+    network = FUNCTIONAL[name]()
+    shape = getattr(network, "image_shape", None) or network.input_shape[1:]
+    x = rng.random((5, *shape)).astype("float32")
+    expected = np.asarray(network(x, training=False))
+    np.testing.assert_array_equal(copy_in(network, "float32")(x, training=False), expected)
+    fast = copy_in(network, "bfloat16")
+    logits = np.asarray(fast(x, training=False))
+    scale = np.abs(expected).max()
+    assert logits.dtype == np.float32 and 0 < np.abs(logits - expected).max() < 0.1 * scale + 0.01
+    kernels = [layer for layer in compat.layers_of(fast) if hasattr(layer, "kernel")]
+    (last,) = [layer for layer in kernels if layer.compute_dtype == "float32"]
+    assert last.kernel.shape[-1] == CLASSES and len(kernels) > 1
+    assert {layer.compute_dtype for layer in kernels} == {"bfloat16", "float32"}
+    assert {compat.raw(v).dtype for v in fast.weights} == {tf.float32}
+
+
+def test_a_functional_network_is_searched_in_bfloat16(rng):
+    network = functional()
+    images = rng.random((20, *SHAPE)).astype("float32")
+    labels = np.argmax(network(images), axis=1)
+    attack = attacks.PGD(eps=0.1, step_size=0.03, steps=4)
+    plain, fast = (
+        evaluate(network, (images, labels), attack, search_dtype=dtype, checks=False)
+        for dtype in (None, "bfloat16")
+    )
+    assert fast.natural_accuracy == 1 and abs(plain.worst_case.sum() - fast.worst_case.sum()) <= 2
 
 
 @dataclasses.dataclass(frozen=True)

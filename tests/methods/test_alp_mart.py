@@ -135,7 +135,7 @@ def one_class():
         (lambda: methods.MART(tiny_network(), BIM, -6), r"MART\(beta=-6\): .* >= 0; 5 or 6"),
         (lambda: methods.MART(tiny_network(), BIM, float("nan")), r"MART\(beta=nan\)"),
         (lambda: methods.MART(tiny_network(), None), "give the training adversary"),
-        (lambda: methods.MART(one_class(), BIM), "has 1 class; it needs two or more"),
+        (lambda: methods.MART(one_class(), BIM), "has one class; it needs two or more"),
     ],
 )
 def test_refusals(make, message):

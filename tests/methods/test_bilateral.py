@@ -191,7 +191,7 @@ def one_class():
         (lambda: model_of(multiplier=0.5), r"Bilateral\(multiplier=0.5\): .* >= 1"),
         (lambda: model_of(multiplier=float("inf")), r"Bilateral\(multiplier=inf\)"),
         (lambda: model_of(gap=0.0), r"Bilateral\(gap=0.0\): .* > 0"),
-        (lambda: methods.Bilateral(one_class(), PGD), "1 class; it needs two or more"),
+        (lambda: methods.Bilateral(one_class(), PGD), "one class; it needs two or more"),
     ],
 )
 def test_what_is_refused(make, message):

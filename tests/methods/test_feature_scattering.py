@@ -213,7 +213,7 @@ def one_class():
             ValueError,
             r"label_smoothing=1.0\): must be in \[0, 0\.\d+\); so that of",
         ),
-        (one_class, ValueError, "the network has 1 class; .* two or more"),
+        (one_class, ValueError, "the network has one class; .* two or more"),
         (lambda: methods.ScatteringAttack(-0.1), ValueError, r"ScatteringAttack\(eps=-0.1\)"),
         (lambda: methods.ScatteringAttack(0.1, 0.0), ValueError, r"step_size=0.0\): must be in"),
         (lambda: methods.ScatteringAttack(0.1, steps=0), ValueError, r"steps=0\): must be an int"),

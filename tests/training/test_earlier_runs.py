@@ -2,13 +2,14 @@
 
 import functools
 
+import keras
 import numpy as np
 import pytest
 
 from robust_tf import data
 from robust_tf.files import FileError
 from robust_tf.methods import Standard
-from robust_tf.models import CNN
+from robust_tf.models import CNN, SplitClassifier
 from robust_tf.training import PseudoLabels
 from robust_tf.training.warm_start import trained
 from tests.tiny import weights_of
@@ -50,7 +51,9 @@ def test_the_last_layer_is_new_where_the_classes_are_others(teacher, tmp_path):
 
 def test_refuses_weights_that_do_not_fit(teacher, tmp_path):
     wider = recipe(initial=teacher, network=functools.partial(CNN, filters=3, hidden=8))
-    with pytest.raises(ValueError, match="weights do not fit the .* of this network; first"):
+    with pytest.raises(
+        ValueError, match="weights of its generator do not fit the .* of this network; first"
+    ):
         trainer(tmp_path, wider, digits())
     with pytest.raises(FileError, match="train.initial='nowhere.keras': there is no such run"):
         trainer(tmp_path, recipe(initial="nowhere.keras"), digits())
@@ -93,3 +96,25 @@ def test_refuses_a_teacher_of_other_data(teacher):
         PseudoLabels(teacher, fraction=1.0)
     with pytest.raises(ValueError, match="0 images"):
         PseudoLabels(teacher)(digits())
+
+
+def test_takes_the_generator_where_the_classifier_is_another(teacher, tmp_path):
+    """The same generator before another classifier, whose own weights stay as they were drawn."""
+
+    def other(input_shape, num_classes):
+        generator = CNN(input_shape, num_classes, filters=2, hidden=8).generator
+        head = [keras.Input(generator.output_shape[1:]), keras.layers.Dense(num_classes)]
+        return SplitClassifier(generator, keras.Sequential(head))
+
+    fresh = trainer(tmp_path / "fresh", recipe(network=other), digits()).model.network
+    network = trainer(
+        tmp_path / "run", recipe(initial=teacher, network=other), digits()
+    ).model.network
+    for mine, theirs in zip(
+        network.generator.get_weights(), trained(teacher, "it").generator.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+    for mine, drawn in zip(
+        network.classifier.get_weights(), fresh.classifier.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(mine, drawn)

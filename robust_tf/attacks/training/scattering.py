@@ -16,6 +16,7 @@ from robust_tf.attacks.steps import Steepest, UnclippedStart
 from robust_tf.attacks.threat import Budget, Linf, flat
 from robust_tf.losses.transport import check_sinkhorn
 from robust_tf.models import SplitClassifier
+from robust_tf.models.conversion import check_follows
 from robust_tf.models.forward import check_batch_norm_mode
 from robust_tf.validation import check_eps, check_step_size, check_whole
 
@@ -83,6 +84,7 @@ class ScatteringAttack(Attack):
                 f"ScatteringAttack(space='features') on a {type(model).__name__}: it takes a "
                 "SplitClassifier, which has features; use space='logits' on other models."
             )
+        check_follows(model, self.batch_norm)
         return logits_of(lambda images: flat(model.features(images)), self.batch_norm)
 
     def run(

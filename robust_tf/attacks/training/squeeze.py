@@ -11,10 +11,11 @@ import tensorflow as tf
 from robust_tf import losses, registration
 from robust_tf.attacks.active_set import choose
 from robust_tf.attacks.base import Attack
-from robust_tf.attacks.network import Network, finite, input_gradient
+from robust_tf.attacks.network import Network, finite, input_gradient, pull
 from robust_tf.attacks.randomness import fold
 from robust_tf.attacks.steps import GaussianStart, Start, UniformStart
 from robust_tf.attacks.threat import Bounds, Budget, Linf
+from robust_tf.models.differentiation import differentiated
 from robust_tf.models.forward import check_batch_norm_mode
 from robust_tf.validation import check_eps, check_step_size, check_whole
 
@@ -153,7 +154,8 @@ class SqueezeAttack(Attack):
         with tf.GradientTape(watch_accessed_variables=False, persistent=True) as forward:
             if not self._independent:
                 forward.watch(x)
-            logits = network(x)
+            with differentiated() as counts:
+                logits = network(x)
         gradient_at = input_gradient(network, lambda out, up: tf.reduce_sum(out * up, axis=1))
 
         def of_the_chosen(upstream: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
@@ -162,7 +164,9 @@ class SqueezeAttack(Attack):
             return tf.scatter_nd(rows, gradient, tf.shape(x, tf.int64))
 
         def of_all(upstream: tf.Tensor) -> tf.Tensor:
-            return finite(forward.gradient(logits, x, upstream))
+            for count in counts:
+                count()
+            return finite(pull(forward, logits, x, upstream))
 
         def at_clean(candidates: Sequence[tf.Tensor], y: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:

@@ -55,7 +55,7 @@ _TEXTS = {
         "Its outputs are positive and add up to 1, as after a softmax. The loss of the attacks "
         "applies a softmax of its own, and the gradient of the two together fades where the model "
         "is sure.",
-        "Remove the softmax, or evaluate lambda x: tf.math.log(model(x)).",
+        "models.split(model) takes the softmax off; or evaluate lambda x: tf.math.log(model(x)).",
     ),
     "randomness": (
         "The model is random",
@@ -88,7 +88,7 @@ _TEXTS = {
         "The model seems to take images of another range",
         "It recognises far more of these images when their pixels are rescaled. On pixels in "
         "[0, 1] its accuracy, and any robust accuracy below it, means nothing.",
-        "Put the rescaling before the model: lambda x: model(255 * x), or model(2 * x - 1); eps "
+        "Put the rescaling into the model: models.with_input_range(model, 255.0), or (-1, 1); eps "
         "stays in units of [0, 1].",
     ),
     "zero_gradients": (
@@ -140,5 +140,12 @@ _TEXTS = {
         "A claim takes at least APGD on the cross-entropy, a targeted or margin attack, and one "
         "that does not use gradients. What is missing here may be what the model is weak against.",
         "Run AutoAttack (bin/evaluate --battery autoattack); call this number a first look.",
+    ),
+    "weak_battery/black_box": (
+        "These attacks are too weak for a claim of robustness",
+        "A claim takes attacks that follow gradients, and a black box has none. Somebody who has "
+        "the model itself may find what these attacks do not.",
+        "Call this number a first look; give the attacks more queries, and add Transfer(attack, "
+        "source) from models of your own that were trained on the same classes.",
     ),
 }

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from robust_tf.attacks.input_range import accuracies, better_range
 from robust_tf.evaluation.checks.flags import Flag, flag
 
 # images float32 (B, ...) -> logits float64 (B, C), finite
@@ -94,16 +95,13 @@ def clipped(forward: Forward, x: np.ndarray, logits: np.ndarray) -> Flag | None:
 
 
 def rescaled(forward: Forward, x: np.ndarray, y: np.ndarray, logits: np.ndarray) -> Flag | None:
-    """Whether images are recognised far better with pixels in 0..255 or in [-1, 1].
-
-    Twenty points, which on 16 images or more are no accident.
-    """
+    """Whether images are recognised far better with pixels in 0..255 or in [-1, 1]."""
     here = float((logits.argmax(1) == y).mean())
-    others = {"accuracy_0_to_255": 255 * x, "accuracy_-1_to_1": 2 * x - 1}
-    there = {name: float((forward(z).argmax(1) == y).mean()) for name, z in others.items()}
-    if len(x) < 16 or max(there.values()) <= here + 0.2:
+    there = accuracies(lambda images: forward(images).argmax(1), x, y)
+    if better_range(here, there, y) is None:
         return None
-    return flag("input_range/rescaled", accuracy_0_to_1=here, **there)
+    figures = {"accuracy_0_to_255": there["255.0"], "accuracy_-1_to_1": there["(-1, 1)"]}
+    return flag("input_range/rescaled", accuracy_0_to_1=here, **figures)
 
 
 def _change(a: np.ndarray, b: np.ndarray) -> float:

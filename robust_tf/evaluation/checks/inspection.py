@@ -25,6 +25,7 @@ from robust_tf.evaluation.checks.flags import Flag, flag
 from robust_tf.evaluation.checks.forward import collapsed_class
 from robust_tf.evaluation.checks.search import Search, gradients
 from robust_tf.evaluation.defended import Defended, ExpectationOverTransformation
+from robust_tf.models import BlackBox
 
 EXAMPLES = 64  # that are looked at
 DRAWS = 16  # of a random model, for one look at what it gives on average
@@ -45,6 +46,8 @@ def inspect(
     input gradients, PGD-20, PGD-100 from other starts, and PGD-50 with eps 1 (half the box's
     diagonal in L2). Images that are adversarial after one PGD do not go through the next, so that
     it takes longest on a robust model: as long as 170 gradients of the images for each norm.
+
+    Of a `models.black_box`, whose gradients nobody follows, the forward passes alone.
 
     A network that predicts one class raises the flag 'collapsed' and no other: its gradients are
     small, and attacks on it fail, because it has not learnt, not because it hides them.
@@ -89,7 +92,7 @@ def inspect(
         # One draw gives the gradient, as to an attack; what it achieved is not left to luck.
         forward = _in_numpy(ExpectationOverTransformation(model, DRAWS))
     right = forward(x).argmax(1) == y
-    if not right.any():
+    if isinstance(model, BlackBox) or not right.any():
         return found
     with warnings.catch_warnings():  # of probabilities, at each attack: the flag says it
         warnings.simplefilter("ignore", UserWarning)
@@ -121,7 +124,8 @@ def _forward_flags(
     seed: int,
 ) -> list[Flag]:
     logits = forward(x)
-    found = [forward_checks.probabilities(logits), forward_checks.randomness(forward, x, logits)]
+    own = None if isinstance(model, BlackBox) else forward_checks.probabilities(logits)
+    found = [own, forward_checks.randomness(forward, x, logits)]
     if found[-1] is None:  # else every comparison of outputs would only find that again
         found.append(forward_checks.company(forward, x))
         if not _may_be_flat(model):
@@ -134,10 +138,10 @@ def _forward_flags(
 
 
 def _may_be_flat(model: Any) -> bool:
-    """Attacked through a stand-in's gradient, or computed in few bits: steps are no surprise."""
+    """Attacked through a stand-in's gradient, or by none, or computed in few bits."""
     if isinstance(model, keras.layers.Layer):
         return any(layer.compute_dtype in LOW for layer in compat.layers_of(model))
-    return isinstance(model, Defended) and model.gradient != "own"
+    return isinstance(model, BlackBox) or (isinstance(model, Defended) and model.gradient != "own")
 
 
 def _search_flags(

@@ -80,16 +80,23 @@ def review_balls(
     return list(found.values())
 
 
-def weak_battery(attacks: Mapping[str, Attack] | Iterable[Attack]) -> Flag | None:
+def weak_battery(
+    attacks: Mapping[str, Attack] | Iterable[Attack], black_box: bool = False
+) -> Flag | None:
     """Says what these attacks lack for a claim of robustness; None if nothing.
 
     A claim takes APGD on the cross-entropy, a targeted or margin attack, and a black-box one.
+
+    Args:
+      attacks: all of them.
+      black_box: whether the model has no gradients to follow.
     """
     given = list(attacks.values()) if isinstance(attacks, Mapping) else list(attacks)
     have = {strength for attack in given for stage in _stages(attack) for strength in _has(stage)}
     wanted = ("APGD on the cross-entropy", "a targeted or margin attack", "a black-box attack")
     missing = [strength for strength in wanted if strength not in have]
-    return flag("weak_battery", missing=missing) if missing else None
+    kind = "weak_battery/black_box" if black_box else "weak_battery"
+    return flag(kind, missing=missing) if missing else None
 
 
 def _black_box_stronger(

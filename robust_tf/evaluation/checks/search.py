@@ -19,6 +19,8 @@ from robust_tf.attacks.objectives import margin
 from robust_tf.attacks.threat import flat
 from robust_tf.evaluation.checks.flags import Flag, flag
 from robust_tf.evaluation.checks.forward import Forward, many
+from robust_tf.models.black_box import NoGradientError
+from robust_tf.models.differentiation import differentiated
 
 # Below this a gradient's norm is lost: in L-inf where float32 runs out of digits, in L2 where
 # attacks divide by the norm and guard against zero.
@@ -29,7 +31,11 @@ def gradients(network: Network, x: tf.Tensor, y: tf.Tensor, norm: str) -> Flag |
     """Whether the input gradients of cross-entropy and of the margin are of any use."""
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(x)
-        logits = network(x)
+        try:
+            with differentiated():
+                logits = network(x)
+        except NoGradientError as error:  # behind a function of the user's
+            return flag("zero_gradients", cross_entropy=1.0, margin=1.0, error=str(error))
         values = {"cross_entropy": losses.cross_entropy(logits, y), "margin": margin(logits, y)}
     useless: dict[str, np.ndarray] = {}
     for name, value in values.items():
