@@ -346,19 +346,22 @@ def _data(options: argparse.Namespace, run: Run | None, model: Any) -> tuple[Any
             f"(fingerprint {split.fingerprint}, the run's {seen}).",
             file=sys.stderr,
         )
+    names = loaded.class_names or own.get("class_names")
+    provenance |= {"class_names": list(names)} if names else {}
     provenance["fingerprint"] = loaded.fingerprint()
     provenance["splits"] = {options.split: split.fingerprint}
     return loaded, provenance
 
 
 def _images_of(model: Any) -> dict[str, Any]:
-    """Size and channels of the images that a model takes, where it tells them."""
+    """Of the images that a model takes size, channels and more, where it tells them."""
     from robust_tf.evaluation.defended import image_shape_of
 
+    told = dict(getattr(model, "pictures", {}))
     shape = image_shape_of(model)
     if shape is None or len(shape) != 3 or None in shape:
-        return {}
-    return {"image_size": list(shape[:2]), "channels": shape[2]}
+        return told
+    return {**told, "image_size": list(shape[:2]), "channels": shape[2]}
 
 
 def run() -> None:

@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _report(card)
     shape = card["input"]["shape"]
     print(f"wrote {options.export_dir}: images float32 {shape} -> ", end="")
-    print("logits, probabilities, class")
+    print(f"logits, probabilities, class{', label' if card['model']['class_names'] else ''}")
     if "saved_model" in formats:
         print(f"  model = tf.saved_model.load({options.export_dir!r})")
         print("  model.signatures['serving_default'](images=tf.zeros([1, ", end="")

@@ -107,6 +107,12 @@ def examples(
     return images, split.labels.astype(np.int32)
 
 
+def class_names(runs: Mapping[str, Run]) -> tuple[str, ...] | None:
+    """Names of the classes, if those of all runs are the same."""
+    found = {run.class_names for run in runs.values()}
+    return found.pop() if len(found) == 1 else None
+
+
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """Numbers of each model, one model a column."""
     names = list(rows)

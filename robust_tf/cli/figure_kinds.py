@@ -143,7 +143,8 @@ def _surface(options: Options) -> Made:
     }
     for name, surfaces in made.items():
         check_varies(surfaces.losses[options.index].ravel(), f"losses of {name}")
-    figure = loss_surface.draw_surfaces(made, options.index, options.title)
+    names = inputs.class_names(runs)
+    figure = loss_surface.draw_surfaces(made, options.index, options.title, names)
     return figure, inputs.table(_roughness(made))
 
 
@@ -172,8 +173,9 @@ def _roughness(made: dict[str, loss_surface.Surfaces]) -> dict[str, dict[str, An
     return rows
 
 
-def _latents(options: Options, default: int) -> dict[str, latent.Latent]:
-    runs = read_runs(options.run_dir)
+def _latents(
+    options: Options, runs: dict[str, Run], default: int = 500
+) -> dict[str, latent.Latent]:
     eps = inputs.eps_of(options, runs)
     x, y = inputs.examples(options, runs, default)
     attack = inputs.attack_of(options, eps)
@@ -186,9 +188,11 @@ def _latents(options: Options, default: int) -> dict[str, latent.Latent]:
 
 
 def _latent(options: Options) -> Made:
-    made = _latents(options, 500)
+    runs = read_runs(options.run_dir)
+    made = _latents(options, runs)
     maps = {name: latent.embed(one.features, seed=options.seed) for name, one in made.items()}
-    figure = latent.draw_latent(made, maps, options.entropy, options.title)
+    names = inputs.class_names(runs)
+    figure = latent.draw_latent(made, maps, options.entropy, options.title, names)
     return figure, inputs.table(
         {n: latent.measure_latent(one)._asdict() for n, one in made.items()}
     )
@@ -200,10 +204,10 @@ def projector(options: Options) -> str:
         raise UserError("the projector shows one run: give --run_dir once.")
     tensorboard.check_new(options.output)
     runs = read_runs(options.run_dir)
-    [(_, made)] = _latents(options, 500).items()
+    [(_, made)] = _latents(options, runs).items()
     check_varies(made.features, "features")
     x, _ = inputs.examples(options, runs, 500)
-    tensorboard.write_projector(options.output, made, x)
+    tensorboard.write_projector(options.output, made, x, inputs.class_names(runs))
     return f"written to {options.output}; tensorboard --logdir={options.output}, tab Projector"
 
 
@@ -279,7 +283,7 @@ def _grid(options: Options) -> Made:
     check_images(x, "an image grid")
     x, attacked, y = _chosen(options, run.model, x, y, eps)
     made = grids.compute_grid(run.model, x, y, attacked)
-    return grids.draw_grid(made, options.title), ""
+    return grids.draw_grid(made, options.title, class_names=run.class_names), ""
 
 
 def _bars(options: Options) -> Made:

@@ -93,7 +93,9 @@ def read(name: str, data_dir: str | None, stream: bool = False) -> tuple[Parts, 
             for split in (found.train, found.test)
             if isinstance(split, StreamedSplit)
         ]
-        return Parts(name, splits[0], None, splits[1], entry.num_classes), entry.validation_size
+        parts = Parts(name, splits[0], None, splits[1], entry.num_classes, found.class_names)
+        return parts, entry.validation_size
     train, test = entry.read() if entry.read else prepared.read(name, data_dir, entry.source)
-    parts = Parts(name, Split(*train), None, Split(*test), entry.num_classes)
+    names = None if entry.read else prepared.label_names(name, data_dir)
+    parts = Parts(name, Split(*train), None, Split(*test), entry.num_classes, names)
     return parts, entry.validation_size

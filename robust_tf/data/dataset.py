@@ -41,6 +41,11 @@ class Data:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise ValueError(
+                f"{self.name}: {len(self.class_names)} class_names for {self.num_classes} classes; "
+                "give one for each, in the order of the labels, or None."
+            )
         for which in ("train", "validation", "test"):
             labels = getattr(self, which).labels
             if len(labels) and not 0 <= labels.min() <= labels.max() < self.num_classes:

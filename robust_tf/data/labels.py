@@ -75,6 +75,17 @@ def gaps(labels: np.ndarray, count: int) -> list[str]:
     ]
 
 
+def class_name(label: int, names: Sequence[str] | None) -> str:
+    """The name of a class; its number where no name is known."""
+    return str(names[label]) if names and 0 <= label < len(names) else str(label)
+
+
+def shortened(text: str, most: int = 16) -> str:
+    """`text` on one line, with so many characters at most."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+
+
 def some(names: Sequence[str]) -> str:
     """The first few names."""
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

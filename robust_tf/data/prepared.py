@@ -46,6 +46,17 @@ def read(name: str, data_dir: str | None, source: str) -> tuple[Arrays, Arrays]:
     return _read_prepared(name, root, _prepared_version(root, name))
 
 
+def label_names(name: str, data_dir: str | None) -> tuple[str, ...] | None:
+    """Names of the classes of a prepared dataset, by label; None where it has none."""
+    return names_of(open_builder(name, data_dir).info.features["label"])
+
+
+def names_of(feature: Any) -> tuple[str, ...] | None:
+    """Names in a label of tfds; None where there are none, or they are but the numbers."""
+    names = tuple(getattr(feature, "names", None) or ())
+    return None if names == tuple(map(str, range(len(names)))) else names
+
+
 def open_builder(name: str, data_dir: str | None) -> Any:
     """The builder of a prepared dataset, to read from; nothing is downloaded.
 

@@ -83,8 +83,8 @@ class TFDS:
             if split is not None
         }
         labels = np.concatenate([split.labels for split in splits.values()])
-        names = tuple(getattr(features[self.label], "names", None) or ())
-        count = len(names) or int(labels.max()) + 1
+        told = getattr(features[self.label], "names", None) or ()
+        count = len(told) or int(labels.max()) + 1
         description: dict[str, Any] = {"version": str(builder.info.version)}
         if self.image_size is not None:
             description |= {"image_size": list(shape[:2]), "resize": self.resize}
@@ -94,7 +94,7 @@ class TFDS:
             splits.get("validation"),
             splits.get("test"),
             count,
-            names or None,
+            prepared.names_of(features[self.label]),
             description,
             gaps(labels, count),
         )

@@ -22,6 +22,8 @@ class SavedModel:
 
     Attributes:
       image_shape: shape of one image as the signature states it, entries may be None.
+      pictures: 'class_names' and 'resize' of what it was trained on, where a model card of this
+        library lies beside it and tells them; so a folder of other pictures has its labels.
     """
 
     def __init__(self, path: str):
@@ -52,10 +54,22 @@ class SavedModel:
         self._output = "logits" if "logits" in outputs else next(iter(outputs))
         self._dtype = spec.dtype
         self.image_shape = None if spec.shape.rank is None else tuple(spec.shape[1:])
+        self.pictures = _pictures(os.path.join(path, "model_card.json"))
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """Logits (B, C) of images x."""
         return self._function(**{self._input: tf.cast(x, self._dtype)})[self._output]
+
+
+def _pictures(card: str) -> dict[str, Any]:
+    """What a model card says of pictures; {} where there is none, or it says nothing of them."""
+    if not files.exists(card):
+        return {}
+    content = files.read_json(card)
+    told: dict[str, Any] = {}
+    for part in ("model", "input") if isinstance(content, dict) else ():
+        told |= content.get(part) or {}
+    return {key: told[key] for key in ("class_names", "resize") if told.get(key)}
 
 
 def load_model(path: str | os.PathLike[str]) -> Callable[..., Any]:

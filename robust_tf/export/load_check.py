@@ -30,9 +30,14 @@ def saved_model(folder: str) -> Call:
 
     def call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         tensors = {key: tf.constant(value) for key, value in arguments.items()}
-        return {key: value.numpy() for key, value in loaded.signatures[name](**tensors).items()}
+        return {key: as_array(v) for key, v in loaded.signatures[name](**tensors).items()}
 
     return call
+
+
+def as_array(tensor: Any) -> Any:
+    """A tensor in NumPy, strings as arrays of bytes: `savez` pickles objects."""
+    return tensor.numpy().astype(bytes) if tensor.dtype == tf.string else tensor.numpy()
 
 
 def content(path: str) -> bytes:

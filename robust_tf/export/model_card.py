@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import os
 from typing import Any
 
@@ -37,9 +39,18 @@ QUANTISED = (
     f"themselves in the first process, ONNX also with the float32 model, to {ONNX_TOLERANCE:g} of "
     "the largest logit."
 )
+SHOWN = 20  # classes that are named without being asked for
+# What `serve_image_bytes` does with a picture of another size, by `resize`.
+RESIZED = {
+    "pad": "scaled in its proportions until it fits in the model's size, on black",
+    "crop": "scaled in its proportions until it fills the model's size, of which its middle is "
+    "taken",
+    "stretch": "stretched to the model's size",
+}
 ENCODED = (
-    "`serve_image_bytes` stretches an image of another size to the model's (bilinear, with "
-    "antialiasing), and converts it to the model's channels. The training images were not resized."
+    "`serve_image_bytes` turns a picture upright as EXIF says, leaves transparency out and makes "
+    "it gray or color as the model wants it. A picture of another size is {how} (bilinear, large "
+    "ones by means of blocks first)"
 )
 DEFENDED = (
     "The prediction is that of the manifold transformation, f(T(u)): `serving_default`, "
@@ -110,16 +121,24 @@ def content(
     if any(entry["format"] in CONVERTED_FORMATS for entry in entries):
         limits.append(CONVERTED)
     if has_model and "serve_image_bytes" in signatures.functions:
-        limits.append(ENCODED)
+        seen = signatures.resize
+        same = "to the bit as in training" if seen else "the training images were not resized"
+        limits.append(f"{ENCODED.format(how=RESIZED[seen or 'stretch'])}, {same}.")
     return {
         "model": {
             "kind": type(model).__name__,
             "classes": signatures.classes,
+            "class_names": list(signatures.class_names) or None,
             "parameters": model.count_params(),
             "compute_dtype": _compute_dtype(model),
             "inference": _inference(model),
         },
-        "input": {"shape": shape, "dtype": "float32", "range": [0.0, 1.0]},
+        "input": {
+            "shape": shape,
+            "dtype": "float32",
+            "range": [0.0, 1.0],
+            "resize": signatures.resize,
+        },
         "training": about or None,
         "files": entries,
         "measured": measured,
@@ -154,6 +173,8 @@ def text(name: str, card: dict[str, Any]) -> str:
         "",
         f"Input: images of shape {shape}, float32 in [0, 1].",
     ]
+    if model["class_names"]:
+        lines += ["", *_classes(model["class_names"])]
     if model["inference"]:
         numbers = ", ".join(f"{k} {v}" for k, v in model["inference"].items() if v is not None)
         lines += ["", f"Inference with manifold transformation: {numbers}.", "", DEFENDED]
@@ -164,6 +185,21 @@ def text(name: str, card: dict[str, Any]) -> str:
     )
     lines += ["", "## Limits", "", *(f"* {limit}" for limit in card["limits"]), ""]
     return "\n".join(lines)
+
+
+def _classes(names: list[str]) -> list[str]:
+    """The classes with their numbers; many are hidden until they are opened."""
+    known = [f"{label} {html.escape(' '.join(name.split()))}" for label, name in enumerate(names)]
+    said = ", ".join(known)
+    if len(names) <= SHOWN:
+        return [f"Classes, in the order of the logits: {said}."]
+    return [
+        f"<details><summary>The {len(names):,} classes, in the order of the logits</summary>",
+        "",
+        f"{said}.",
+        "",
+        "</details>",
+    ]
 
 
 def _training(about: dict[str, Any] | None, defended: bool) -> list[str]:
@@ -230,9 +266,15 @@ def _signatures(name: str, card: dict[str, Any]) -> list[str]:
             for part in ("inputs", "outputs")
         ]
         lines.append(f"| `{key}`: {MEANING[key]} | {' | '.join(cells)} |")
+    text = USAGE.replace("NAME", name)
+    if card["model"]["class_names"]:
+        label = json.dumps(card["model"]["class_names"][-1], ensure_ascii=False)
+        text = text.replace(
+            '"class": 3}', f'"class": {card["model"]["classes"] - 1}, "label": {label}}}'
+        )
     usage = [
         line
-        for line in USAGE.replace("NAME", name).splitlines()
+        for line in text.splitlines()
         if "serve_image_bytes" in card["signatures"] or "serve_image_bytes" not in line
     ]
     return [*lines, *usage]

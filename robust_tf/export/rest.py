@@ -82,9 +82,14 @@ def _as_json(value: Any) -> Any:
 
 
 def plain(array: np.ndarray) -> Any:
-    """Nested lists; of float32 the shortest number that stands for the same bits."""
+    """Nested lists; of float32 the shortest number that stands for the same bits, strings as text.
+
+    TensorFlow Serving writes strings as UTF-8, but of outputs whose name ends in `_bytes`.
+    """
     if array.dtype == np.float32:
         return np.array([float(str(v)) for v in array.flat]).reshape(array.shape).tolist()
+    if array.dtype == object:
+        return [value.decode() for value in array.tolist()]
     return array.tolist()
 
 

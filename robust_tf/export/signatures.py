@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from robust_tf import compat
 from robust_tf.attacks.network import logits_of
+from robust_tf.data.picture_bytes import image_of
+from robust_tf.data.pictures import RESIZES
 from robust_tf.evaluation.adaptive import bpda
 from robust_tf.export import pgd_signature
 from robust_tf.inference import ManifoldTransformation
@@ -23,7 +25,7 @@ Outputs = dict[str, tf.Tensor]
 MEANING = {
     "serving_default": "the prediction, for float32 images in [0, 1]",
     "serve_uint8": "the prediction, for uint8 images in 0..255",
-    "serve_image_bytes": "the prediction, for encoded PNG or JPEG images of any size",
+    "serve_image_bytes": "the prediction, for whole JPEG, PNG, BMP or GIF files of any size",
     "features": "the intermediate layer z of the network, of the images as they are",
     "detect": "the entropy of the prediction in nats (high for unsure); with a discriminator also "
     "its probability that an image is natural",
@@ -52,14 +54,31 @@ class Signatures(tf.Module):
     Args:
       model: judges.
       detector: has the discriminator, if the model itself has none.
+      class_names: by label; with them whatever gives `class` also gives its name, `label`.
+      resize: what becomes of files of another size, see `decode`; None: it is not known what
+        became of the training images, and files are stretched.
+
+    Raises:
+      ValueError: not as many names as classes, an unknown `resize`.
 
     Attributes:
       functions: by name; each gives a dictionary.
+      class_names, resize: as given, () where no names are known.
       classes: number of logits.
     """
 
-    def __init__(self, model: Exportable, detector: ManifoldTransformation | None = None):
+    def __init__(
+        self,
+        model: Exportable,
+        detector: ManifoldTransformation | None = None,
+        class_names: Sequence[str] | None = None,
+        resize: str | None = None,
+    ):
         super().__init__(name="signatures")
+        if resize is not None and resize not in RESIZES:
+            raise ValueError(f"export(resize={resize!r}): must be one of {RESIZES}.")
+        self.class_names, self.resize = tuple(class_names or ()), resize
+        named = _naming(self.class_names)
         defended = isinstance(model, ManifoldTransformation)
         detector = model if defended else detector
         variables = {id(v): v for part in (model, detector) if part for v in part.variables}
@@ -70,18 +89,23 @@ class Signatures(tf.Module):
         shape = tuple(model.image_shape)
         images = tf.TensorSpec([None, *shape], tf.float32, name="images")
         labels = tf.TensorSpec([None], tf.int32, name="labels")
-        self.functions = {"serving_default": _function(lambda x: predict(model, x), images)}
+        self.functions = {"serving_default": _function(lambda x: named(predict(model, x)), images)}
         concrete = self.functions["serving_default"].get_concrete_function()
         self.classes = int(concrete.structured_outputs["logits"].shape[-1])
+        if class_names and len(class_names) != self.classes:
+            raise ValueError(
+                f"export(class_names=...): {len(class_names)} names, but the model has "
+                f"{self.classes} classes; give one for each, in the order of the labels."
+            )
         if len(shape) == 3:
             pixels = tf.TensorSpec([None, *shape], tf.uint8, name="images")
             self.functions["serve_uint8"] = _function(
-                lambda x: predict(model, to_unit_interval(x)), pixels
+                lambda x: named(predict(model, to_unit_interval(x))), pixels
             )
         if takes_files(shape):
             files = tf.TensorSpec([None], tf.string, name="image_bytes")
             self.functions["serve_image_bytes"] = _function(
-                lambda x: predict(model, decode(x, shape)), files
+                lambda x: named(predict(model, decode(x, shape, resize or "stretch"))), files
             )
         network: Any = model.network if defended else model
         if hasattr(network, "features"):
@@ -90,7 +114,7 @@ class Signatures(tf.Module):
             )
         self.functions["detect"] = _function(lambda x: detect(model, detector, x), images)
         if defended:
-            self.functions["defend"] = _function(lambda x: defend(model, x), images)
+            self.functions["defend"] = _function(lambda x: named(defend(model, x)), images)
             self.functions["transform"] = _function(
                 lambda x: {"images": model.transform(x)}, images
             )
@@ -152,31 +176,33 @@ def takes_files(shape: tuple[int | None, ...]) -> bool:
     return len(shape) == 3 and None not in shape and shape[2] in (1, 3, 4)
 
 
-def decode(image_bytes: tf.Tensor, shape: tuple[int | None, ...]) -> tf.Tensor:
-    """Images float32 (B, H, W, C) in [0, 1] from whole files.
+def decode(image_bytes: tf.Tensor, shape: Any, resize: str = "stretch") -> tf.Tensor:
+    """Images float32 (B, H, W, C) in [0, 1] from whole files, to the bit what the sources read.
 
-    Grey and colour are converted to the model's channels. An image of another size is stretched to
-    the model's, bilinear, with antialiasing; one of the model's size keeps its pixels to the bit.
+    Pictures are turned upright as EXIF says, made gray or color as the model wants them, and
+    brought to its size; one of this size keeps its pixels.
 
     Args:
-      image_bytes: strings (B,), each a PNG or JPEG. (BMP works for models of 3 or 4 channels, the
-        first frame of a GIF for those of 3.)
+      image_bytes: strings (B,), each a JPEG, PNG, BMP or GIF (the first frame).
       shape: (H, W, C) of the model.
+      resize: 'pad', 'crop' or 'stretch', see `data.pictures.fit`.
     """
-    height, width, channels = shape
-
-    def one(data: tf.Tensor) -> tf.Tensor:
-        pixels = tf.io.decode_image(data, channels=channels, expand_animations=False)
-        image = to_unit_interval(tf.ensure_shape(pixels, [None, None, channels]))
-        fits = tf.reduce_all(tf.equal(tf.shape(image)[:2], [height, width]))
-        sized = tf.cond(
-            fits,
-            lambda: image,
-            lambda: tf.image.resize(image, (height, width), antialias=True),
+    shape = tuple(shape)
+    with tf.device("CPU:0"):  # as pictures are read: another device rounds otherwise
+        pixels = tf.map_fn(
+            lambda content: image_of(content, shape, resize),
+            image_bytes,
+            fn_output_signature=tf.TensorSpec(shape, tf.uint8),
         )
-        return tf.clip_by_value(tf.ensure_shape(sized, shape), 0.0, 1.0)
+        return to_unit_interval(pixels)
 
-    return tf.map_fn(one, image_bytes, fn_output_signature=tf.TensorSpec(shape, tf.float32))
+
+def _naming(class_names: Sequence[str]) -> Callable[[Outputs], Outputs]:
+    """Adds `label`, string (B,), the name of `class`; nothing without names."""
+    if not class_names:
+        return lambda outputs: outputs
+    names = list(class_names)
+    return lambda outputs: {**outputs, "label": tf.gather(tf.constant(names), outputs["class"])}
 
 
 def _function(run: Callable[..., Outputs], *specs: tf.TensorSpec) -> Any:

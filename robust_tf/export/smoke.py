@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ def smoke_test(
     wanted: tuple[str, ...],
     model: Any,
     detector: ManifoldTransformation | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Loads each file in a process of its own without this library, and compares its outputs.
 
@@ -55,6 +56,7 @@ def smoke_test(
       wanted: its formats.
       model: what was exported.
       detector: as of `Signatures`.
+      class_names: as of `Signatures`.
 
     Returns:
       JSON-ready: 'compared' outputs, those with the same bits, the largest relative difference, and
@@ -65,7 +67,7 @@ def smoke_test(
     """
     calls: Calls = {}
     expected: Calls = {}
-    reference = Reference(model, detector)
+    reference = Reference(model, detector, class_names)
     for size in SIZES:
         with tf.device("CPU:0"):
             given, outputs = reference(size)
@@ -96,16 +98,22 @@ class Reference:
 
     Args:
       model: what is exported.
-      detector: as of `Signatures`.
+      detector, class_names: as of `Signatures`.
     """
 
-    def __init__(self, model: Any, detector: ManifoldTransformation | None = None):
-        signatures = Signatures(model, detector)
+    def __init__(
+        self,
+        model: Any,
+        detector: ManifoldTransformation | None = None,
+        class_names: Sequence[str] | None = None,
+    ):
+        signatures = Signatures(model, detector, class_names)
         self.names, self.target, self.classes = (
             list(signatures.functions),
             signatures.target,
             signatures.classes,
         )
+        self.class_names = signatures.class_names
         self.shape = tuple(side or 8 for side in model.image_shape)
         defended = isinstance(model, ManifoldTransformation)
         network, judge = (model.network, model) if defended else (model, detector)
@@ -136,6 +144,9 @@ class Reference:
         given["input_gradient"] = {"images": x, "labels": y}
         given["attack"] = {"images": x, "labels": y, **numbers}
         prediction = self.predict(x)
+        if self.class_names:
+            names = [self.class_names[number].encode() for number in prediction["class"]]
+            prediction = {**prediction, "label": np.array(names)}
         outputs: Calls = {name: prediction for name in given if name.startswith("serv")}
         if "serve_uint8" in given:
             given["serve_uint8"] = {"images": pixels}

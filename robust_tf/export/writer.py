@@ -44,6 +44,8 @@ def export(
     detector: ManifoldTransformation | None = None,
     calibration: CalibrationData | None = None,
     about: dict[str, Any] | None = None,
+    class_names: Sequence[str] | None = None,
+    resize: str | None = None,
     smoke: bool = False,
 ) -> dict[str, Any]:
     """Writes a model for those who do not have this library, with a model card.
@@ -61,6 +63,10 @@ def export(
       detector: the same network behind its discriminator, for the signature `detect`.
       calibration: what the files are measured on; 'tflite_int8' needs it.
       about: what the model card says of the training, see `provenance.of_run`.
+      class_names: by label: the SavedModel gives them as `label` beside `class`; None: those of the
+        data in `about`, or if they have none, no `label`.
+      resize: what becomes of files of another size, 'pad', 'crop' or 'stretch'; None: what became
+        of the pictures of the data in `about`, else 'stretch'.
       smoke: load the files in a new process and compare, before the folder appears.
 
     Returns:
@@ -68,7 +74,8 @@ def export(
 
     Raises:
       TypeError: another kind of model.
-      ValueError: the folder is in use, a format is unknown or does not go with the model.
+      ValueError: the folder is in use, a format is unknown or does not go with the model, there are
+        not as many names as classes.
       FileError: it cannot be written.
       SmokeTestError: the files do not give what the model gives.
     """
@@ -80,11 +87,13 @@ def export(
         )
     path = os.fspath(export_dir).rstrip("/")
     check_free(path, overwrite)
-    signatures = Signatures(model, detector)
+    data = (about or {}).get("data") or {}
+    names = data.get("class_names") if class_names is None else class_names
+    signatures = Signatures(model, detector, names, resize or data.get("resize"))
     with replacing(path) as folder:
         tf.io.gfile.makedirs(folder)
         _write_models(folder, wanted, model, signatures, calibration)
-        tested = smoke_test(folder, wanted, model, detector) if smoke else None
+        tested = smoke_test(folder, wanted, model, detector, names) if smoke else None
         accuracies = (
             {} if calibration is None else _measured(folder, wanted, signatures, calibration)
         )

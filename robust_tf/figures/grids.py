@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -45,28 +46,35 @@ def compute_grid(model: Model, x: np.ndarray, y: np.ndarray, x_adv: np.ndarray) 
 
 
 @style.drawing
-def draw_grid(grid: Grid, title: str = "", columns: int = 8) -> Figure:
+def draw_grid(
+    grid: Grid, title: str = "", columns: int = 8, class_names: Sequence[str] | None = None
+) -> Figure:
     """Rows of clean images, perturbations and adversarial images, `columns` at most.
 
     Perturbations are amplified so that the largest of all fills the scale, blue below 0 and red
     above; of images with colors they are drawn around grey. Under each image stands what is
-    predicted and how certainly; what is wrong is orange and has a cross.
+    predicted and how certainly; what is wrong is orange and has a cross. With the names of the
+    classes, by label, the true class stands above.
     """
     count = min(columns, len(grid.labels))
     if not count:
         raise ValueError("there is nothing to draw: the grid has no images.")
     change = grid.adversarial[:count] - grid.clean[:count]
     largest = float(np.abs(change).max())
-    figure = style.new_figure(min(style.PAGE, 0.5 + 0.8 * count), 2.95)
+    height = 3.4 if class_names else 2.95
+    figure = style.new_figure(min(style.PAGE, 0.5 + 0.8 * count), height + 0.25 * bool(title))
     panels = figure.subplots(3, count, squeeze=False)
     for n in range(count):
-        _show(panels[0, n], grid.clean[n])
-        _predicted(
-            panels[0, n], grid.clean_predictions[n], grid.clean_confidence[n], grid.labels[n]
-        )
+        label = grid.labels[n]
+        if class_names:
+            panels[0, n].set_title(style.class_text(label, class_names), fontsize=6.5, pad=3)
+        for row, images, predictions, confidences in (
+            (0, grid.clean, grid.clean_predictions, grid.clean_confidence),
+            (2, grid.adversarial, grid.predictions, grid.confidence),
+        ):
+            _show(panels[row, n], images[n])
+            _predicted(panels[row, n], predictions[n], confidences[n], label, class_names)
         _show(panels[1, n], change[n], largest)
-        _show(panels[2, n], grid.adversarial[n])
-        _predicted(panels[2, n], grid.predictions[n], grid.confidence[n], grid.labels[n])
     amplified = f"perturbation\n× {1 / largest:.3g}" if largest else "perturbation\n0"
     for axes, text in zip(panels[:, 0], ("clean", amplified, "adversarial"), strict=True):
         axes.set_ylabel(text)
@@ -91,8 +99,12 @@ def _show(axes: Any, image: np.ndarray, largest: float | None = None) -> None:
         spine.set_visible(True)
 
 
-def _predicted(axes: Any, prediction: int, confidence: float, label: int) -> None:
+def _predicted(
+    axes: Any, prediction: int, confidence: float, label: int, class_names: Sequence[str] | None
+) -> None:
     """What is predicted, under the image."""
-    right = prediction == label
-    text = f"{prediction} ({100 * confidence:.0f} %)" + " ✗" * (not right)
+    right, sure = prediction == label, f"{100 * confidence:.0f} %"
+    name = style.class_text(prediction, class_names)
+    text = f"{name}\n{sure}" if class_names else f"{name} ({sure})"
+    text += " ✗" * (not right)
     axes.set_xlabel(text, fontsize=6.5, labelpad=2, color="black" if right else "#B34700")

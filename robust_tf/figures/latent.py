@@ -6,6 +6,7 @@ negative. Here they are called by what they do: `fooling`, and the rest.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -170,22 +171,26 @@ def draw_latent(
     maps: dict[str, np.ndarray],
     with_entropy: bool = False,
     title: str = "",
+    class_names: Sequence[str] | None = None,
 ) -> Figure:
     """For each model by name its map: clean points grey, adversarial ones by what they do.
 
     The other adversarial ones are those that leave the prediction right, and those of images that
     are misclassified anyway.
 
-    Each class has its number in the middle of its clean points.
+    Each class has its number in the middle of its clean points, and its name in the legend where
+    there are 12 of them or fewer.
 
     Args:
       latents: by the model's name.
       maps: (2n, 2) of each, from `embed`.
       with_entropy: adds the entropy of the prediction as a third axis.
       title: above all.
+      class_names: by label, where they are known.
     """
     style.check_named(latents, "features")
     count = len(latents)
+    numbers: set[int] = set()
     columns = min(count, 2)
     rows = -(-count // columns)
     height = 0.4 + (2.5 if with_entropy else 3.0) * rows + 0.25 * bool(title)
@@ -217,23 +222,25 @@ def draw_latent(
             axes.set(xticks=[], yticks=[])
             for spine in axes.spines.values():
                 spine.set_visible(True)
-            _number_classes(axes, latent, maps[name])
+            numbers |= _number_classes(axes, latent, maps[name])
         style.method_title(axes, name, looks[name])
     if title:
         figure.suptitle(title)
     from matplotlib.lines import Line2D
 
-    style.legend_below(
-        figure,
-        [
-            Line2D([], [], ls="", marker=marker, color=style.ROLES[role], label=label)
-            for role, marker, label in (
-                ("clean", "o", "clean"),
-                ("fooling", "^", "adversarial, fools"),
-                ("adversarial", "+", "adversarial, other"),
-            )
-        ],
-    )
+    kinds = [
+        Line2D([], [], ls="", marker=marker, color=style.ROLES[role], label=label)
+        for role, marker, label in (
+            ("clean", "o", "clean"),
+            ("fooling", "^", "adversarial, fools"),
+            ("adversarial", "+", "adversarial, other"),
+        )
+    ]
+    classes = style.class_handles(numbers, class_names)
+    if classes:  # each legend goes below those before it
+        figure.set_figheight(height + 0.17 * -(-len(classes) // 3) + 0.1)
+        style.legend_below(figure, classes, 3 if columns == 1 else 6)
+    style.legend_below(figure, kinds)
     return figure
 
 
@@ -248,8 +255,10 @@ def class_middles(latent: Latent, map_: np.ndarray) -> dict[int, np.ndarray]:
     return middles
 
 
-def _number_classes(axes: Any, latent: Latent, map_: np.ndarray) -> None:
-    for label, middle in class_middles(latent, map_).items():
+def _number_classes(axes: Any, latent: Latent, map_: np.ndarray) -> set[int]:
+    """Writes the number of each class into the map; which there are."""
+    middles = class_middles(latent, map_)
+    for label, middle in middles.items():
         axes.annotate(
             str(label),
             middle,
@@ -259,6 +268,7 @@ def _number_classes(axes: Any, latent: Latent, map_: np.ndarray) -> None:
             fontsize=8,
             bbox={"boxstyle": "circle,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.85},
         )
+    return set(middles)
 
 
 def _nearest(

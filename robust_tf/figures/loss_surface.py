@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -164,7 +165,12 @@ def ball(points: int) -> np.ndarray:
 
 
 @style.drawing
-def draw_surfaces(surfaces: dict[str, Surfaces], index: int = 0, title: str = "") -> Figure:
+def draw_surfaces(
+    surfaces: dict[str, Surfaces],
+    index: int = 0,
+    title: str = "",
+    class_names: Sequence[str] | None = None,
+) -> Figure:
     """For each model by name a row: the image, the surface of its loss, the map of its classes.
 
     The surfaces of all models have one scale, so that heights can be compared. The dashed square on
@@ -175,6 +181,7 @@ def draw_surfaces(surfaces: dict[str, Surfaces], index: int = 0, title: str = ""
       surfaces: by the model's name, of the same images.
       index: which of the images.
       title: above all.
+      class_names: by label, where they are known.
     """
     style.check_named(surfaces, "loss surfaces")
     some = next(iter(surfaces.values()))
@@ -189,11 +196,13 @@ def draw_surfaces(surfaces: dict[str, Surfaces], index: int = 0, title: str = ""
         image = np.clip(one.images[index], 0, 1)
         if image.ndim == 3:
             axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray")
-        axes.set(xticks=[], yticks=[], xlabel=f"true class {one.labels[index]}")
+        between = "\n" if class_names else " "
+        true = f"true class{between}{style.class_text(one.labels[index], class_names)}"
+        axes.set(xticks=[], yticks=[], xlabel=true)
         style.method_title(axes, name, looks[name], fontsize=7.5)
         _draw_heights(figure.add_subplot(layout[row, 1], projection="3d"), one, index, highest)
         axes = figure.add_subplot(layout[row, 2])
-        _draw_classes(axes, one, index)
+        _draw_classes(axes, one, index, class_names)
         if row == 0:
             axes.set_title("predicted class")
         if row == len(surfaces) - 1:
@@ -230,7 +239,9 @@ def _draw_heights(axes: Any, surfaces: Surfaces, index: int, highest: float) -> 
     axes.set_box_aspect((1, 1, 0.75), zoom=0.92)
 
 
-def _draw_classes(axes: Any, surfaces: Surfaces, index: int) -> None:
+def _draw_classes(
+    axes: Any, surfaces: Surfaces, index: int, class_names: Sequence[str] | None
+) -> None:
     """What is predicted, each region with its class in the middle of it."""
     from scipy.ndimage import distance_transform_edt
 
@@ -244,7 +255,7 @@ def _draw_classes(axes: Any, surfaces: Surfaces, index: int) -> None:
         if (classes == label).mean() > 0.02:
             row, column = np.unravel_index(depth.argmax(), depth.shape)
             axes.annotate(
-                str(label),
+                style.class_text(label, class_names, 12),
                 (offsets[column], offsets[row]),
                 ha="center",
                 va="center",

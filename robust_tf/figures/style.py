@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from robust_tf import files
+from robust_tf.data.labels import class_name, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,6 +68,7 @@ ROLES = {
 }
 # For classes: Tol's muted colors and two of his light ones.
 CLASSES = "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499 #BBBBBB".split()
+MOST_NAMES = 12  # classes in a legend
 PARAMETERS = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
@@ -213,6 +215,26 @@ def class_map() -> Any:
     from matplotlib.colors import ListedColormap
 
     return ListedColormap(CLASSES)
+
+
+def class_text(label: int, class_names: Sequence[str] | None, most: int = 16) -> str:
+    """The name of a class, shortened to so many characters; its number where it has no name."""
+    name = shortened(class_name(label, class_names), most)
+    return name.replace("$", r"\$")  # else matplotlib reads formulas
+
+
+def class_handles(labels: Iterable[int], class_names: Sequence[str] | None) -> list[Any]:
+    """Legend entries, the number of each class and its name; none without names, or for many."""
+    labels = sorted({int(label) for label in labels})
+    if not class_names or len(labels) > MOST_NAMES:
+        return []
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D([], [], ls="", marker=f"${n}$", ms=3.5 * len(str(n)) + 1, color="black",
+               label=class_text(n, class_names))
+        for n in labels
+    ]  # fmt: skip
 
 
 def percent(axes: Any) -> None:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from robust_tf import files
+from robust_tf.data.labels import class_name
 from robust_tf.figures.latent import Latent
 
 
-def write_projector(folder: str | os.PathLike[str], latent: Latent, x: np.ndarray) -> None:
+def write_projector(
+    folder: str | os.PathLike[str],
+    latent: Latent,
+    x: np.ndarray,
+    class_names: Sequence[str] | None = None,
+) -> None:
     """Writes a log folder that TensorBoard's projector shows.
 
     Args:
       folder: new or empty.
       latent: of n images; 2n vectors.
       x: the images (n, H, W, C), which stand for the adversarial ones, too; of points no pictures.
+      class_names: by label; without them classes have their numbers.
 
     Raises:
       FileError: the folder is not empty, or cannot be written.
@@ -29,7 +37,9 @@ def write_projector(folder: str | os.PathLike[str], latent: Latent, x: np.ndarra
         kind = (
             "fooling" if latent.fooling[n] else "adversarial" if latent.adversarial[n] else "clean"
         )
-        rows.append(f"{label}\t{latent.predictions[n]}\t{kind}\t{latent.entropy[n]:.4f}")
+        pair = (class_name(k, class_names) for k in (label, latent.predictions[n]))
+        true, predicted = (" ".join(name.split()) for name in pair)
+        rows.append(f"{true}\t{predicted}\t{kind}\t{latent.entropy[n]:.4f}")
     config = [
         "embeddings {",
         '  tensor_name: "features"',

@@ -13,6 +13,8 @@ from robust_tf.validation import plain
 
 # Number of layers of the chain below that belong to the generator.
 CUTS = {"2conv": 3, "3conv": 4, "4conv": 7, "4conv1fc": 8, "4conv2fc": 10}
+SMALLEST = 18  # side of an image in pixels
+MOST = 16_384  # values of the flattened feature map, on which the first dense layer works
 
 
 @registration.configurable
@@ -30,7 +32,8 @@ def CNN(
     convolutions, zero-initialised last layer, the other dense layers U(+-1/sqrt(fan_in)).
 
     Args:
-      input_shape: (height, width, channels), at least 18 by 18.
+      input_shape: (height, width, channels), at least 18 by 18; it is made for 28 by 28 to 64 by
+        64, and refused where the flattened map has more than 16,384 values.
       num_classes: number of logits, >= 2.
       filters: F for all four convolutions, as the paper names them (32 for MNIST, 64 for CIFAR-10),
         or four numbers, such as (32, 32, 64, 64), the Carlini-Wagner network which it cites.
@@ -40,7 +43,7 @@ def CNN(
       dropout: rate in [0, 1); 0.5 in the papers.
 
     Raises:
-      ValueError: images too small, unknown cut, filters neither one nor four numbers.
+      ValueError: images too small or too large, unknown cut, filters neither one nor four numbers.
 
     Source: Bui et al. (2020), supplement section 7; kernels and initialisers from the released
     `small_cnn.py`.
@@ -52,11 +55,7 @@ def CNN(
     if cut not in CUTS:
         raise ValueError(f"CNN(cut={cut!r}): must be one of {tuple(CUTS)}.")
     check_image_shape("CNN", input_shape)
-    if min(input_shape[:2]) < 18:
-        raise ValueError(
-            f"CNN(input_shape={tuple(input_shape)}): images of 18x18 pixels or more are needed; "
-            "use MLP for points."
-        )
+    _check_size(tuple(input_shape), widths[3])
     layers = [
         _conv(widths[0], "conv1"),
         _conv(widths[1], "conv2"),
@@ -71,6 +70,23 @@ def CNN(
         logits_layer(num_classes, "zeros"),
     ]
     return split_chain(layers, CUTS[cut], tuple(input_shape), "cnn")
+
+
+def _check_size(shape: tuple[int, ...], filters: int) -> None:
+    """Raises ValueError for images on which this network makes no sense."""
+    if min(shape[:2]) < SMALLEST:
+        raise ValueError(
+            f"CNN(input_shape={shape}): images of {SMALLEST}x{SMALLEST} pixels or more are needed; "
+            "use ResNet18 or WideResNet, which take smaller ones, or MLP for points."
+        )
+    height, width = (((side - 4) // 2 - 4) // 2 for side in shape[:2])
+    if height * width * filters > MOST:
+        raise ValueError(
+            f"CNN(input_shape={shape}): flattened, its feature map would have "
+            f"{height * width * filters:,} values, more than {MOST:,}; use ResNet18, WideResNet or "
+            "Application, which take the mean over the map, or smaller images, such as "
+            "ImageFolder.image_size = 32."
+        )
 
 
 def _conv(filters: int, name: str) -> keras.layers.Layer:

@@ -186,11 +186,17 @@ def check_image_shape(builder: str, input_shape: Sequence[int], multiple: int = 
             f"{builder}(input_shape={shape}): the channel is missing; gray images are "
             f"{(*shape, 1)}, color images {(*shape, 3)}."
         )
-    if len(shape) != 3 or min(shape) < 1 or any(side % multiple for side in shape[:2]):
-        sides = f", height and width multiples of {multiple}" if multiple > 1 else ""
+    if len(shape) != 3 or min(shape) < 1:
         raise ValueError(
-            f"{builder}(input_shape={shape}): must be (height, width, channels){sides}; "
-            "resize or pad the images in the data pipeline, or use MLP for points."
+            f"{builder}(input_shape={shape}): must be (height, width, channels); use MLP for "
+            "points."
+        )
+    larger = tuple(-(-side // multiple) * multiple for side in shape[:2])
+    if larger != shape[:2]:
+        raise ValueError(
+            f"{builder}(input_shape={shape}): height and width must be multiples of {multiple}; "
+            "use ResNet18 or WideResNet, which take images of any size, or set that of the data, "
+            f"such as ImageFolder.image_size = {larger}."
         )
 
 

@@ -127,6 +127,15 @@ class Table(Block):
 
 
 @dataclasses.dataclass(frozen=True)
+class Folded(Block):
+    """What is hidden until it is opened, by its summary."""
+
+    kind: ClassVar[str] = "folded"
+    summary: str
+    block: Block
+
+
+@dataclasses.dataclass(frozen=True)
 class Chart(Block):
     """A figure whose chart the page's script draws, see `charts.Charts.add`."""
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
+from robust_tf.data.labels import shortened
 from robust_tf.figures.latent import class_middles
 from robust_tf.figures.style import CLASSES
 from robust_tf.report.blocks import Block, Group, Row, Table, Text, count, number
-from robust_tf.report.charts import Charts
+from robust_tf.report.charts import Charts, plain
 from robust_tf.report.model_analysis import STEPS, ModelAnalysis
 from robust_tf.runs import Run
+
+NAMED = 20  # classes that are named on a map
 
 
 def features(
@@ -77,7 +78,11 @@ def _map(k: int, run: Run, analysis: ModelAnalysis, charts: Charts) -> Block:
         if not chosen.any():
             continue
         colors = [CLASSES[c % len(CLASSES)] for c in latent.labels[chosen]]
-        about = np.stack([latent.labels, latent.predictions, latent.entropy.round(3)], 1)[chosen]
+        of_points = (latent.labels, latent.predictions, latent.entropy.round(3))
+        about = [
+            [*(plain(analysis.class_name(number)) for number in pair), entropy]
+            for *pair, entropy in zip(*(values[chosen] for values in of_points), strict=True)
+        ]
         traces.append(
             {
                 "type": "scatter",
@@ -91,23 +96,26 @@ def _map(k: int, run: Run, analysis: ModelAnalysis, charts: Charts) -> Block:
                 f"%{{customdata[2]:.3f}} nats<extra>{name}</extra>",
             }
         )
-    fooling = int(latent.fooling.sum())
+    fooling, middles = int(latent.fooling.sum()), class_middles(latent, places)
+    is_named = len(middles) <= NAMED
+    told = "Colors and names are" if is_named else "Colors (ten, used again) are"
     title = (
         f"{run.name}: t-SNE of the features z of {analysis.examples} clean test images and of "
         f"their adversarial images (PGD-{STEPS}, eps {analysis.eps:.4g}), {fooling} of which fool "
-        "the model. Colors and numbers are the true classes. Others leave the prediction right, or "
+        f"the model. {told} the true classes. Others leave the prediction right, or "
         "are of images that are misclassified anyway."
     )
     numbers = [
         {
             "x": float(x),
             "y": float(y),
-            "text": f"<b>{label}</b>",
+            "text": f"<b>{plain(shortened(analysis.class_name(label)))}</b>",
             "showarrow": False,
             "font": {"color": "black"},
             "bgcolor": "rgba(255,255,255,0.8)",
         }
-        for label, (x, y) in class_middles(latent, places).items()
+        for label, (x, y) in middles.items()
+        if is_named
     ]
     axis = {"showticklabels": False, "zeroline": False}
     return charts.add(

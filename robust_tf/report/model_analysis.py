@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from robust_tf import data as datasets
 from robust_tf import files
+from robust_tf.data.labels import class_name
 from robust_tf.data.pipeline import to_unit_interval
 from robust_tf.evaluation.checks import collapsed_class
 from robust_tf.figures.curves import Curve, accuracy_against_eps
@@ -35,6 +36,7 @@ class ModelAnalysis:
       eps, examples: of the attack, and of how many test images.
       labels: of the whole test split, int (N,); empty for data that could not be read.
       num_classes: of the data.
+      class_names: by label, where they are known.
       grid: the images, attacked, with predictions.
       curve: accuracy against eps.
       surfaces, roughness: of the loss around the first images.
@@ -48,6 +50,7 @@ class ModelAnalysis:
     examples: int = 0
     labels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
     num_classes: int = 0
+    class_names: Sequence[str] | None = None
     grid: Grid | None = None
     curve: Curve | None = None
     surfaces: Surfaces | None = None
@@ -57,6 +60,10 @@ class ModelAnalysis:
     numbers: LatentNumbers | None = None
     collapsed: int | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
+
+    def class_name(self, label: int) -> str:
+        """The name of a class; its number where it has no name."""
+        return class_name(label, self.class_names)
 
     def attempt(self, what: str, compute: Callable[[], Any]) -> Any:
         """What `compute` gives; None, and a note, where it fails in a way that a user can meet."""
@@ -118,6 +125,7 @@ def analyze(
     if dataset is None:
         return result
     result.labels, result.num_classes = np.asarray(dataset.test.labels), dataset.num_classes
+    result.class_names = dataset.class_names or run.class_names
     _check_data(run, dataset, result)
     if not run.has_model:
         return result
@@ -187,10 +195,11 @@ def _check_collapse(model: Any, x: np.ndarray, y: np.ndarray, result: ModelAnaly
 
 def collapse_of(result: ModelAnalysis) -> str:
     """What to say of a network that has collapsed, and what to do."""
-    if result.collapsed == -1:
+    label = result.collapsed
+    if label is None or label == -1:
         what = f"its outputs on all {result.examples} test images are not numbers"
     else:
-        what = f"it predicts class {result.collapsed} for all {result.examples} test images"
+        what = f"it predicts class {result.class_name(label)} for all {result.examples} test images"
     return (
         f"The network has collapsed: {what}. Its accuracies say nothing of robustness. Train it "
         "again with a lower train.learning_rate, a longer train.eps_warmup_epochs, or more images."

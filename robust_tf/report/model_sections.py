@@ -1,4 +1,4 @@
-"""The sections that look at a model: classes, confusion, images, loss surface, features."""
+"""The sections that look at a model: images, and the loss around them."""
 
 from __future__ import annotations
 
@@ -9,143 +9,24 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from robust_tf.figures.bars import bar_of
+from robust_tf.data.labels import shortened
 from robust_tf.figures.style import CLASSES
 from robust_tf.report.blocks import (
     Block,
-    Cell,
     Group,
     Pictures,
     Row,
     Table,
     Text,
     count,
-    interval,
     number,
     percent,
 )
-from robust_tf.report.charts import Charts
-from robust_tf.report.model_analysis import STEPS, SURFACES, ModelAnalysis
+from robust_tf.report.charts import Charts, plain
+from robust_tf.report.model_analysis import SURFACES, ModelAnalysis
 from robust_tf.runs import Run
-from robust_tf.runs.results import headline
 
 SHOWN = 12  # images of a grid
-AGREE = 0.98  # with the evaluation's natural verdicts, or the images are others
-
-
-def classes(runs: Sequence[Run], analyses: Sequence[ModelAnalysis]) -> list[Block] | None:
-    """Accuracy by class: of the evaluation to quote, and under the report's own attack."""
-    rows = []
-    for k, (run, analysis) in enumerate(zip(runs, analyses, strict=True)):
-        natural, robust, labels, source = _verdicts(run, analysis)
-        if natural is None or robust is None:
-            continue
-        wrong = None
-        if analysis.grid is not None:
-            wrong = analysis.grid.predictions != analysis.grid.labels
-        for c in range(analysis.num_classes):
-            own = labels == c
-            if not own.any():
-                continue
-            bar = bar_of(robust[own])
-            taken = Cell("–")
-            if analysis.grid is not None and wrong is not None:
-                others = analysis.grid.predictions[wrong & (analysis.grid.labels == c)]
-                if len(others):
-                    most = np.bincount(others, minlength=analysis.num_classes).argmax()
-                    taken = Cell(f"{most} ({(others == most).sum()} of {len(others)})")
-            cells = [percent(float(natural[own].mean())), percent(bar.accuracy)]
-            cells += [interval(bar.low, bar.high), count(int(own.sum())), taken]
-            rows.append(Row([run.name, Cell(str(c), c), *cells, source], k))
-    if not rows:
-        return None
-    text = (
-        "Taken for: the wrong class that the adversarial images of this class end in most often, "
-        f"under PGD-{STEPS} at the run's eps, run for this report."
-    )
-    columns = "Run|Class|Natural, %|Robust, %|95 % interval|Images|Taken for|By".split("|")
-    return [Table("Accuracy by class", columns, rows, "classes"), Text(text, "hint")]
-
-
-def _verdicts(run: Run, analysis: ModelAnalysis) -> tuple[Any, Any, Any, str]:
-    """Natural and robust verdicts, labels, and what they are of."""
-    best = headline(run.results, run.eps)
-    if best and len(analysis.labels) > best["numbers"].max():
-        verdicts, numbers = best["natural"], best["numbers"]
-        if analysis.grid is not None:
-            own = analysis.grid.clean_predictions == analysis.grid.labels
-            seen = numbers < len(own)
-            same = seen.any() and np.mean(own[numbers[seen]] == verdicts[seen]) >= AGREE
-        else:
-            same = analysis.num_classes == best["num_classes"]
-        if same:
-            labels = analysis.labels[numbers]
-            return verdicts, best["robust"], labels, "worst case of the evaluations"
-    if analysis.grid is None:
-        return None, None, None, ""
-    right = analysis.grid.clean_predictions == analysis.grid.labels
-    stood = right & (analysis.grid.predictions == analysis.grid.labels)
-    return right, stood, analysis.labels[: len(right)], f"PGD-{STEPS} here"
-
-
-def confusion(
-    runs: Sequence[Run], analyses: Sequence[ModelAnalysis], charts: Charts
-) -> list[Block] | None:
-    """What adversarial images are taken for, as a heat map and a table of the most frequent."""
-    parts = []
-    for k, (run, analysis) in enumerate(zip(runs, analyses, strict=True)):
-        if analysis.grid is None:
-            continue
-        n = analysis.num_classes
-        counts = np.zeros((n, n), int)
-        np.add.at(counts, (analysis.grid.labels, analysis.grid.predictions), 1)
-        errors = counts.copy()
-        np.fill_diagonal(errors, 0)
-        total = int(errors.sum())
-        names = [str(c) for c in range(n)]
-        trace = {
-            "type": "heatmap",
-            "x": names,
-            "y": names,
-            "z": errors,
-            "customdata": np.repeat(counts.sum(1)[:, None], n, 1),
-            "hovertemplate": "class %{y} taken for %{x}: %{z} of %{customdata}<extra></extra>",
-            "colorscale": "Cividis",
-            "text": np.where(errors > 0, errors.astype(str), ""),
-            "texttemplate": "%{text}" if n <= 12 else "",
-            "showscale": n > 12,
-            "colorbar": {"title": {"text": "images"}, "thickness": 12},
-        }
-        order = np.argsort(-errors, axis=None, kind="stable")[:5]
-        pairs = [(*np.unravel_index(i, errors.shape), errors.flat[i]) for i in order]
-        said = ", ".join(f"{a} as {b} ({m})" for a, b, m in pairs if m) or "none"
-        layout = {
-            "xaxis": {"type": "category", "constrain": "domain"},
-            "yaxis": {"type": "category", "autorange": "reversed"},
-        }
-        parts.append(
-            charts.add(
-                f"confusion-{k}",
-                f"{run.name}: {total} of {analysis.examples} adversarial images are misclassified "
-                f"(PGD-{STEPS}, eps {analysis.eps:.4g}); most often {said}.",
-                f"Heat map of the errors of {run.name} on adversarial images, true class against "
-                f"predicted class. Most frequent: {said}.",
-                [trace],
-                ("taken for", "true class"),
-                layout,
-                _counts_table(k, run, errors) if n <= 12 else None,
-                k,
-                400,
-            )
-        )
-    return [Group(parts, style="figures narrow")] if parts else None
-
-
-def _counts_table(k: int, run: Run, errors: np.ndarray) -> Table:
-    n = len(errors)
-    rows = [Row([Cell(str(c), c), *[Cell(str(v), v) for v in errors[c]]]) for c in range(n)]
-    columns = ["True class", *[f"taken for {c}" for c in range(n)]]
-    return Table(f"{run.name}: errors on adversarial images", columns, rows, f"confusion-{k}")
 
 
 def images(runs: Sequence[Run], analyses: Sequence[ModelAnalysis]) -> list[Block] | None:
@@ -171,7 +52,7 @@ def images(runs: Sequence[Run], analyses: Sequence[ModelAnalysis]) -> list[Block
                     "perturbation": 0.5 + 0.5 * moved[i] / analysis.eps,
                     "adversarial": grid.adversarial[i],
                 }[title]
-                cells.append(_picture(title, grid, i, picture))
+                cells.append(_picture(title, analysis, i, picture))
             rows.append((title, cells))
         caption = (
             f"{run.name}: {len(fooling)} test images whose adversarial image fools the model, and "
@@ -183,8 +64,12 @@ def images(runs: Sequence[Run], analyses: Sequence[ModelAnalysis]) -> list[Block
     return parts or None
 
 
-def _picture(title: str, grid: Any, i: int, pixels: np.ndarray) -> tuple[str, str, str]:
+def _picture(
+    title: str, analysis: ModelAnalysis, i: int, pixels: np.ndarray
+) -> tuple[str, str, str]:
     """A data URI, what it shows in words, and what is written below it."""
+    grid, name = analysis.grid, analysis.class_name
+    assert grid is not None
     label = int(grid.labels[i])
     said, alt = "", f"perturbation of test image {i}"
     if title != "perturbation":
@@ -192,8 +77,8 @@ def _picture(title: str, grid: Any, i: int, pixels: np.ndarray) -> tuple[str, st
         predicted = int((grid.predictions if after else grid.clean_predictions)[i])
         sure = float((grid.confidence if after else grid.clean_confidence)[i])
         wrong = " ✗" if predicted != label else ""
-        said = f"{predicted}, {100 * sure:.0f} %{wrong}"
-        alt = f"{title} test image {i}, class {label}, predicted {predicted}"
+        said = f"{shortened(name(predicted), 20)}, {100 * sure:.0f} %{wrong}"
+        alt = f"{title} test image {i}, class {name(label)}, predicted {name(predicted)}"
     return _png(pixels), alt, said
 
 
@@ -215,7 +100,7 @@ def surfaces(
         if analysis.surfaces is None or analysis.roughness is None:
             continue
         found, rough = analysis.surfaces, analysis.roughness
-        label, axis = int(found.labels[0]), found.offsets
+        label, axis, name = int(found.labels[0]), found.offsets, analysis.class_name
         where = "gradient %{x:.3g}, random %{y:.3g}: "
         loss = {
             "type": "surface",
@@ -239,7 +124,7 @@ def surfaces(
         parts.append(
             charts.add(
                 f"surface-{k}",
-                f"{run.name}: loss around test image 0 (class {label}), {said}.",
+                f"{run.name}: loss around test image 0 (class {name(label)}), {said}.",
                 f"Surface of the cross-entropy of {run.name} around a test image, along the "
                 f"gradient's sign and a random direction, up to eps {analysis.eps:.4g}: {said}.",
                 [loss],
@@ -251,7 +136,7 @@ def surfaces(
             )
         )
         there = sorted(set(found.classes[0].ravel().tolist()))
-        words = ", ".join(f"{c}: {(found.classes[0] == c).mean():.0%}" for c in there)
+        words = ", ".join(f"{name(c)}: {(found.classes[0] == c).mean():.0%}" for c in there)
         predicted = {
             "type": "heatmap",
             "x": axis,
@@ -260,8 +145,14 @@ def surfaces(
             "zmin": -0.5,
             "zmax": analysis.num_classes - 0.5,
             "colorscale": _class_scale(analysis.num_classes),
-            "hovertemplate": where + "class %{z}<extra></extra>",
-            "colorbar": {"title": {"text": "class"}, "thickness": 12, "dtick": 1},
+            "text": [[plain(name(c)) for c in row] for row in found.classes[0].tolist()],
+            "hovertemplate": where + "class %{text}<extra></extra>",
+            "colorbar": {
+                "title": {"text": "class"},
+                "thickness": 12,
+                "tickvals": there,
+                "ticktext": [plain(shortened(name(c))) for c in there],
+            },
         }
         parts.append(
             charts.add(

@@ -8,6 +8,7 @@ from typing import Any
 
 from robust_tf import files
 from robust_tf.report import (
+    class_sections,
     evaluation_sections,
     features,
     model_sections,
@@ -137,9 +138,9 @@ def _sections(
          lambda: evaluation_sections.adaptive_summary(runs)),
         ("curves", "Accuracy against eps",
          lambda: evaluation_sections.curves(runs, analyses, charts)),
-        ("classes", "By class", lambda: model_sections.classes(runs, analyses) or none),
-        ("confusion", "What adversarial images are taken for",
-         lambda: model_sections.confusion(runs, analyses, charts) or none),
+        ("classes", "By class", lambda: class_sections.classes(runs, analyses) or none),
+        ("confusion", "What images are taken for",
+         lambda: class_sections.confusion(runs, analyses, charts) or none),
         ("images", "Images", lambda: model_sections.images(runs, analyses) or none),
         ("surface", "Loss surface",
          lambda: model_sections.surfaces(runs, analyses, charts) or none),

@@ -99,7 +99,7 @@ def describe(
 
 
 def describe_data(dataset: data.Data) -> dict[str, Any]:
-    """Name, sizes and fingerprints of a dataset, and how its validation images were chosen.
+    """Name, sizes, fingerprints and pixel range of a dataset, and how validation was chosen.
 
     Of a source also its class names, what became of its images, and by what it is read again.
     """
@@ -113,6 +113,7 @@ def describe_data(dataset: data.Data) -> dict[str, Any]:
         "validation": len(dataset.validation),
         "test": len(dataset.test),
         "seed": dataset.seed,
+        "range": [0.0, 1.0],
         **({"class_names": list(dataset.class_names)} if dataset.class_names else {}),
         **dataset.description,
     }

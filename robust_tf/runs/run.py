@@ -76,6 +76,11 @@ class Run(RunFolder):
         return self.record["data"]
 
     @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Of the data, by label; None where they are not known."""
+        return tuple(map(str, self.data.get("class_names") or ())) or None
+
+    @property
     def threat(self) -> str:
         """Norm of the ball that it was trained in, 'Linf' where nothing else is said."""
         return self.record["threat"].get("norm") or "Linf"
