@@ -33,7 +33,7 @@ def write_examples(folder: str, signatures: Signatures) -> None:
 
 def example(signatures: Signatures, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """A request for one image, and the response, as JSON-ready dictionaries."""
-    specs = signatures.functions[name].get_concrete_function().structured_input_signature[0]
+    specs = signatures.functions[name].structured_input_signature[0]
     given = {
         spec.name: value for spec, value in zip(specs, _values(signatures, specs), strict=True)
     }
@@ -55,7 +55,7 @@ def example(signatures: Signatures, name: str) -> tuple[dict[str, Any], dict[str
 def _values(signatures: Signatures, specs: Sequence[tf.TensorSpec]) -> list[Any]:
     """For each argument a value: one image, what is predicted for it, and the attack's numbers."""
     default = signatures.functions["serving_default"]
-    shape = tuple(side or 8 for side in default.input_signature[0].shape[1:])
+    shape = tuple(side or 8 for side in default.structured_input_signature[0][0].shape[1:])
     # Few levels of grey, which are short numbers in [0, 1], too.
     pixels = (np.add.reduce(np.indices(shape)) % 6 * 51).astype(np.uint8)
     image = (pixels / np.float32(255)).astype(np.float32)[np.newaxis]
@@ -97,11 +97,10 @@ def specs(signatures: Signatures) -> dict[str, dict[str, dict[str, str]]]:
     """Arguments and outputs of each signature, as 'float32 (batch, 28, 28, 1)' by name."""
     found = {}
     for name, function in signatures.functions.items():
-        concrete = function.get_concrete_function()
-        inputs = {spec.name: spec for spec in concrete.structured_input_signature[0]}
+        inputs = {spec.name: spec for spec in function.structured_input_signature[0]}
         found[name] = {
             "inputs": {key: _text(spec) for key, spec in inputs.items()},
-            "outputs": {key: _text(t) for key, t in concrete.structured_outputs.items()},
+            "outputs": {key: _text(t) for key, t in function.structured_outputs.items()},
         }
     return found
 

@@ -62,7 +62,6 @@ class Signatures(tf.Module):
       ValueError: not as many names as classes, an unknown `resize`.
 
     Attributes:
-      functions: by name; each gives a dictionary.
       class_names, resize: as given, () where no names are known.
       classes: number of logits.
     """
@@ -84,14 +83,18 @@ class Signatures(tf.Module):
         variables = {id(v): v for part in (model, detector) if part for v in part.variables}
         self.weights = [compat.raw(variable) for variable in variables.values()]
         target: Callable[..., Any] = bpda(model) if defended else model
-        # Behind a function: as an attribute, a Keras model would be saved beside the weights.
+        # Behind functions: as attributes, a Keras model would be saved beside the weights, and each
+        # graph be made once more.
         self._target = lambda: target
+        made: dict[str, Any] = {}
+        self._functions = lambda: made
         shape = tuple(model.image_shape)
         images = tf.TensorSpec([None, *shape], tf.float32, name="images")
         labels = tf.TensorSpec([None], tf.int32, name="labels")
-        self.functions = {"serving_default": _function(lambda x: named(predict(model, x)), images)}
-        concrete = self.functions["serving_default"].get_concrete_function()
-        self.classes = int(concrete.structured_outputs["logits"].shape[-1])
+        # The others call its graph: of a deep network each of its own takes long.
+        predicted = _graph(lambda x: named(predict(model, x)), images)
+        made["serving_default"] = predicted
+        self.classes = int(predicted.structured_outputs["logits"].shape[-1])
         if class_names and len(class_names) != self.classes:
             raise ValueError(
                 f"export(class_names=...): {len(class_names)} names, but the model has "
@@ -99,34 +102,35 @@ class Signatures(tf.Module):
             )
         if len(shape) == 3:
             pixels = tf.TensorSpec([None, *shape], tf.uint8, name="images")
-            self.functions["serve_uint8"] = _function(
-                lambda x: named(predict(model, to_unit_interval(x))), pixels
-            )
+            made["serve_uint8"] = _graph(lambda x: predicted(to_unit_interval(x)), pixels)
         if takes_files(shape):
             files = tf.TensorSpec([None], tf.string, name="image_bytes")
-            self.functions["serve_image_bytes"] = _function(
-                lambda x: named(predict(model, decode(x, shape, resize or "stretch"))), files
+            made["serve_image_bytes"] = _graph(
+                lambda x: predicted(decode(x, shape, resize or "stretch")), files
             )
         network: Any = model.network if defended else model
         if hasattr(network, "features"):
-            self.functions["features"] = _function(
-                lambda x: {"features": features(network, x)}, images
-            )
-        self.functions["detect"] = _function(lambda x: detect(model, detector, x), images)
+            made["features"] = _graph(lambda x: {"features": features(network, x)}, images)
+        made["detect"] = _graph(
+            lambda x: detect(lambda x: predicted(x)["logits"], detector, x), images
+        )
         if defended:
-            self.functions["defend"] = _function(lambda x: named(defend(model, x)), images)
-            self.functions["transform"] = _function(
-                lambda x: {"images": model.transform(x)}, images
-            )
-        self.functions["input_gradient"] = _function(
+            made["defend"] = _graph(lambda x: named(defend(model, x)), images)
+            made["transform"] = _graph(lambda x: {"images": model.transform(x)}, images)
+        made["input_gradient"] = _graph(
             lambda x, y: pgd_signature.gradient(target, self.classes, x, y), images, labels
         )
-        self.functions["attack"] = _function(
+        made["attack"] = _graph(
             lambda *arguments: {"images": pgd_signature.attack(target, self.classes, *arguments)},
             images,
             labels,
             *pgd_signature.SPECS,
         )
+
+    @property
+    def functions(self) -> dict[str, Any]:
+        """By name, of tensors, each to a dictionary of tensors."""
+        return self._functions()
 
     @property
     def target(self) -> Callable[..., Any]:
@@ -205,10 +209,10 @@ def _naming(class_names: Sequence[str]) -> Callable[[Outputs], Outputs]:
     return lambda outputs: {**outputs, "label": tf.gather(tf.constant(names), outputs["class"])}
 
 
-def _function(run: Callable[..., Outputs], *specs: tf.TensorSpec) -> Any:
-    """Compiled for these arguments."""
+def _graph(run: Callable[..., Outputs], *specs: tf.TensorSpec) -> Any:
+    """The concrete function of these arguments."""
     # AutoGraph would read the source of functions that hold no Python control flow to convert.
-    return tf.function(run, input_signature=specs, autograph=False)
+    return tf.function(run, input_signature=specs, autograph=False).get_concrete_function()
 
 
 def network_of(model: Any) -> Exportable:
