@@ -138,7 +138,7 @@ def test_names_of_classes(small, texts):
         assert text.startswith(f"{shown[prediction]}\n{100 * sure:.0f} %")
     place = np.random.default_rng(0).normal(size=(48, 2))
     figure = latent.draw_latent({"ADV": small.latent}, {"ADV": place}, class_names=names)
-    classes, kinds = figure.legends
+    kinds, classes = figure.legends
     assert [text.get_text() for text in classes.get_texts()] == shown
     assert [text.get_text() for text in kinds.get_texts()][0] == "clean"
     texts(figure)  # is drawn
