@@ -240,7 +240,7 @@ def draw_latent(
     style.legend_below(figure, kinds)
     if classes:
         figure.set_figwidth(figure.get_figwidth() + 1.1)
-        figure.legend(handles=classes, loc="outside center right")
+        figure.legend(handles=classes, loc="outside right center")
     return figure
 
 
