@@ -237,10 +237,10 @@ def draw_latent(
         )
     ]
     classes = style.class_handles(numbers, class_names)
-    if classes:  # each legend goes below those before it
-        figure.set_figheight(height + 0.17 * -(-len(classes) // 3) + 0.1)
-        style.legend_below(figure, classes, 3 if columns == 1 else 6)
     style.legend_below(figure, kinds)
+    if classes:
+        figure.set_figwidth(figure.get_figwidth() + 1.1)
+        figure.legend(handles=classes, loc="outside right center")
     return figure
 
 

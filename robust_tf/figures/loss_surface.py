@@ -254,13 +254,18 @@ def _draw_classes(
         depth = distance_transform_edt(inside)[1:-1, 1:-1]
         if (classes == label).mean() > 0.02:
             row, column = np.unravel_index(depth.argmax(), depth.shape)
+            # Names lie along their regions, where numbers fit in any.
+            tall = inside.any(1).sum() > 2 * inside.any(0).sum()
+            box = "round,pad=0.15" if class_names else "circle,pad=0.2"
             axes.annotate(
                 style.class_text(label, class_names, 12),
                 (offsets[column], offsets[row]),
                 ha="center",
                 va="center",
                 weight="bold",
-                bbox={"boxstyle": "circle,pad=0.2", "fc": "white", "lw": 0},
+                fontsize=6.5 if class_names else None,
+                rotation=90 if class_names and tall else 0,
+                bbox={"boxstyle": box, "fc": "white", "lw": 0},
             )
     if surfaces.space == "images":
         eps = offsets[-1]

@@ -231,7 +231,7 @@ def class_handles(labels: Iterable[int], class_names: Sequence[str] | None) -> l
     from matplotlib.lines import Line2D
 
     return [
-        Line2D([], [], ls="", marker=f"${n}$", ms=3.5 * len(str(n)) + 1, color="black",
+        Line2D([], [], ls="", marker=f"${n}$", ms=3.5 * len(str(n)) + 1, color="black", mew=0,
                label=class_text(n, class_names))
         for n in labels
     ]  # fmt: skip

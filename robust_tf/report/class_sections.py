@@ -56,7 +56,7 @@ def classes(runs: Sequence[Run], analyses: Sequence[ModelAnalysis]) -> list[Bloc
                     taken = Cell(f"{name} ({(others == most).sum()} of {len(others)})")
             cells = [percent(float(natural[own].mean())), percent(bar.accuracy)]
             cells += [interval(bar.low, bar.high), count(int(own.sum())), taken]
-            row = Row([run.name, Cell(analysis.class_name(c), c), *cells, source], k)
+            row = Row([run.name, _cell_of(analysis, c), *cells, source], k)
             of_run.append((bar.accuracy, row))
         if len(of_run) > MANY:  # the worst first
             of_run.sort(key=lambda pair: pair[0])
@@ -75,6 +75,11 @@ def classes(runs: Sequence[Run], analyses: Sequence[ModelAnalysis]) -> list[Bloc
         others = Table("Accuracy by class, the others", columns, rest, "classes-others")
         blocks.append(Folded("The other classes", others))
     return [*blocks, Text(text, "hint")]
+
+
+def _cell_of(analysis: ModelAnalysis, label: int) -> Cell:
+    """A class by its name, or its number, by which it then is sorted."""
+    return Cell(analysis.class_name(label), None if analysis.class_names else label)
 
 
 def _verdicts(run: Run, analysis: ModelAnalysis) -> tuple[Any, Any, Any, str]:
@@ -202,7 +207,7 @@ class Errors:
     def _counts_table(self, name: str) -> Table:
         names = [self._name(c) for c in range(len(self.counts))]
         rows = [
-            Row([Cell(names[c], c), *[Cell(str(v), v) for v in own]])
+            Row([_cell_of(self._analysis, c), *[Cell(str(v), v) for v in own]])
             for c, own in enumerate(self.counts)
         ]
         columns = ["True class", *[f"taken for {one}" for one in names]]
@@ -210,7 +215,7 @@ class Errors:
 
     def _pairs(self, name: str, first: int, last: int) -> Table:
         rows = [
-            Row([Cell(self._name(a), a), Cell(self._name(b), b), count(m), count(self._sizes[a])])
+            Row([*(_cell_of(self._analysis, c) for c in (a, b)), count(m), count(self._sizes[a])])
             for a, b, m in self.pairs(first, last)
         ]
         columns = ["True class", "Taken for", "Images", "Of"]

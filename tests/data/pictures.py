@@ -1,11 +1,18 @@
-"""Tiny picture files, made by TensorFlow and by hand."""
+"""Tiny picture files, made by TensorFlow and by hand; and those that other packages bring."""
 
+import importlib.util
+import os
 import pathlib
+import shutil
 import struct
 import zlib
 
 import numpy as np
+import pytest
+import sklearn.datasets
 import tensorflow as tf
+
+from robust_tf.data.pictures import EXTENSIONS
 
 
 def noise(seed, height=8, width=8, channels=3):
@@ -107,3 +114,24 @@ def two_classes(folder, count=6, size=8, splits=("train", "val", "test"), seed=0
                 write(pathlib.Path(folder, name), png(image))
                 found[name] = image
     return found
+
+
+def samples(folder):
+    """A folder of two classes: photographs, and what matplotlib draws buttons with.
+
+    Of scikit-learn, matplotlib and, where it is installed, scikit-image.
+    """
+    matplotlib = pathlib.Path(pytest.importorskip("matplotlib").get_data_path())
+    photos = [pathlib.Path(sklearn.datasets.__file__).parent / "images", matplotlib / "sample_data"]
+    skimage = importlib.util.find_spec("skimage")
+    if skimage is not None and skimage.origin:
+        photos.append(pathlib.Path(skimage.origin).parent / "data")
+    for kind, places in (("photo", photos), ("drawing", [matplotlib / "images"])):
+        for place in places:
+            for path in sorted(place.iterdir()):
+                if path.suffix.lower() in EXTENSIONS:
+                    (folder / kind).mkdir(exist_ok=True)
+                    shutil.copy(path, folder / kind / path.name)
+    if len(os.listdir(folder / "photo")) < 3:
+        pytest.skip("the sample pictures are not installed")
+    return folder

@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+import types
 
 import gin
 import numpy as np
@@ -10,6 +11,7 @@ import requests
 import tensorflow as tf
 
 from robust_tf import data
+from robust_tf.data import prepared
 from tests.data.places import real_folder, snapshot
 
 _COUNTS = {  # per class, of the original training and test files
@@ -205,3 +207,24 @@ def test_train_size_takes_the_first():
     for size in (0, 1288):
         with pytest.raises(ValueError, match=rf"train_size is {size}; it must be 1 .. 1287"):
             data.load("digits", train_size=size)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [(["cat", "dog"], ("cat", "dog")), (["0", "1", "2"], None), ([], None), (None, None)],
+)
+def test_classes_have_names_that_are_no_numbers(monkeypatch, names, expected):
+    label = types.SimpleNamespace(names=names)
+    info = types.SimpleNamespace(features={"label": label})
+    monkeypatch.setattr(prepared, "open_builder", lambda *_: types.SimpleNamespace(info=info))
+    images, labels = np.zeros((2, 4, 4, 1), np.uint8), np.arange(2)
+    monkeypatch.setattr(prepared, "read", lambda *_: ((images, labels), (images, labels)))
+    assert prepared.label_names("mnist", None) == expected
+    if not expected:
+        assert data.load("mnist", validation_size=0).class_names is None
+
+
+def test_a_name_for_every_class():
+    split = data.Split(np.zeros((2, 4, 4, 1), np.uint8), np.arange(2))
+    with pytest.raises(ValueError, match="3 class_names for 2 classes; give one for each"):
+        data.Data("mine", split, split, split, 2, class_names=("a", "b", "c"))

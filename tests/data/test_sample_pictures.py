@@ -1,34 +1,17 @@
-"""Pictures that nobody here made: the samples of scikit-learn and matplotlib, of many sizes."""
+"""Pictures that nobody here made: the samples that other packages bring, of many sizes."""
 
-import os
-import pathlib
-import shutil
 import warnings
 
 import numpy as np
 import pytest
-import sklearn.datasets
 
 from robust_tf import data
-from robust_tf.data.pictures import EXTENSIONS
+from tests.data import pictures
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Photographs, and what matplotlib draws buttons with."""
-    images = pathlib.Path(sklearn.datasets.__file__).parent / "images"
-    matplotlib = pytest.importorskip("matplotlib")
-    drawn = pathlib.Path(matplotlib.get_data_path()) / "images"
-    samples = pathlib.Path(matplotlib.get_data_path()) / "sample_data"
-    for kind, places in (("photo", (images, samples)), ("drawing", (drawn,))):
-        for place in places:
-            for path in sorted(place.iterdir()):
-                if path.suffix.lower() in EXTENSIONS:
-                    (tmp_path / kind).mkdir(exist_ok=True)
-                    shutil.copy(path, tmp_path / kind / path.name)
-    if len(os.listdir(tmp_path / "photo")) < 3:
-        pytest.skip("the sample pictures are not installed")
-    return tmp_path
+    return pictures.samples(tmp_path)
 
 
 @pytest.mark.parametrize("resize", ["pad", "crop", "stretch"])

@@ -126,6 +126,32 @@ def test_grids(small, texts, channels):
         grids.draw_grid(grids.Grid(*[field[:0] for field in found]))
 
 
+def test_names_of_classes(small, texts):
+    names = ("cat", "a dog of \n many words", "$x^2$ & _")
+    found = grids.compute_grid(small.network, small.x, small.y, small.x_adv)
+    figure = grids.draw_grid(found, "above", 6, names)
+    shown = ["cat", "a dog of many w…", r"\$x^2\$ & _"]
+    tops = [axes.get_title() for axes in figure.axes[:6]]
+    assert tops == [shown[label] for label in found.labels[:6]] and set(tops) == set(shown)
+    below = [axes.get_xlabel() for axes in figure.axes[12:]]
+    for text, prediction, sure in zip(below, found.predictions, found.confidence, strict=False):
+        assert text.startswith(f"{shown[prediction]}\n{100 * sure:.0f} %")
+    place = np.random.default_rng(0).normal(size=(48, 2))
+    figure = latent.draw_latent({"ADV": small.latent}, {"ADV": place}, class_names=names)
+    kinds, classes = figure.legends
+    assert [text.get_text() for text in classes.get_texts()] == shown
+    assert [text.get_text() for text in kinds.get_texts()][0] == "clean"
+    texts(figure)  # is drawn
+    many = small.latent._replace(labels=np.arange(48) % 24)
+    figure = latent.draw_latent(
+        {"ADV": many}, {"ADV": place}, class_names=[*"abcdefghijklmnopqrstuvwx"]
+    )
+    assert len(figure.legends) == 1
+    found = loss_surface.compute_surfaces(small.network, small.x[:1], small.y[:1], 0.2, 5)
+    written = texts(loss_surface.draw_surfaces({"ADV": found}, class_names=names))
+    assert f"true class\n{shown[small.y[0]]}" in written
+
+
 def test_planes(texts):
     found = plane.compute_plane(lambda x: 9 * (x - 0.5), points=20)
     points, labels = np.random.default_rng(0).random((9, 2)), np.arange(9) % 2
