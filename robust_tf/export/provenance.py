@@ -63,7 +63,12 @@ def _result(run: Run, result: Result) -> dict[str, Any]:
         command += f" --draw={reproduce_command.draw_of(evaluation.settings)}"
     else:
         command = reproduce_command.command(
-            run.path, evaluation, data, result.inference, dataset=dataset
+            run.path,
+            evaluation,
+            data,
+            result.inference,
+            dataset=dataset,
+            imports=result.imports,
         )
     found = {
         "file": result.file,
