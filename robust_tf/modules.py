@@ -1,8 +1,8 @@
 """A user's own modules: imported by name or path, written into runs, found again.
 
-Only modules that the user, a recipe or the own record of a run names are imported. A run records the
-name of each and the folder in which it lay, and copies nothing. Whatever is imported because a run
-records it is said with its file, and `refuse` forbids it.
+Only modules that the user, a recipe or the own record of a run names are imported. A run records
+the name of each and the folder in which it lay, and copies nothing. Whatever is imported because a
+run records it is said with its file, and `refuse` forbids it.
 """
 
 from __future__ import annotations
@@ -135,7 +135,8 @@ def entries(recorded: Any) -> list[dict[str, Any]]:
     """The modules in a record, which is a list of `record_of`, or of names alone."""
     found = []
     for one in recorded if isinstance(recorded, (list, tuple)) else []:
-        name, folder = (one.get("name"), one.get("folder")) if isinstance(one, Mapping) else (one, 0)
+        one = one if isinstance(one, Mapping) else {"name": one}  # as runs before have them
+        name, folder = one.get("name"), one.get("folder")
         if isinstance(name, str) and all(part.isidentifier() for part in name.split(".")):
             if own(name):
                 found.append({"name": name, "folder": folder if isinstance(folder, str) else None})
@@ -242,7 +243,8 @@ def _check_loaded(name: str, file: str | None, where: str) -> None:
             f"{where}import {name}: {file} has the name of the package {there}, which is loaded "
             "already; rename yours."
         )
-    warnings.warn(f"{name} is {there}, loaded before; {file} is not read.", ModuleNote, stacklevel=4)
+    said = f"{name} is {there}, loaded before; {file} is not read."
+    warnings.warn(said, ModuleNote, stacklevel=4)
 
 
 def _check_name(name: str, file: str, where: str) -> None:

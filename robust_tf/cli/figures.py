@@ -168,8 +168,8 @@ def _check(options: argparse.Namespace, known: Iterable[str]) -> None:
         near = difflib.get_close_matches(options.kind, known, 1)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}."
         raise UserError(
-            f"there is no figure {options.kind!r}; {hint} One of your own takes --import=MODULE, or "
-            "the --run_dir of a run that records its module."
+            f"there is no figure {options.kind!r}; {hint} One of your own takes --import=MODULE, "
+            "or the --run_dir of a run that records its module."
         )
     if options.kind in KINDS and options.kind != "moons" and not options.run_dir:
         raise UserError(f"{options.kind} is drawn of runs: give --run_dir, once or several times.")

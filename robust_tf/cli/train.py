@@ -245,8 +245,11 @@ def _describe(recipe: LoadedRecipe, strategy: Any) -> str:
     """What a run would do."""
     from robust_tf import precision
     from robust_tf.data import steps_per_epoch
+    from robust_tf.training import readback
+    from robust_tf.training.distribution import spans_replicas
 
     model, settings, dataset = recipe.model(strategy=strategy), recipe.settings, recipe.data()
+    readback.check(model, dataset.image_shape, settings.attacks(), spans_replicas(strategy))
     steps = steps_per_epoch(dataset.train, settings.batch_size)
     with warnings.catch_warnings():  # said when the model was built
         warnings.simplefilter("ignore")

@@ -289,10 +289,9 @@ def _call(node: ast.Call, text: str) -> Any:
         by_lower = {known.lower(): known for known in [*makers, *names]}
         near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
         hint = f" Did you mean {by_lower[near[0]]}?" if near else ""
-        way = f" Is it in a module of yours? Give --import={name.rpartition('.')[0] or 'MODULE'}."
-        raise ValueError(
-            f"there is no attack {name!r}.{hint} Known: {', '.join(names)}.{way if not hint else ''}"
-        )
+        module = name.rpartition(".")[0] or "MODULE"
+        way = "" if near else f" One of a module of yours needs --import={module}."
+        raise ValueError(f"there is no attack {name!r}.{hint} Known: {', '.join(names)}.{way}")
     signature = inspect.signature(maker)
     allowed = list(signature.parameters)
     options = f"{name}({', '.join(_parameter(p) for p in signature.parameters.values())})"

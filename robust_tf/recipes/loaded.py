@@ -152,7 +152,8 @@ class LoadedRecipe:
         made = {}
         for method in self._compared:
             params = [*self.params, "train.compare_with = None", f"train.method = {method!r}"]
-            made[str(method).lstrip("@").replace("/", "_")] = LoadedRecipe(self.files, params, self.imports)
+            name = str(method).lstrip("@").replace("/", "_")
+            made[name] = LoadedRecipe(self.files, params, self.imports)
         return made
 
     def without_effect(self) -> list[str]:

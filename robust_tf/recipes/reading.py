@@ -196,8 +196,8 @@ def _import(module: str, where: str, folder: str | None = None) -> None:
     """
     if modules.refused() and modules.own(module) and module not in sys.modules:
         raise ConfigurationError(
-            f"{where}: it imports {module}, and --no_import refuses that; leave --no_import out, or "
-            f"give --import={module} if you trust it."
+            f"{where}: it imports {module}, and --no_import refuses that; leave --no_import out, "
+            f"or give --import={module} if you trust it."
         )
     try:
         modules.load(module, [] if folder is None else [folder], where=f"{where}: ")
