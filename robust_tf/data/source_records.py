@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -62,7 +63,7 @@ def made_again(source: Mapping[str, Any], class_names: Any) -> Any:
         arguments["classes"] = tuple(class_names)  # as they were, whatever lies there now
     if inspect.isclass(builder):
         return builder(**arguments)
-    return lambda: builder(**arguments)
+    return functools.wraps(builder)(lambda: builder(**arguments))  # under its name
 
 
 def _builder(module: str, name: str, folder: Any) -> Callable[..., Any]:

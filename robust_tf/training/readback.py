@@ -21,6 +21,7 @@ from robust_tf.methods import RobustModel
 _BUILT_IN = ("keras", "tf_keras", "tensorflow", "robust_tf")
 # Of the largest logit: a file holds weights to the bit, other graphs may sum in another order.
 TOLERANCE = 1e-3
+_REGISTER = '@keras.saving.register_keras_serializable("my_lab")'
 
 
 class ReadBackError(ValueError):
@@ -57,9 +58,8 @@ def _check_model(name: str, model: keras.Model, image_shape: tuple[int, ...], sp
         said = ", ".join(dict.fromkeys(map(_named, strange)))
         raise ReadBackError(
             f"{name}.keras could not be read back: {said} "
-            f"{'is' if len(strange) == 1 else 'are'} not registered with Keras; write "
-            '@keras.saving.register_keras_serializable("my_lab") above the class, and give it '
-            "get_config with all arguments of __init__."
+            f"{'is' if len(strange) == 1 else 'are'} not registered with Keras; write {_REGISTER} "
+            "above the class, and give it get_config with all arguments of __init__."
         )
     try:
         if spread:  # a forward would take part of all workers
@@ -70,7 +70,7 @@ def _check_model(name: str, model: keras.Model, image_shape: tuple[int, ...], sp
             model.save(path)
             loaded: Any = load_model(path)
     except Exception as error:  # zip, JSON, HDF5, Keras and users' classes raise of every kind
-        raise ReadBackError(_explained(name, model, owned, error)) from error
+        raise ReadBackError(_explained(name, model, error)) from error
     if name == "model":
         _compare(name, model, loaded, owned, image_shape)
 
@@ -130,29 +130,30 @@ def _logits(model: Any, x: np.ndarray) -> np.ndarray:
     return np.asarray(tf.cast(model(x, training=False), tf.float32))
 
 
-def _explained(
-    name: str, model: keras.Model, owned: Iterable[keras.layers.Layer], error: Exception
-) -> str:
+def _explained(name: str, model: keras.Model, error: Exception) -> str:
     """Which layer is at fault, and what to do."""
     start = f"{name}.keras could not be read back: "
     for layer in compat.layers_of(model):
-        fault = None if layer is model else _fault(layer)
-        if fault is not None and isinstance(layer, keras.layers.Lambda):
+        inner = compat.layers_of(layer)[1:]
+        fault, gone = _fault(layer), [] if _built_in(type(layer)) else _left_out(layer)
+        if not (gone or fault and not any(map(_fault, inner))):
+            continue
+        if isinstance(layer, keras.layers.Lambda):
             return (
                 f"{start}{_named(layer)} holds a Python function, which no file gives back; write "
-                "a layer class in its place, with "
-                '@keras.saving.register_keras_serializable("my_lab") above it.'
+                f"a layer class in its place, with {_REGISTER} above it."
             )
-    for layer in owned:
-        fault = _fault(layer)
-        gone = _left_out(layer)
-        if fault is not None or gone:
-            why = f"leaves out {', '.join(gone)}" if gone else f"fails: {_line(fault)}"
+        if _built_in(type(layer)):
             return (
-                f"{start}get_config of {_named(layer)} {why}; it must hold every argument of "
-                "__init__."
+                f"{start}{_named(layer)} has a part that is not registered; write {_REGISTER} "
+                "above its function or class."
             )
-    return f"{start}{_line(error.__cause__ or error)}"
+        why = f"leaves out {', '.join(gone)}" if gone else f"fails: {_line(fault)}"
+        why = "is not written" if isinstance(fault, NotImplementedError) else why
+        return (
+            f"{start}get_config of {_named(layer)} {why}; it must hold every argument of __init__."
+        )
+    return f"{start}{_line(error.__cause__ or error)}."
 
 
 def _fault(layer: keras.layers.Layer) -> Exception | None:
@@ -191,4 +192,4 @@ def _registered(cls: type) -> bool:
 
 
 def _line(error: BaseException | None) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".") + "."
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
