@@ -90,7 +90,10 @@ def used(place):
             [f"--run_dir={run}", f"--battery={lab / 'dark.gin'}", "--eps=0.2", "--no_checks"],
         ],
         "figure": ["figures", ["mean_logits", f"--run_dir={run}", "--output=mean.svg"]],
-        "export": ["export", [f"--run_dir={run}", "--export_dir=exported"]],
+        "export": [
+            "export",
+            [f"--run_dir={run}", "--export_dir=exported", "--formats=saved_model,keras"],
+        ],
         "report": ["report", [f"--run_dir={run}", "--no_model", "--output=report.html"]],
     }
     return dict(zip(commands, in_a_new_process(away, *commands.values()), strict=True))
@@ -134,6 +137,7 @@ def test_the_printed_commands_give_the_same_numbers_elsewhere(place, used):
     named = files.read_json(place / "run" / "named.json")
     assert named["modules"] == [{"name": "other_lab", "folder": str(place / "lab")}]
     card = files.read_json(place / "away" / "exported" / "model_card.json")
+    assert card["training"]["modules"] == [{"name": "my_lab", "folder": str(place / "lab")}]
     lines = {one["file"]: one["command"] for one in card["training"]["results"]}
     assert f"--import={place / 'lab' / 'other_lab'}" in lines["named.json"]
     assert "my_lab.Darken(eps=0.3, share=0.5)" in lines["named.json"]
