@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from robust_tf import compat, data, modules
 from robust_tf.attacks import Attack
-from robust_tf.evaluation.attack_names import eps_of, name_of, norm_of
+from robust_tf.evaluation.attack_names import eps_of, modules_of, name_of, norm_of
 from robust_tf.evaluation.attack_parser import as_attacks
 from robust_tf.runs import bindings
 from robust_tf.validation import plain
@@ -63,7 +63,8 @@ def describe(
     evaluation = as_attacks(recipe.evaluation_attacks)
     attack = getattr(model, "attack", None)
     builders = [recipe.network, recipe.method, recipe.optimizer, recipe.schedule]
-    used = [model, model.network, attack, recipe.validation_attack, *evaluation.values()]
+    used = [model, *compat.layers_of(model.network)]
+    attacks = [attack, recipe.validation_attack, *evaluation.values()]
     return {
         "format": FORMAT,
         "method": {
@@ -91,7 +92,7 @@ def describe(
         "precision": precision,
         "versions": versions(),
         "bindings": bindings.operative(),
-        "modules": _modules([*builders, *map(type, used)], dataset),
+        "modules": _modules([*builders, *map(type, used)], modules_of(attacks), dataset),
     }
 
 
@@ -187,10 +188,12 @@ def _name(builder: Any) -> str:
     return str(getattr(builder, "__name__", type(builder).__name__))
 
 
-def _modules(used: list[Callable[..., Any]], dataset: data.Data) -> list[dict[str, Any]]:
+def _modules(
+    used: list[Callable[..., Any]], others: set[str], dataset: data.Data
+) -> list[dict[str, Any]]:
     """The modules of a user's own, which gin's imports, the classes or the data of the run name."""
     source = dataset.description.get("source") or {}
-    found = {*bindings.imported(), str(source.get("module") or "")}
+    found = {*bindings.imported(), *others, str(source.get("module") or "")}
     for one in used:
         while isinstance(one, functools.partial):
             one = one.func

@@ -61,6 +61,13 @@ def _check_model(name: str, model: keras.Model, image_shape: tuple[int, ...], sp
             f"{'is' if len(strange) == 1 else 'are'} not registered with Keras; write {_REGISTER} "
             "above the class, and give it get_config with all arguments of __init__."
         )
+    scripts = [layer for layer in owned if type(layer).__module__ == "__main__"]
+    if scripts:
+        warnings.warn(
+            f"{', '.join(dict.fromkeys(map(_named, scripts)))} is of a script, which no command "
+            "can import: to evaluate, report or export the run by one, put it into a module.",
+            stacklevel=3,
+        )
     try:
         if spread:  # a forward would take part of all workers
             model = compat.deserialize(compat.serialize(model))

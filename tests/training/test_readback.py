@@ -115,6 +115,12 @@ def test_what_can_be_read_back_passes_and_keeps_its_weights():
         np.testing.assert_array_equal(old, new)
 
 
+def test_a_layer_of_a_script_is_told(monkeypatch):
+    monkeypatch.setattr(Right, "__module__", "__main__")
+    with pytest.warns(UserWarning, match=r"the layer 'own' \(__main__.Right\) is of a script"):
+        readback.check(methods.Standard(network(Right(2.0, name="own"))), SHAPE, {})
+
+
 @dataclasses.dataclass(frozen=True)
 class Still(attacks.Attack):
     """Does nothing, and Keras does not know it."""
