@@ -53,8 +53,12 @@ def external(cls: Class, module: str) -> Class:
 
 
 def serializable(cls: Class) -> Class:
-    """Registers a class with Keras as `robust_tf>Name`: files load without `custom_objects`."""
-    return keras.saving.register_keras_serializable(package="robust_tf")(cls)
+    """Registers a class with Keras as `robust_tf>Name`: files load without `custom_objects`.
+
+    One of a user's as `my_lab>Name`, so that it can have the name of one of the library's.
+    """
+    package = cls.__module__.partition(".")[0]
+    return keras.saving.register_keras_serializable(package=package)(cls)
 
 
 class _Passing(BaseException):

@@ -13,6 +13,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
+from robust_tf import modules
+
 Main = Callable[..., int]
 
 
@@ -22,6 +24,9 @@ class UserError(Exception):
 
 class Parser(argparse.ArgumentParser):
     """argparse that raises `UserError` where it would exit, and takes no abbreviations.
+
+    Every command has `--import` (`imports` in what is parsed) and `--no_import`, which is in force
+    from then on.
 
     Args:
       prog: the command, such as 'train'; help shows it, and each `bin/COMMAND` in its texts, by the
@@ -38,6 +43,29 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        own = self.add_argument_group("modules of your own")
+        own.add_argument(
+            "--import",
+            dest="imports",
+            action="extend",
+            type=lambda text: [part.strip() for part in text.split(",") if part.strip()],
+            default=[],
+            metavar="LIST",
+            help="such as my_lab or lab/my_lab.py, divided by commas: imported first, so that its "
+            "attacks, methods, networks, data and figures have names; may be repeated",
+        )
+        own.add_argument(
+            "--no_import",
+            action="store_true",
+            help="import no module but those of --import, also where a run or a recipe names one",
+        )
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """As argparse's."""
+        options = super().parse_args(*args, **kwargs)
+        if options.no_import:
+            modules.refuse()
+        return options
 
     def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
         """As argparse's, commands in the help by their names."""
@@ -72,8 +100,10 @@ def command(main: Main) -> Main:
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+        if "" not in sys.path and os.getcwd() not in sys.path:
+            sys.path.append("")  # last, so that no file there takes the name of a package
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), modules.scope():
                 warnings.showwarning = _show
                 return main(argv)
         except KeyboardInterrupt:

@@ -26,6 +26,7 @@ attacks, divided by semicolons; eps and step_size in pixel units of images in [0
   Transfer(PGD(...), run='runs/at_mnist')      made on another model, judged on this one
   ProjectedGradient(Linf(0.3), Steepest(0.01), 40, Margin(), UniformStart())
   norm='L2' makes any of them but RayS an L2 attack; eps=[0.1, 0.2, 0.3] gives a curve.
+  my_lab.MyAttack(eps=0.3)                     of a module that the run records, or of --import
 
 batteries: smoke, adr, atld, st, autoattack, full, or a gin file with battery.attacks = [...].
 adr and atld have one step size at every eps, as their papers: --step_size, else the run's own, else
@@ -144,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     inference.check_options(options)
     # TensorFlow takes seconds to import: not before the arguments are known to be right.
     with quiet_start():
-        from robust_tf import evaluation, files, runs
+        from robust_tf import evaluation, files, modules, runs
 
     if options.output:
         files.check_replaceable(options.output, "a result of evaluate", _is_result)
@@ -152,11 +153,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check_images(options.save_adversarial)
     if options.merge:
         return _merge(options)
+    named = [modules.load(name) for name in options.imports]
     run = runs.read_run(options.run_dir) if options.run_dir else None
+    if run is not None and not options.battery:
+        run.import_modules()  # whose attacks may be named
     attacks, settings = _attacks(options, run)
     protocol = _protocol(options, settings)
     partial = f"{options.output}.partial" if options.output else None
-    source = {"run_dir" if options.run_dir else "model": options.run_dir or options.model}
+    source: dict[str, Any] = {"model": options.model}
+    if run is not None:
+        source = {"run_dir": options.run_dir}
+    own = {one["name"] for one in modules.entries(run.record["modules"])} if run else set()
+    recorded = modules.record_of({*named, *evaluation.modules_of(attacks.values())} - own)
+    source |= {"modules": recorded} if recorded else {}
     state = evaluation.EvaluationState(
         partial, options.save_adversarial, options.run_dir or options.model
     )
@@ -219,7 +228,7 @@ def _is_result(path: str) -> bool:
         content = files.read_json(path)
     except files.FileError:
         return False
-    known = {"run_dir", "model", "inference", "data", "evaluation", "columns"}
+    known = {"run_dir", "model", "modules", "inference", "data", "evaluation", "columns"}
     needed = {"data", "evaluation", "model" if "model" in content else "run_dir"}
     return isinstance(content, dict) and needed <= set(content) <= known
 

@@ -69,11 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     inference.check_options(options)
     # TensorFlow takes seconds to import: not before the arguments are known to be right.
     with quiet_start():
-        from robust_tf import export, runs
+        from robust_tf import export, modules, runs
         from robust_tf.export import conversion, provenance
 
     formats = conversion.check(options.formats.split(","), bool(options.inference))
     export.check_free(options.export_dir, options.overwrite)
+    for name in options.imports:
+        modules.load(name)
     run = runs.read_run(options.run_dir)
     model: Any = run.model
     about = provenance.of_run(run, _fingerprint(model))

@@ -21,6 +21,44 @@ from robust_tf.runs import Run, read_runs
 Options = argparse.Namespace
 
 
+class Inputs:
+    """What a user's kind draws, see `figures.kind`; read when it is asked for."""
+
+    def __init__(self, options: Options):
+        self._options = options
+        self.seed: int = options.seed
+        self.title: str = options.title
+
+    @functools.cached_property
+    def runs(self) -> dict[str, Run]:
+        """The runs by name."""
+        return read_runs(self._options.run_dir)
+
+    @functools.cached_property
+    def eps(self) -> float:
+        """`--eps`, or that of the first run."""
+        return eps_of(self._options, self.runs)
+
+    @property
+    def attack(self) -> Attack:
+        """PGD of `--steps`, 40 by default, of eps / 10 each."""
+        return attack_of(self._options, self.eps)
+
+    @property
+    def images(self) -> np.ndarray:
+        """The first test images of the runs' data, float32 in [0, 1]."""
+        return self._examples[0]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Theirs, int32."""
+        return self._examples[1]
+
+    @functools.cached_property
+    def _examples(self) -> tuple[np.ndarray, np.ndarray]:
+        return examples(self._options, self.runs, 500)
+
+
 def numbers(text: str | None, option: str, most: int | None = None) -> list[float]:
     """The numbers of a list divided by commas; UserError for more than `most`, or below 0."""
     values = [number(part) for part in text.split(",")] if text else []

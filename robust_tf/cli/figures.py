@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from robust_tf.cli import Parser, UserError, command, inference, quiet_start, whole
 
@@ -28,6 +28,7 @@ DEFENDED = ("curves", "steps", "bars")
 EPILOG = """\
 kinds:
 {kinds}
+and those of your own, see robust_tf.figures.kind, in a module that the runs record or of --import.
 
 The ending of --output, .svg, .pdf or .png, says in which format. A figure that this command has
 written is replaced, any other file only with --overwrite. Evaluations are the JSON files in a run
@@ -122,18 +123,37 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     options = parser().parse_args(argv)
-    _check(options)
+    if options.kind in KINDS or not (options.run_dir or options.imports):
+        _check(options, KINDS)
     # TensorFlow takes seconds to import: not before the arguments are known to be right.
     with quiet_start():
-        from robust_tf.cli import figure_kinds
-        from robust_tf.figures import style
+        from robust_tf import modules, runs
+        from robust_tf.cli import figure_inputs, figure_kinds
+        from robust_tf.figures import kinds, style
 
+    for name in options.imports:
+        modules.load(name)
+    own = None
+    if options.kind not in KINDS:
+        for path in options.run_dir:
+            runs.read_run(path).import_modules()
+        _check(options, [*KINDS, *kinds.REGISTERED])
+        own = kinds.REGISTERED[options.kind]
     if options.kind == "projector":
         print(figure_kinds.projector(options))
         return 0
     replaces = style.check_free(options.output, options.overwrite)
     style.matplotlib()
-    figure, numbers = figure_kinds.MAKERS[options.kind](options)
+    if own is None:
+        figure, numbers = figure_kinds.MAKERS[options.kind](options)
+    else:
+        made = own.draw(figure_inputs.Inputs(options))
+        figure, numbers = made if isinstance(made, tuple) else (made, "")
+        if not hasattr(figure, "savefig"):
+            raise UserError(
+                f"{options.kind} returned {type(figure).__name__}: must be a "
+                "matplotlib.figure.Figure, or that and a text."
+            )
     style.save(figure, options.output, options.dpi)
     if numbers:
         print(numbers)
@@ -141,13 +161,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(options: argparse.Namespace, known: Iterable[str]) -> None:
     """Raises UserError for a kind that is not there, and for one that lacks its runs."""
-    if options.kind not in KINDS:
-        near = difflib.get_close_matches(options.kind, KINDS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(KINDS)}."
-        raise UserError(f"there is no figure {options.kind!r}; {hint}")
-    if options.kind != "moons" and not options.run_dir:
+    known = list(known)
+    if options.kind not in known:
+        near = difflib.get_close_matches(options.kind, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}."
+        raise UserError(
+            f"there is no figure {options.kind!r}; {hint} One of your own takes --import=MODULE, "
+            "or the --run_dir of a run that records its module."
+        )
+    if options.kind in KINDS and options.kind != "moons" and not options.run_dir:
         raise UserError(f"{options.kind} is drawn of runs: give --run_dir, once or several times.")
     if options.kind == "projector" and options.overwrite:
         raise UserError("the projector takes a new folder: --overwrite does not go with it.")

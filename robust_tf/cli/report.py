@@ -88,12 +88,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     with quiet_start():
         import tensorflow as tf
 
-        from robust_tf import report
+        from robust_tf import modules, report
         from robust_tf.report import model_analysis, page, saving
 
     tf.get_logger().setLevel("ERROR")  # it warns of many small graphs, which are meant
     start = time.monotonic()
     page.plotly()  # missing, it is better said now than at the end
+    for name in options.imports:
+        modules.load(name)
     runs = _runs(folders)
     _attach(runs, options.evaluation)
     replaces = saving.check_free(output, folders, options.overwrite)
@@ -181,7 +183,7 @@ def _attach(runs: Sequence[Any], paths: Sequence[str]) -> None:
     Raises:
       UserError: a file that is no evaluation, or of a run or weights that are not among these.
     """
-    from robust_tf import files
+    from robust_tf import files, modules
     from robust_tf.evaluation import reproduce_command
     from robust_tf.runs.results import read_result
 
@@ -202,6 +204,7 @@ def _attach(runs: Sequence[Any], paths: Sequence[str]) -> None:
         if len(own) != 1:
             known = ", ".join(run.path for run in runs)
             raise UserError(f"{path} is of {named or 'no run'}, which is not one of {known}.")
+        modules.import_recorded(content.get("modules"), path)
         try:
             own[0].results.append(read_result(path, content))
         except ValueError as error:

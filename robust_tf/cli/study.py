@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with quiet_start():
         import tensorflow as tf
 
-        from robust_tf import studies
+        from robust_tf import modules, studies
         from robust_tf.studies import estimate, status, writing
         from robust_tf.training import make_strategy
 
@@ -108,8 +108,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         changed = studies.rewrite(options.tables)
         print(f"{options.tables}: {'tables rewritten' if changed else 'nothing to change'}.")
         return 0
+    for name in options.imports:
+        modules.load(name)
     study = studies.load(options.gin_file, options.gin_param)
-    plan = studies.Plan(study, options.budget, options.study_dir, options.data_dir)
+    imports = tuple(options.imports)
+    plan = studies.Plan(study, options.budget, options.study_dir, options.data_dir, imports)
     rows = [name.strip() for name in options.rows.split(",")] if options.rows else None
     study.in_order(rows)  # an unknown row is said before anything is done
     if options.status:

@@ -93,7 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         strategy = make_strategy(options.strategy)
         from robust_tf import recipes
 
-    recipe = recipes.load(options.gin_file or [DEFAULT_RECIPE], options.gin_param)
+    gin_files = options.gin_file or [DEFAULT_RECIPE]
+    earlier = [] if options.restart else _import_earlier(options, gin_files)
+    recipe = recipes.load(gin_files, options.gin_param, [*options.imports, *earlier])
     run_dir = options.run_dir or os.path.join("runs", recipe.name)
     loaded = {run_dir: recipe}
     if options.seeds is not None:
@@ -140,6 +142,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 3
 
 
+def _import_earlier(options: Any, gin_files: Sequence[str]) -> list[str]:
+    """The modules that the run in the folder records, imported for it to be continued.
+
+    They are first looked for beside the recipes, which import some of them again.
+    """
+    from robust_tf import modules, recipes
+
+    name = os.path.splitext(os.path.basename(gin_files[0]))[0]
+    run_dir = options.run_dir or os.path.join("runs", name)
+    folders = [run_dir, *(os.path.join(run_dir, f"seed-{seed}") for seed in options.seeds or ())]
+    places = [os.path.dirname(os.path.abspath(recipes.find(path))) for path in gin_files]
+    found: dict[str, None] = {}
+    for folder in folders:
+        recorded = modules.recorded_in(folder)
+        if recorded and options.imports:  # of those of --import the user says where they are
+            recipes.import_modules(options.imports, gin_files)
+        modules.import_recorded(recorded, folder, places)
+        found |= {one["name"]: None for one in recorded if one["name"] in sys.modules}
+    return list(found)
+
+
 def _by_seed(recipe: LoadedRecipe, run_dir: str, seeds: Sequence[int]) -> dict[str, LoadedRecipe]:
     """The recipe with each seed, by its folder."""
     from robust_tf import files, recipes
@@ -153,7 +176,7 @@ def _by_seed(recipe: LoadedRecipe, run_dir: str, seeds: Sequence[int]) -> dict[s
         )
     return {
         os.path.join(run_dir, f"seed-{seed}"): recipes.load(
-            recipe.files, [*recipe.params, f"train.seed={seed}"]
+            recipe.files, [*recipe.params, f"train.seed={seed}"], recipe.imports
         )
         for seed in seeds
     }
@@ -222,8 +245,11 @@ def _describe(recipe: LoadedRecipe, strategy: Any) -> str:
     """What a run would do."""
     from robust_tf import precision
     from robust_tf.data import steps_per_epoch
+    from robust_tf.training import readback
+    from robust_tf.training.distribution import spans_replicas
 
     model, settings, dataset = recipe.model(strategy=strategy), recipe.settings, recipe.data()
+    readback.check(model, dataset.image_shape, settings.attacks(), spans_replicas(strategy))
     steps = steps_per_epoch(dataset.train, settings.batch_size)
     with warnings.catch_warnings():  # said when the model was built
         warnings.simplefilter("ignore")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -13,6 +13,7 @@ from typing import Any
 import gin
 import numpy as np
 
+from robust_tf import modules
 from robust_tf.data.errors import DataError
 
 
@@ -30,8 +31,10 @@ def record_of(source: Any) -> dict[str, Any]:
         builder, arguments = inspect.unwrap(source), {}
         with contextlib.suppress(ValueError):  # gin does not know it
             arguments = gin.get_bindings(source)
+    module = getattr(builder, "__module__", None) or ""
     return {
-        "module": getattr(builder, "__module__", None),
+        "module": module,
+        **({"folder": modules.folder_of(module)} if modules.own(module) else {}),
         "name": getattr(builder, "__qualname__", type(builder).__name__),
         "arguments": {name: _plain(value) for name, value in arguments.items()},
     }
@@ -55,24 +58,32 @@ def made_again(source: Mapping[str, Any], class_names: Any) -> Any:
         key: tuple(value) if isinstance(value, list) else value
         for key, value in (source.get("arguments") or {}).items()
     }
-    builder = _builder(module, name)
+    builder = _builder(module, name, source.get("folder"))
     if class_names and "classes" in inspect.signature(builder).parameters:
         arguments["classes"] = tuple(class_names)  # as they were, whatever lies there now
     if inspect.isclass(builder):
         return builder(**arguments)
-    return lambda: builder(**arguments)
+    return functools.wraps(builder)(lambda: builder(**arguments))  # under its name
 
 
-def _builder(module: str, name: str) -> Callable[..., Any]:
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # modules beside the user, as for `python -m`
+def _builder(module: str, name: str, folder: Any) -> Callable[..., Any]:
+    """The source of this name: one of the library's, or of a user's module, which is imported."""
+    library = module.startswith("robust_tf.data.") or module == "__main__"
+    if not modules.own(module) and not library:
+        raise DataError(
+            f"the run's data come from {module}.{name}, which is neither a source of this library "
+            "nor of a module of yours; give --dataset."
+        )
+    owner = f"the run's data, {module}.{name},"
+    fault = modules.import_recorded([{"name": module, "folder": folder}], owner)
+    if fault:
+        raise DataError(f"{fault[:-1]}, or --dataset.")
     try:
-        found: Any = importlib.import_module(module)
+        found: Any = sys.modules.get(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise DataError(
-            f"the run's data come from {module}.{name}, which cannot be imported: {error}; put its "
-            "folder on PYTHONPATH, or give --dataset."
-        ) from error
+        if found.__module__ != module:  # not what the module itself has imported, such as os
+            raise AttributeError(f"{name} is of {found.__module__}")
+    except AttributeError as error:
+        raise DataError(f"{owner} cannot be made again: {error}; give --dataset.") from error
     return found

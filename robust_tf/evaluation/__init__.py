@@ -9,7 +9,7 @@ from robust_tf.evaluation.adaptive import (
     bpda,
     oblivious_attacks,
 )
-from robust_tf.evaluation.attack_names import name_of, named
+from robust_tf.evaluation.attack_names import modules_of, name_of, named
 from robust_tf.evaluation.attack_parser import attacks_from_json, parse_attack, parse_attacks
 from robust_tf.evaluation.batteries import battery
 from robust_tf.evaluation.defended import Defended, ExpectationOverTransformation
@@ -37,6 +37,7 @@ __all__ = [
     "load_adversarial",
     "loss_profile",
     "merge",
+    "modules_of",
     "name_of",
     "named",
     "oblivious_attacks",

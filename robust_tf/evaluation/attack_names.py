@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 from robust_tf.attacks import Attack, GradientAttack, MultiTargeted, Transfer
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Margin
@@ -26,6 +27,17 @@ def named(attacks: Iterable[Attack]) -> dict[str, Attack]:
             unique, number = f"{name} ({number})", number + 1
         result[unique] = attack
     return result
+
+
+def modules_of(attacks: Iterable[Any]) -> set[str]:
+    """The modules of the classes in attacks, the library's among them."""
+    found: set[str] = set()
+    for value in attacks:
+        found.add(type(value).__module__)
+        if dataclasses.is_dataclass(value):
+            parts = [getattr(value, field.name) for field in dataclasses.fields(value)]
+            found |= modules_of(part for part in parts if dataclasses.is_dataclass(part))
+    return found
 
 
 def eps_of(attack: Attack) -> float | None:

@@ -6,13 +6,14 @@ import ast
 import difflib
 import inspect
 import operator
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from robust_tf import attacks as library
-from robust_tf import compat
+from robust_tf import compat, modules
 from robust_tf.attacks import Attack
 from robust_tf.evaluation.attack_names import at_eps, fraction, named, norm_of
 from robust_tf.evaluation.sources import transfer
@@ -29,6 +30,9 @@ _UNARY: dict[type, Callable[[Any], Any]] = {ast.UAdd: operator.pos, ast.USub: op
 
 def parse_attack(text: str) -> Attack:
     """The attack that `text` describes: calls of names in `robust_tf.attacks`, and arithmetic.
+
+    A class of a user's own is known once its module is imported: `my_lab.MyAttack(eps=0.1)`, and
+    without the module where no other has its name.
 
     Nothing is evaluated but calls of those names with numbers, strings, True, False, None and
     other such calls. Arguments are given by name, an attack to be wrapped may stand alone. The
@@ -186,7 +190,8 @@ def attacks_from_json(value: dict[str, Any]) -> dict[str, Attack]:
 
 def _attack_names() -> list[str]:
     """Names of what makes an attack: its class, or a preset that returns one."""
-    return [name for name, maker in _makers().items() if _makes_attack(maker)]
+    own = {dotted(cls): cls for those in _own().values() for cls in those}
+    return [name for name, maker in {**_makers(), **own}.items() if _makes_attack(maker)]
 
 
 def _makers() -> dict[str, Callable[..., Any]]:
@@ -202,6 +207,41 @@ def _makers() -> dict[str, Callable[..., Any]]:
     others = bases | {*library.training.__all__}
     makers = {n: getattr(library, n) for n in sorted(library.__all__) if n not in others}
     return {**makers, "Transfer": transfer}  # whose source text can only name
+
+
+def _own() -> dict[str, list[type]]:
+    """The classes of users' own modules that text can name, by their name without the module."""
+    found: dict[str, dict[str, type]] = {}
+    left: list[type] = [Attack, library.Objective, library.Start, library.Steepest, library.Threat]
+    while left:
+        cls = left.pop()
+        left += cls.__subclasses__()
+        if modules.own(cls.__module__) or cls.__module__ == "__main__":
+            if "<locals>" not in cls.__qualname__:
+                found.setdefault(cls.__name__, {})[dotted(cls)] = cls
+    return {name: list(those.values()) for name, those in found.items()}
+
+
+def dotted(cls: type) -> str:
+    """A class with its module: 'my_lab.MyAttack'."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _maker(name: str, makers: dict[str, Callable[..., Any]]) -> Callable[..., Any] | None:
+    """What a name in a text makes; None where it is not known.
+
+    Raises:
+      ValueError: several of a user's classes have the name.
+    """
+    if name in makers:
+        return makers[name]
+    last = name.rpartition(".")[2]
+    those = [cls for cls in _own().get(last, []) if name in (last, dotted(cls))]
+    if len(those) > 1:
+        raise ValueError(
+            f"{name!r} may be {' or '.join(sorted(map(dotted, those)))}; name the module, too."
+        )
+    return those[0] if those else None
 
 
 def _makes_attack(maker: Any) -> bool:
@@ -220,7 +260,7 @@ def _value(node: ast.expr, text: str) -> Any:
             return _BINARY[type(node.op)](left, right)
         except ZeroDivisionError:
             raise ValueError(f"{ast.unparse(node)!r} in {text!r} divides by zero.") from None
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+    if isinstance(node, ast.Call) and re.fullmatch(r"\w+(\.\w+)*", ast.unparse(node.func)):
         return _call(node, text)
     if isinstance(node, ast.Name):
         raise ValueError(
@@ -241,15 +281,18 @@ def _number(node: ast.expr, text: str) -> float:
 
 
 def _call(node: ast.Call, text: str) -> Any:
-    name = node.func.id  # type: ignore[attr-defined]
+    name = ast.unparse(node.func)
     makers = _makers()
-    if name not in makers:
+    maker = _maker(name, makers)
+    if maker is None:
         names = _attack_names()
-        by_lower = {known.lower(): known for known in makers}
+        by_lower = {known.lower(): known for known in [*makers, *names]}
         near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
         hint = f" Did you mean {by_lower[near[0]]}?" if near else ""
-        raise ValueError(f"there is no attack {name!r}.{hint} Known: {', '.join(names)}.")
-    signature = inspect.signature(makers[name])
+        module = name.rpartition(".")[0] or "MODULE"
+        way = "" if near else f" One of a module of yours needs --import={module}."
+        raise ValueError(f"there is no attack {name!r}.{hint} Known: {', '.join(names)}.{way}")
+    signature = inspect.signature(maker)
     allowed = list(signature.parameters)
     options = f"{name}({', '.join(_parameter(p) for p in signature.parameters.values())})"
     for keyword in node.keywords:
@@ -264,7 +307,7 @@ def _call(node: ast.Call, text: str) -> Any:
     except TypeError as error:
         raise ValueError(f"{ast.unparse(node)}: {error}. It is {options}.") from None
     try:
-        return makers[name](*args, **kwargs)
+        return maker(*args, **kwargs)
     except (TypeError, ValueError, AttributeError) as error:
         said = str(error).splitlines()[0]
         owned = said.startswith(f"{name}(")

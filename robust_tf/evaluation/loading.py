@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 import re
@@ -14,7 +13,7 @@ import keras
 import tensorflow as tf
 
 # Keras finds the classes in a file by the names under which these packages register them.
-from robust_tf import attacks, files, inference, methods, models  # noqa: F401
+from robust_tf import attacks, files, inference, methods, models, modules  # noqa: F401
 
 
 class SavedModel:
@@ -117,16 +116,11 @@ def load_model(path: str | os.PathLike[str]) -> Callable[..., Any]:
 def _load_import(path: str) -> Callable[..., Any]:
     """The model of an import path."""
     module, _, name = path.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # modules beside the user, as for `python -m`
+    modules.load(module, where=f"{path}: ")
     try:
-        found = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{path}: {_line(error)}; is it on PYTHONPATH?") from error
+        found = getattr(sys.modules[module], name)
     except AttributeError:
         raise ValueError(f"{path}: the module {module} has nothing named {name!r}.") from None
-    except Exception as error:  # a module may raise anything
-        raise ValueError(f"{path}: {module} fails: {_named(error)}") from error
     if not callable(found):
         raise ValueError(f"{path} is {type(found).__name__}, not a model or a function.")
     if inspect.isfunction(found) and not inspect.signature(found).parameters:

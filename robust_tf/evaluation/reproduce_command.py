@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robust_tf import compat
+from robust_tf import compat, modules
 from robust_tf.attacks import PGD, Attack, GradientAttack, ProjectedGradient
 from robust_tf.attacks.threat import Linf
 from robust_tf.evaluation.adaptive import OBLIVIOUS, undefended
-from robust_tf.evaluation.attack_parser import parse_attack
+from robust_tf.evaluation.attack_parser import dotted, parse_attack
 from robust_tf.evaluation.results import Evaluation
 from robust_tf.evaluation.sources import SourceModel
 
@@ -31,6 +32,7 @@ def command(
     *,
     dataset: str | None = None,
     output: str | None = None,
+    imports: Sequence[Mapping[str, Any]] = (),
 ) -> str | None:
     """The call of `bin/evaluate` that gives a result again, for a shell.
 
@@ -41,12 +43,14 @@ def command(
       inference: what its file says of a defence at inference.
       dataset: the run's own, which needs no option.
       output: a file for the new result.
+      imports: what its file says of modules that the run does not record.
 
     Returns:
       The command; None where no text can name its attacks, or its defence.
     """
     settings = evaluation.settings
     parts = ["bin/evaluate", f"--run_dir={shlex.quote(run_dir)}"]
+    parts += [f"--import={shlex.quote(modules.as_option(one))}" for one in imports]
     try:
         configs = settings["attacks"]
         if inference:
@@ -123,7 +127,11 @@ def _text(value: Any) -> str:
             elif own != field.default:
                 alone = isinstance(own, Attack) and not said
                 said.append(_text(own) if alone else f"{field.name}={_text(own)}")
-        return f"{type(value).__name__}({', '.join(said)})"
+        module, name = type(value).__module__, type(value).__name__
+        if module == "__main__":
+            raise ValueError(f"{name} is of a script, which no command can import.")
+        name = dotted(type(value)) if modules.own(module) else name
+        return f"{name}({', '.join(said)})"
     if isinstance(value, float):
         return _number(value)
     if value is None or isinstance(value, (int, str)):

@@ -1,10 +1,10 @@
 """Calls exported files in a process that knows TensorFlow and nothing of this library.
 
-    python load_check.py FOLDER INPUTS.npz OUTPUTS.npz
+    python load_check.py FOLDER INPUTS.npz OUTPUTS.npz [MODULE ...]
 
 The inputs are named `SIGNATURE/SIZE/ARGUMENT` or `FILE/SIZE/images`, and so are the outputs. Prints
 a line of JSON: what was loaded, in how many seconds. After all else a `.keras` file is loaded, in
-safe mode; that takes this library's layers.
+safe mode; that takes this library's layers, and those in the modules.
 """
 
 import json
@@ -84,7 +84,10 @@ def keras_file(path: str) -> Call:
 
     import robust_tf.inference
     import robust_tf.models  # noqa: F401
+    from robust_tf import modules
 
+    for module in sys.argv[4:]:
+        modules.load(module)
     with tempfile.TemporaryDirectory() as local:
         here = os.path.join(local, "model.keras")  # Keras 2 knows local disks only
         tf.io.gfile.copy(path, here)
@@ -136,4 +139,4 @@ def check_imports() -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:4])

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from robust_tf import compat, files
+from robust_tf import compat, files, modules
 from robust_tf.export import rest
 from robust_tf.export.conversion import CONVERTED as CONVERTED_FORMATS
 from robust_tf.export.conversion import CalibrationData
@@ -215,6 +215,7 @@ def _training(about: dict[str, Any] | None, defended: bool) -> list[str]:
         ("epoch taken", f"{about['selected']} (best validation: {about['best_epoch']})"),
         ("run", about["run_dir"]),
         ("recipe", "`config.gin`, all of its bindings" if about["recipe"] else None),
+        ("modules of its own", ", ".join(map(modules.as_option, about.get("modules") or ()))),
     ]
     lines = ["", "## Training", "", "| | |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in rows if value]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from robust_tf import modules
 from robust_tf.evaluation import reproduce_command
 from robust_tf.runs import Result, Run
 
@@ -49,6 +50,7 @@ def of_run(run: Run, fingerprint: str | None = None) -> dict[str, Any]:
         "precision": run.precision,
         "versions": run.versions,
         "recipe": run.configuration,
+        "modules": modules.entries(run.record["modules"]),
         "results": results,
         "missing": [*missing, *run.left_out],
     }
@@ -63,7 +65,12 @@ def _result(run: Run, result: Result) -> dict[str, Any]:
         command += f" --draw={reproduce_command.draw_of(evaluation.settings)}"
     else:
         command = reproduce_command.command(
-            run.path, evaluation, data, result.inference, dataset=dataset
+            run.path,
+            evaluation,
+            data,
+            result.inference,
+            dataset=dataset,
+            imports=result.imports,
         )
     found = {
         "file": result.file,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from robust_tf import compat, modules
 from robust_tf.attacks import PGD
 from robust_tf.attacks.network import input_gradient, logits_of
 from robust_tf.attacks.objectives import CrossEntropy
@@ -81,7 +82,7 @@ def smoke_test(
             if name != "keras":
                 path = os.path.join(folder, conversion.FILES[name])
                 expected[key]["logits"] = conversion.runner(path)(calls[key]["images"])
-    found, said = _in_a_new_process(folder, calls)
+    found, said = _in_a_new_process(folder, calls, _modules_of(model))
     report = _compare(expected, found)
     if "onnx" in wanted:
         [(images, logits)] = [
@@ -178,8 +179,17 @@ def _compiled(run: Callable[..., Any], *specs: tf.TensorSpec) -> Callable[..., A
     return call
 
 
-def _in_a_new_process(folder: str, calls: Calls) -> tuple[Calls, dict[str, Any]]:
-    """Outputs of these calls, and what the process said of itself."""
+def _modules_of(model: Any) -> list[str]:
+    """The users' modules whose layers a model has, which its `.keras` file needs."""
+    network = model.network if isinstance(model, ManifoldTransformation) else model
+    names = {type(layer).__module__ for layer in compat.layers_of(network)}
+    return [modules.as_option(one) for one in modules.record_of(names)]
+
+
+def _in_a_new_process(
+    folder: str, calls: Calls, imports: Sequence[str] = ()
+) -> tuple[Calls, dict[str, Any]]:
+    """Outputs of these calls, and what the process said of itself; `imports`: for `.keras`."""
     with tempfile.TemporaryDirectory() as local:
         inputs, outputs = os.path.join(local, "inputs.npz"), os.path.join(local, "outputs.npz")
         flat = {f"{name}/{k}": v for name, arguments in calls.items() for k, v in arguments.items()}
@@ -191,7 +201,7 @@ def _in_a_new_process(folder: str, calls: Calls) -> tuple[Calls, dict[str, Any]]
         environment["CUDA_VISIBLE_DEVICES"] = "-1"
         where = folder if "://" in folder else os.path.abspath(folder)
         done = subprocess.run(
-            [sys.executable, "-P", str(load_check.__file__), where, inputs, outputs],
+            [sys.executable, "-P", str(load_check.__file__), where, inputs, outputs, *imports],
             capture_output=True,
             text=True,
             cwd=local,

@@ -20,6 +20,7 @@ from robust_tf.recipes.reading import (
     ConfigurationError,
     RenamedWarning,
     find,
+    import_modules,
     names,
     parse,
     readable,
@@ -33,6 +34,7 @@ __all__ = [
     "RenamedWarning",
     "describe",
     "find",
+    "import_modules",
     "load",
     "names",
     "parse",
@@ -41,13 +43,18 @@ __all__ = [
 ]
 
 
-def load(name: str | os.PathLike[str] | Sequence[str], params: Sequence[str] = ()) -> LoadedRecipe:
+def load(
+    name: str | os.PathLike[str] | Sequence[str],
+    params: Sequence[str] = (),
+    imports: Sequence[str] = (),
+) -> LoadedRecipe:
     """Reads a recipe.
 
     Args:
       name: of a recipe of the library (`names()`), or the path of a gin file; or several, later
         ones over earlier ones.
       params: bindings over them, as on the command line: `train.epochs=2`, `PGD.eps=8/255`.
+      imports: modules of your own whose names it uses, by name or path: 'my_lab', 'lab/my_lab.py'.
 
     Returns:
       The recipe, with its data, its model and its trainer.
@@ -60,7 +67,7 @@ def load(name: str | os.PathLike[str] | Sequence[str], params: Sequence[str] = (
         raise ConfigurationError("no recipe given; recipes.names() lists them.")
     if isinstance(params, str):
         raise ConfigurationError(f"params={params!r}: must be a list, such as ['train.epochs=2'].")
-    return LoadedRecipe(given, params)
+    return LoadedRecipe(given, params, imports)
 
 
 def describe(name: str | None = None) -> str:

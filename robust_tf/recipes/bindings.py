@@ -8,7 +8,7 @@ afterwards. So several recipes can be used side by side, and one that is locked 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import gin
@@ -44,6 +44,13 @@ class Bindings:
         """All bindings as gin text, the same for the same settings."""
         with self.in_force():
             return gin.config_str()
+
+    def add_imports(self, names: Iterable[str]) -> None:
+        """Lists modules that are loaded as imported, as if the recipe imported them."""
+        nowhere = gin.config_parser.Location(None, 0, 0, "")
+        self._stores[2] |= {
+            gin.config_parser.ImportStatement(name, False, None, nowhere) for name in names
+        }
 
     def used(self) -> str:
         """As gin text the bindings and defaults of all that has been built so far."""

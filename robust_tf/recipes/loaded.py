@@ -26,6 +26,7 @@ class LoadedRecipe:
     Args:
       files: names of recipes or paths, later ones over earlier ones.
       params: bindings over all of them, such as `train.epochs=2`.
+      imports: modules of the user's that the recipe needs and does not import, by name or path.
 
     Attributes:
       name: of the first file.
@@ -36,8 +37,11 @@ class LoadedRecipe:
       ConfigurationError: what is wrong, where, and the nearest right name.
     """
 
-    def __init__(self, files: Sequence[str], params: Sequence[str] = ()):
-        self.files, self.params = tuple(files), tuple(params)
+    def __init__(
+        self, files: Sequence[str], params: Sequence[str] = (), imports: Sequence[str] = ()
+    ):
+        self.files, self.params, self.imports = tuple(files), tuple(params), tuple(imports)
+        names = reading.import_modules(self.imports, self.files)
         self.name = os.path.splitext(os.path.basename(self.files[0]))[0]
         self.bindings = reading.parse(self.files, self.params)
         self._compared: list[Any] = []
@@ -51,6 +55,7 @@ class LoadedRecipe:
             with self._building():
                 self.settings = training.Recipe()
         self.text = self.bindings.text()
+        self.bindings.add_imports(names)
         self._data: datasets.Data | None = None
 
     def __repr__(self) -> str:
@@ -147,7 +152,8 @@ class LoadedRecipe:
         made = {}
         for method in self._compared:
             params = [*self.params, "train.compare_with = None", f"train.method = {method!r}"]
-            made[str(method).lstrip("@").replace("/", "_")] = LoadedRecipe(self.files, params)
+            name = str(method).lstrip("@").replace("/", "_")
+            made[name] = LoadedRecipe(self.files, params, self.imports)
         return made
 
     def without_effect(self) -> list[str]:

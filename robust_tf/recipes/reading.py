@@ -18,7 +18,7 @@ from importlib import resources
 import gin
 import tensorflow as tf
 
-from robust_tf import files
+from robust_tf import files, modules
 from robust_tf.recipes import syntax
 from robust_tf.recipes.bindings import Bindings
 
@@ -54,8 +54,7 @@ def parse(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> Bindings:
         that it does), a value that cannot be parsed, a macro that is missing, or one among
         `gin_params` that nothing uses.
     """
-    for name in _PACKAGES:
-        importlib.import_module(f"robust_tf.{name}")
+    _import_packages()
     bindings = Bindings()
     with bindings.in_force():
         for path in gin_files:
@@ -65,6 +64,25 @@ def parse(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> Bindings:
         _check_macros(gin.config_str(), gin_params)
         gin.finalize()
     return bindings
+
+
+def import_modules(names: Sequence[str], gin_files: Sequence[str]) -> list[str]:
+    """Imports modules for recipes, looked for beside them and in the current folder.
+
+    Returns:
+      Their names, without folders.
+
+    Raises:
+      ConfigurationError: one is not there, or fails.
+    """
+    if not names:
+        return []
+    _import_packages()
+    places = [os.path.dirname(os.path.abspath(find(path))) for path in gin_files]
+    try:
+        return [modules.load(name, places) for name in names]
+    except modules.UserModuleError as error:
+        raise ConfigurationError(str(error)) from error
 
 
 def find(path: str, including: str = "") -> str:
@@ -128,6 +146,11 @@ def without_effect(used: str, gin_params: Sequence[str]) -> list[str]:
     return idle
 
 
+def _import_packages() -> None:
+    for name in _PACKAGES:
+        importlib.import_module(f"robust_tf.{name}")
+
+
 def _parse_file(path: str, above: tuple[str, ...]) -> None:
     """Parses a file and what it includes; `above`: the files that include it."""
     if path in above:
@@ -136,6 +159,9 @@ def _parse_file(path: str, above: tuple[str, ...]) -> None:
         text = files.read_text(path)
     except files.FileError as error:
         raise ConfigurationError(str(error)) from error
+    if os.path.basename(path) == "config.gin":  # of a run, which records where its modules lay
+        folder = os.path.dirname(path)
+        modules.import_recorded(modules.recorded_in(folder), folder, [folder])
     _parse_text(text, path, (*above, path))
 
 
@@ -165,19 +191,18 @@ def _parse_text(text: str, source: str, above: tuple[str, ...]) -> None:
 def _import(module: str, where: str, folder: str | None = None) -> None:
     """Imports what a recipe imports, which registers the classes of the user's with gin.
 
-    Modules are looked for in the current folder, as for `python -m`, and beside the recipe.
+    Modules are looked for beside the recipe and in the current folder; those of the `config.gin` of
+    a run also where they lay.
     """
-    beside = [folder] if folder is not None and os.path.isdir(folder) else []
-    for place in [*beside, ""]:
-        if place not in sys.path:
-            sys.path.insert(0, place)
+    if modules.refused() and modules.own(module) and module not in sys.modules:
+        raise ConfigurationError(
+            f"{where}: it imports {module}, and --no_import refuses that; leave --no_import out, "
+            f"or give --import={module} if you trust it."
+        )
     try:
-        importlib.import_module(module)
-    except Exception as error:  # a module may raise anything
-        missing = isinstance(error, ModuleNotFoundError) and module.startswith(str(error.name))
-        way = "; is it on PYTHONPATH?" if missing else "."
-        what = f"{type(error).__name__}: {_first_line(str(error))}".rstrip(".")
-        raise ConfigurationError(f"{where}: import {module} fails: {what}{way}") from error
+        modules.load(module, [] if folder is None else [folder], where=f"{where}: ")
+    except modules.UserModuleError as error:
+        raise ConfigurationError(str(error)) from error
 
 
 class _Lines(io.StringIO):

@@ -83,6 +83,7 @@ def _evaluate(one: Result, run: Run) -> str:
         one.data,
         one.inference,
         dataset=run.data.get("name"),
+        imports=one.imports,
         output=os.path.join(run.path, f"again_{os.path.basename(one.file)}"),
     )
     return found or f"# {one.file}: {reproduce_command.UNSAID}"

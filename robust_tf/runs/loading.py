@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from robust_tf import files, inference
+from robust_tf import files, inference, modules
 from robust_tf.evaluation.loading import load_model
 from robust_tf.runs.run import Run
 
@@ -27,15 +27,27 @@ def read_runs(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Run]:
     return result
 
 
-def load_run(path: str | os.PathLike[str]) -> Callable[..., Any]:
+def load_run(
+    path: str | os.PathLike[str], imports: bool | Sequence[str] = True
+) -> Callable[..., Any]:
     """The trained network of a run folder, `Run(path).model`.
+
+    Args:
+      path: the folder.
+      imports: whether the modules that the run records may be imported, each is said with its file;
+        or, before them, others by name or path: ['lab/my_lab.py'].
 
     Raises:
       RunError: no such folder, or not the folder of a run.
       FileError: no trained model in it.
-      ValueError: the file in it is not a model.
+      ValueError: the file in it is not a model, or needs a module that was not imported.
     """
-    return Run(path).model
+    with modules.scope():
+        if imports is False:
+            modules.refuse()
+        for name in [] if isinstance(imports, bool) else imports:
+            modules.load(name)
+        return Run(path).model
 
 
 def load_inference(

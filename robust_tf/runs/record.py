@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import importlib
 import json
 import platform
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from robust_tf import compat, data
+from robust_tf import compat, data, modules
 from robust_tf.attacks import Attack
-from robust_tf.evaluation.attack_names import eps_of, name_of, norm_of
+from robust_tf.evaluation.attack_names import eps_of, modules_of, name_of, norm_of
 from robust_tf.evaluation.attack_parser import as_attacks
 from robust_tf.runs import bindings
 from robust_tf.validation import plain
 from robust_tf.version import __version__
 
 RECORD, FORMAT = "run.json", 1
-_KNOWN = ("robust_tf", "keras", "tensorflow", "tf_keras", "builtins", "gin", "numpy", "")
 # What a record holds, and of which type each part is.
 PARTS: dict[str, type | tuple[type, ...]] = {
     "format": int,
@@ -61,12 +57,14 @@ def describe(
       training has none), 'attacks'
       ('training', 'validation', and 'evaluation' by name, as Keras serializes them), 'disc_input'
       (of a method with a discriminator), 'training' (the recipe's settings), 'seed', 'precision',
-      'versions', 'bindings' (of gin) and 'modules' (to import before the run's classes are known).
+      'versions', 'bindings' (of gin) and 'modules': the user's own that gin or the classes of the
+      run name, each with the folder where it lies, to be imported before those classes are known.
     """
     evaluation = as_attacks(recipe.evaluation_attacks)
     attack = getattr(model, "attack", None)
     builders = [recipe.network, recipe.method, recipe.optimizer, recipe.schedule]
-    used = [model, model.network, attack, recipe.validation_attack, *evaluation.values()]
+    used = [model, *compat.layers_of(model.network)]
+    attacks = [attack, recipe.validation_attack, *evaluation.values()]
     return {
         "format": FORMAT,
         "method": {
@@ -94,7 +92,7 @@ def describe(
         "precision": precision,
         "versions": versions(),
         "bindings": bindings.operative(),
-        "modules": _modules([*builders, *map(type, used)]),
+        "modules": _modules([*builders, *map(type, used)], modules_of(attacks), dataset),
     }
 
 
@@ -191,20 +189,14 @@ def _name(builder: Any) -> str:
     return str(getattr(builder, "__name__", type(builder).__name__))
 
 
-def _modules(used: list[Callable[..., Any]]) -> list[str]:
-    """The modules of a user's own, which gin's imports or the classes of the run name."""
-    found = set(bindings.imported())
+def _modules(
+    used: list[Callable[..., Any]], others: set[str], dataset: data.Data
+) -> list[dict[str, Any]]:
+    """The modules of a user's own, which gin's imports, the classes or the data of the run name."""
+    source = dataset.description.get("source") or {}
+    found = {*bindings.imported(), *others, str(source.get("module") or "")}
     for one in used:
         while isinstance(one, functools.partial):
             one = one.func
         found.add(getattr(one, "__module__", None) or "")
-    return sorted(name for name in found - {"__main__"} if name.split(".")[0] not in _KNOWN)
-
-
-def import_modules(modules: list[str]) -> None:
-    """Imports what the run names; where one is not there, Keras says which class it misses."""
-    if modules and "" not in sys.path:
-        sys.path.insert(0, "")  # modules beside the user, as for `python -m`
-    for module in modules:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(str(module))
+    return modules.record_of(found)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from robust_tf import modules
 from robust_tf.attacks import Attack
 from robust_tf.evaluation import Evaluation, attacks_from_json
 from robust_tf.evaluation.adaptive import ADAPTIVE, OBLIVIOUS, undefended
@@ -53,6 +54,7 @@ class Result:
       data: 'name', 'split', 'fingerprint' and 'splits' (theirs) as the file has them.
       inference: of a defence at inference ('kind', 'delta', ...); None of the plain network.
       columns: its accuracies by attack, see `evaluation.adaptive_summary`; {} without.
+      imports: modules of its attacks that the run does not record, see `modules.record_of`.
     """
 
     file: str
@@ -61,6 +63,7 @@ class Result:
     data: dict[str, Any]
     inference: dict[str, Any] | None
     columns: dict[str, dict[str, float]]
+    imports: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -115,6 +118,7 @@ def read_result(file: str, content: dict[str, Any]) -> Result:
         data if isinstance(data, dict) else {},
         inference if isinstance(inference, dict) else None,
         columns if isinstance(columns, dict) else {},
+        modules.entries(content.get("modules")),
     )
 
 

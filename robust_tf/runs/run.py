@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from robust_tf import files
+from robust_tf import files, modules
 from robust_tf.attacks import Attack
 from robust_tf.evaluation import Evaluation, attacks_from_json
 from robust_tf.evaluation.loading import load_model
@@ -16,7 +16,6 @@ from robust_tf.evaluation.reproduce_command import foreign
 from robust_tf.runs import notes, results
 from robust_tf.runs.folder import RunFolder
 from robust_tf.runs.naming import label_of
-from robust_tf.runs.record import import_modules
 
 
 class Run(RunFolder):
@@ -110,7 +109,7 @@ class Run(RunFolder):
     def attack(self) -> Attack | None:
         """The training attack; None without one, or of a run of 0.1, which does not tell it."""
         config = self.record["attacks"].get("training")
-        return None if config is None else _attack("training", config)
+        return None if config is None else self._attack("training", config)
 
     @functools.cached_property
     def attacks(self) -> dict[str, Attack]:
@@ -120,7 +119,7 @@ class Run(RunFolder):
           ValueError: one of them is not known to this version.
         """
         configs = self.record["attacks"].get("evaluation") or {}
-        return {name: _attack(name, config) for name, config in configs.items()}
+        return {name: self._attack(name, config) for name, config in configs.items()}
 
     @property
     def disc_input(self) -> str | None:
@@ -167,10 +166,11 @@ class Run(RunFolder):
 
     @functools.cached_property
     def model(self) -> Callable[..., Any]:
-        """The trained network; the modules that its recipe imported are imported before.
+        """The trained network; the modules that the run records are imported before.
 
         Raises:
-          FileError: there is none yet. ValueError: the file is not a model.
+          FileError: there is none yet. ValueError: the file is not a model, or needs a module that
+            was not imported.
         """
         if self._load is not None:
             return self._load()
@@ -179,8 +179,27 @@ class Run(RunFolder):
                 f"{self.path} holds no model.keras: its training has not ended; start the training "
                 "again with the same --run_dir and it continues."
             )
-        import_modules(self.record["modules"])
-        return load_model(os.path.join(self.path, "model.keras"))
+        fault = self.import_modules()
+        try:
+            return load_model(os.path.join(self.path, "model.keras"))
+        except ValueError as error:
+            if not fault:
+                raise
+            path = os.path.join(self.path, "model.keras")
+            raise ValueError(f"{path} cannot be read: {fault}") from error
+
+    def import_modules(self) -> str:
+        """Imports the modules that the run records, once; what needs them does it by itself.
+
+        Returns:
+          Why one was not imported, a sentence, which has been said as a `modules.ModuleNote`, too;
+          '' if all were.
+        """
+        return self._import_fault
+
+    @functools.cached_property
+    def _import_fault(self) -> str:
+        return modules.import_recorded(self.record["modules"], self.path)
 
     def behind(self, inference: str, load: Callable[[], Callable[..., Any]]) -> Run:
         """The same run with a defense in front of its network.
@@ -200,8 +219,10 @@ class Run(RunFolder):
 
         Those of other weights, and files that cannot be read, are left out; `notes` says which.
         """
+        self.import_modules()
         found = []
         for name, content in self.reports.items():
+            modules.import_recorded(content.get("modules"), os.path.join(self.path, name))
             other = "" if name == "summary.json" else foreign(content, self.fingerprint)
             if other:
                 self._left_out.append(f"{name} is left out: {other}.")
@@ -271,6 +292,15 @@ class Run(RunFolder):
         split = data.get("split", "test")
         return "" if split == "test" else f"on the {split} split"
 
+    def _attack(self, name: str, config: Any) -> Attack:
+        fault = self.import_modules()
+        try:
+            return attacks_from_json({"attacks": {name: {"attack": config}}})[name]
+        except ValueError as error:
+            if not fault:
+                raise
+            raise ValueError(f"cannot rebuild the attack {name!r}: {fault}") from error
+
     def _of_evaluation(self, what: str) -> float | None:
         """A number of the run's own evaluation: its macro, or else of its first attack."""
         for value in (
@@ -295,7 +325,3 @@ class Run(RunFolder):
                 elif isinstance(value, dict):
                     found = {**Run._numbers(value), **found}
         return found
-
-
-def _attack(name: str, config: Any) -> Attack:
-    return attacks_from_json({"attacks": {name: {"attack": config}}})[name]

@@ -67,6 +67,7 @@ class Plan:
       budget: name of the budget.
       study_dir: folder of all studies.
       data_dir: of prepared tfds datasets; None: TFDS_DATA_DIR.
+      imports: modules of the user's that the recipes need and do not import.
 
     Raises:
       ValueError: the study has no such budget.
@@ -76,6 +77,7 @@ class Plan:
     budget: str = PAPER
     study_dir: str = FOLDER
     data_dir: str | None = None
+    imports: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.study.budget(self.budget)
@@ -126,10 +128,10 @@ class Plan:
         row = self.study.row(row.of) if row.of else row
         gin_files, params = self.gin_files(row), self.params(row, seed)
         try:
-            plain = recipes.load(gin_files, params)
+            plain = recipes.load(gin_files, params, self.imports)
             if plain.settings.seed == seed and self.identity(row, seed)[1] == plain.text:
                 return plain
-            return recipes.load(gin_files, [*params, f"train.seed={seed}"])
+            return recipes.load(gin_files, [*params, f"train.seed={seed}"], self.imports)
         except ValueError as error:
             raise type(error)(f"row {row.name}: {error}") from error
 
@@ -138,6 +140,7 @@ class Plan:
         row = self.study.row(row.of) if row.of else row
         parts = [f"--gin_file={_shown(path)}" for path in self.gin_files(row)]
         parts += [f"--gin_param={one}" for one in self.params(row, seed)]
+        parts += [f"--import={name}" for name in self.imports]
         parts += [f"--gin_param=train.seed={seed}", f"--run_dir={self.run_dir(row, seed)}"]
         return shlex.join(["bin/train", *parts])
 

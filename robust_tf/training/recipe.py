@@ -153,6 +153,13 @@ class Recipe:
         for name, attack in attacks.items():
             _check_attack(f"train.evaluation_attacks[{name}]", attack)
 
+    def attacks(self) -> dict[str, Attack | None]:
+        """The attacks of validation and evaluation, by what they are for."""
+        own = self.evaluation_attacks
+        named = own if isinstance(own, Mapping) else {str(k): one for k, one in enumerate(own, 1)}
+        found = {f"evaluation ({name})": attack for name, attack in named.items()}
+        return {"validation": self.validation_attack, **found}
+
     def build(
         self,
         dataset: data.Data,

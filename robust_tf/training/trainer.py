@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from robust_tf import compat, data, files, precision, runs
-from robust_tf.training import finalize, hparams, run_folder
+from robust_tf.training import finalize, hparams, readback, run_folder
 from robust_tf.training.checkpoints import Checkpoints
 from robust_tf.training.distribution import (
     all_agree,
@@ -61,6 +61,7 @@ class Trainer:
       CheckpointError: the run's checkpoint cannot be read.
       ValueError: data that the model cannot be trained on, a batch that cannot be shared equally.
       DataError: images of a new run that cannot be read, all of them.
+      ReadBackError: a new run's model could be saved, but not read back.
     """
 
     def __init__(
@@ -82,11 +83,16 @@ class Trainer:
                 "are no validation images to choose by; set data.validation_size."
             )
         self._training_batches(0, 0)  # what cannot be batched is refused before there is a folder
-        if restart or not files.exists(os.path.join(run_dir, "checkpoints")):
+        fresh = restart or not files.exists(os.path.join(run_dir, "checkpoints"))
+        if fresh:
             dataset.check()  # what cannot be read is listed now, not in the middle of an epoch
         identity = run_folder.identity(dataset, configuration)
         self.precision = self._precision(identity, restart)
         self.model = recipe.build(dataset, strategy, self.precision)
+        self._copies: dict[str, keras.Model] = {}
+        if fresh:
+            spread = spans_replicas(strategy)
+            readback.check(self.model, dataset.image_shape, recipe.attacks(), spread)
         # Only now, so that the optimizer has its slots for what is trained later, too.
         self.frozen = None if recipe.frozen is None else self._freeze(recipe.frozen)
         if self.chief:
@@ -106,7 +112,6 @@ class Trainer:
             files.write_json(os.path.join(run_dir, runs.RECORD), self.record)
         self._summary = os.path.join(run_dir, "summary.json")
         self.finished = self.over and files.exists(self._summary)
-        self._copies: dict[str, keras.Model] = {}
         self.collapsed = False
         barrier(strategy)  # all have looked before the chief writes
 

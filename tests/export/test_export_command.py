@@ -105,7 +105,7 @@ def test_what_the_command_prints_runs_and_evaluates_as_the_run_does(
 
 
 def test_a_file_that_gives_other_outputs_is_not_written(run_dir, tmp_path, capsys, monkeypatch):
-    def another(folder, calls):
+    def another(folder, calls, imports):
         given, outputs = references[0](1)
         found = {
             f"{name}/{size}": references[0](size)[1][name] for name in outputs for size in (1, 7)
