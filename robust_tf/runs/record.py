@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from robust_tf import compat, data
 from robust_tf.attacks import Attack
+from robust_tf.data.augmenting import describe as describe_augmentations
 from robust_tf.evaluation.attack_names import eps_of, name_of, norm_of
 from robust_tf.evaluation.attack_parser import as_attacks
 from robust_tf.runs import bindings
@@ -113,6 +114,7 @@ def describe_data(dataset: data.Data) -> dict[str, Any]:
         "validation": len(dataset.validation),
         "test": len(dataset.test),
         "seed": dataset.seed,
+        "augmentation": describe_augmentations(dataset.augmentation),
         **({"class_names": list(dataset.class_names)} if dataset.class_names else {}),
         **dataset.description,
     }
