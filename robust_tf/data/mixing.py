@@ -18,6 +18,8 @@ from robust_tf import registration
 from robust_tf.data.augment import inside_box, uniform
 from robust_tf.validation import check_number, plain_fields
 
+_HALVINGS = 30  # of the interval in which a quantile lies
+
 
 @registration.configurable
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +80,7 @@ class CutMix:
         size = tf.constant([height, width], tf.float32)
         ratio = tf.sqrt(1 - beta(seeds, self.alpha))[:, None]
         sides = tf.cast(size * ratio, tf.int32)
-        # A stream of its own, from the second entry, which numbers of examples leave free.
-        centers = tf.cast(uniform(tf.bitwise.invert(seeds), 2) * size, tf.int32)
+        centers = tf.cast(uniform(seeds, 2, first=1) * size, tf.int32)
         half = sides // 2  # the program's box is even: half to each side
         box = inside_box(height, width, centers - half, 2 * half)
         pasted = tf.reduce_mean(tf.cast(box, tf.float32), axis=[1, 2, 3])
@@ -87,14 +88,14 @@ class CutMix:
 
 
 def beta(seeds: tf.Tensor, alpha: float) -> tf.Tensor:
-    """float32 (B,) from Beta(alpha, alpha), each a function of its seed, int32 (B, 2), alone."""
-    pairs = tf.map_fn(
-        lambda seed: tf.random.stateless_gamma([2], seed, tf.constant(alpha, tf.float64)),
-        seeds,
-        fn_output_signature=tf.TensorSpec([2], tf.float64),
-    )
-    pairs = tf.reshape(pairs, [-1, 2])
-    total = tf.reduce_sum(pairs, axis=1)
-    # Of a tiny alpha both round to 0: one of the two ends, and of them that without mixing.
-    own = tf.where(total > 0, pairs[:, 0] / tf.where(total > 0, total, 1.0), 1.0)
-    return tf.cast(own, tf.float32)
+    """float32 (B,) from Beta(alpha, alpha), each the quantile of one uniform number of its seed."""
+    u = tf.cast(uniform(seeds, 1)[:, 0], tf.float64)
+    if alpha == 1:
+        return tf.cast(u, tf.float32)
+    a = tf.fill(tf.shape(u), tf.constant(alpha, tf.float64))
+    low, high = tf.zeros_like(u), tf.ones_like(u)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        below = tf.math.betainc(a, a, middle) <= u
+        low, high = tf.where(below, middle, low), tf.where(below, high, middle)
+    return tf.cast((low + high) / 2, tf.float32)
