@@ -36,7 +36,8 @@ def check_batch(x: Any, y: Any, soft: bool = False) -> tuple[tf.Tensor, tf.Tenso
     """Tensors of images and labels, after the checks that need no values.
 
     Args:
-      x, y: given to an attack.
+      x: images, as given to an attack.
+      y: labels.
       soft: whether labels may be distributions over the classes, float32 (B, C), too.
     """
     x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)

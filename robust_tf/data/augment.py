@@ -166,10 +166,11 @@ def _word(value: int) -> tf.Tensor:
 
 
 def inside_box(height: int, width: int, first: tf.Tensor, sides: tf.Tensor) -> tf.Tensor:
-    """bool (B, height, width, 1): the pixels of a box, which may lie partly outside of the image.
+    """Bool (B, height, width, 1): the pixels of a box, which may lie partly outside of the image.
 
     Args:
-      height, width: of the image.
+      height: of the image.
+      width: of the image.
       first: int32 (B, 2), first row and column of each box.
       sides: int32 (2,) or (B, 2), numbers of its rows and columns.
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -73,22 +72,33 @@ def operate(pixels: tf.Tensor, chosen: tf.Tensor, sign: tf.Tensor, magnitude: fl
       As `pixels`.
     """
     level = magnitude / 10
-
-    def where(names: tuple[str, ...], made: Callable[[], tf.Tensor]) -> None:
-        nonlocal result
-        mine = tf.reduce_any(chosen[:, None] == [OPERATIONS.index(name) for name in names], axis=1)
-        made_of = tf.cond(tf.reduce_any(mine), made, lambda: pixels)
-        result = tf.where(mine[:, None, None, None], made_of, result)
-
-    result = pixels
-    where(_GEOMETRIC, lambda: _moved(pixels, chosen, sign, level))
-    where(_BLENDED, lambda: _blended(pixels, chosen, 1 + sign * _FACTOR * level))
-    where(("AutoContrast",), lambda: _auto_contrast(pixels))
-    where(("Equalize",), lambda: _equalized(pixels))
-    where(("Posterize",), lambda: _posterized(pixels, round(_BITS * level)))
     threshold = 256 * (1 - level)
-    where(("Solarize",), lambda: tf.where(pixels < threshold, pixels, 255 - pixels))
-    return result
+
+    def solarized(pixels: tf.Tensor) -> tf.Tensor:
+        return tf.where(pixels < threshold, pixels, 255 - pixels)
+
+    made = {
+        ("AutoContrast",): lambda own, *_: _auto_contrast(own),
+        ("Equalize",): lambda own, *_: _equalized(own),
+        ("Posterize",): lambda own, *_: _posterized(own, round(_BITS * level)),
+        ("Solarize",): lambda own, *_: solarized(own),
+        ("Sharpness",): lambda own, _, sign: _blended(_smooth(own), own, sign, level),
+        ("Contrast",): lambda own, _, sign: _blended(_mean_gray(own), own, sign, level),
+        ("Color",): lambda own, _, sign: _blended(_gray(own), own, sign, level),
+        ("Brightness",): lambda own, _, sign: _blended(0.0, own, sign, level),
+        _GEOMETRIC: lambda own, chosen, sign: _moved(own, chosen, sign, level),
+    }
+    # Each image goes to the operation that it is for, and none to the others.
+    groups = [("Identity",), *made]
+    table = [next(n for n, names in enumerate(groups) if name in names) for name in OPERATIONS]
+    group = tf.gather(tf.constant(table), chosen)
+    places = tf.dynamic_partition(tf.range(tf.shape(chosen)[0]), group, len(groups))
+    parts = [tf.gather(pixels, places[0])]
+    for place, function in zip(places[1:], made.values(), strict=True):
+        own = [tf.gather(one, place) for one in (pixels, chosen, sign)]
+        some = tf.shape(place)[0] > 0  # not all kernels take an empty batch
+        parts.append(tf.cond(some, lambda f=function, o=own: f(*o), lambda o=own: o[0]))
+    return tf.ensure_shape(tf.dynamic_stitch(places, parts), pixels.shape)
 
 
 _GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
@@ -135,19 +145,17 @@ def _moved(pixels: tf.Tensor, chosen: tf.Tensor, sign: tf.Tensor, level: float) 
     )
 
 
-def _blended(pixels: tf.Tensor, chosen: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+def _blended(
+    poor: tf.Tensor | float, pixels: tf.Tensor, sign: tf.Tensor, level: float
+) -> tf.Tensor:
     """Poor image + factor * (image - poor image), cut to whole numbers."""
-    gray = _gray(pixels)
-    mean = tf.floor(tf.reduce_mean(gray, axis=[1, 2, 3], keepdims=True) + 0.5)
+    factor = (1 + sign * _FACTOR * level)[:, None, None, None]
+    return tf.floor(tf.clip_by_value(poor + factor * (pixels - poor), 0.0, 255.0))
 
-    def is_of(name: str) -> tf.Tensor:
-        return (chosen == OPERATIONS.index(name))[:, None, None, None]
 
-    poor = tf.where(is_of("Color"), gray, tf.zeros_like(pixels))
-    poor = tf.where(is_of("Contrast"), mean, poor)
-    poor = tf.where(is_of("Sharpness"), _smooth(pixels), poor)
-    made = poor + factor[:, None, None, None] * (pixels - poor)
-    return tf.floor(tf.clip_by_value(made, 0.0, 255.0))
+def _mean_gray(pixels: tf.Tensor) -> tf.Tensor:
+    """Of each image, (B, 1, 1, 1)."""
+    return tf.floor(tf.reduce_mean(_gray(pixels), axis=[1, 2, 3], keepdims=True) + 0.5)
 
 
 def _gray(pixels: tf.Tensor) -> tf.Tensor:
@@ -174,11 +182,12 @@ def _smooth(pixels: tf.Tensor) -> tf.Tensor:
 
 def _auto_contrast(pixels: tf.Tensor) -> tf.Tensor:
     """Each channel spread over 0 .. 255."""
-    whole = tf.cast(pixels, tf.int32)
-    low = tf.reduce_min(whole, axis=[1, 2], keepdims=True)
-    span = tf.reduce_max(whole, axis=[1, 2], keepdims=True) - low
-    spread = (whole - low) * 255 // tf.maximum(span, 1)
-    return tf.where(span > 0, tf.cast(spread, tf.float32), pixels)
+    exact = tf.cast(pixels, tf.float64)  # rounded as Pillow's
+    low = tf.reduce_min(exact, axis=[1, 2], keepdims=True)
+    span = tf.reduce_max(exact, axis=[1, 2], keepdims=True) - low
+    scale = 255.0 / tf.maximum(span, 1.0)
+    spread = tf.clip_by_value(tf.floor(exact * scale + (-low * scale)), 0.0, 255.0)
+    return tf.cast(tf.where(span > 0, spread, exact), tf.float32)
 
 
 def _equalized(pixels: tf.Tensor) -> tf.Tensor:

@@ -71,8 +71,8 @@ class RobustModel(KerasModel):
     needs_clean, needs_adv = True, True
     # Whether the attack or a term works on features: then the network must be one that is cut.
     needs_features = False
-    # Whether training labels may be distributions over the classes (B, C), as of mixup, too; then the
-    # loss is theirs, and accuracies go by the most probable class.
+    # Whether training labels may also be distributions over the classes (B, C), as mixup makes
+    # them: the loss is theirs, and accuracies go by the most probable class.
     takes_soft_labels = False
     # Terms beside the cross-entropies, whose weights rise over `term_warmup_steps`.
     warmup_terms: tuple[str, ...] = ()

@@ -32,10 +32,10 @@ class Batch(NamedTuple):
     `adv` too.
 
     x: float32 images (B, H, W, C); y: int32 (B,), or float32 (B, C) distributions over the classes
-    where the method takes them (`takes_soft_labels`); adversarial: what `generate_adversarial` made;
-    clean, adv: logits and features of clean and adversarial images in training mode, None where the
-    method says that it does not need them (`needs_clean`, `needs_adv`); seed: int32 (2,), of this
-    step and replica.
+    where the method `takes_soft_labels`; adversarial: what `generate_adversarial` made; clean, adv:
+    logits and features of clean and adversarial images in training mode, None where the method says
+    that it does not need them (`needs_clean`, `needs_adv`); seed: int32 (2,), of this step and
+    replica.
     """
 
     x: tf.Tensor
