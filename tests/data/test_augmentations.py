@@ -29,11 +29,7 @@ class Darker:
 
 CASES = {
     "crop": data.Augmentation(pad=2, flip=True),
-    "cutout": data.Cutout(4),
     "keras": data.KerasLayers({"RandomTranslation": {"height_factor": 0.3, "width_factor": 0.2}}),
-    "own": Darker(),
-    "rand_augment": data.RandAugment(2, 8),
-    "mixup": data.Mixup(0.4),
     "list": [data.Augmentation(pad=1, flip=True), data.Cutout(3), Darker(), data.CutMix()],
 }
 

@@ -86,6 +86,8 @@ def test_operations_are_drawn_alike():
     kinds, counts = np.unique(got.reshape(2800, -1), axis=0, return_counts=True)
     assert len(kinds) == 14 + 9  # nine have two directions
     assert counts.sum() == 2800 and counts.min() > 60 and counts.max() < 260
+    few = data.RandAugment(1, 6)(tf.constant(image[:3]), seeds[40:43])
+    np.testing.assert_array_equal(few, got[40:43])  # whatever the batch
     twice = data.RandAugment(2, 6)(tf.constant(image), seeds).numpy()
     assert len(np.unique(twice.reshape(2800, -1), axis=0)) > 150
 
