@@ -51,7 +51,7 @@ def test_loss_is_that_of_both_labels(name):
         np.testing.assert_allclose(value, expected, atol=2e-5, err_msg=term)
 
 
-@pytest.mark.parametrize("name", ABLE)
+@pytest.mark.parametrize("name", ["smoothed", "adr"])
 def test_certain_labels_are_class_ids(name):
     """Training on one-hot rows is training on the ids: weights and accuracies."""
     x, y, *_ = _mixed(count=8)

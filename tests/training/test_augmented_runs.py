@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -23,8 +24,7 @@ from tests.training.runs import (
     trainer,
 )
 
-LIST = [data.Augmentation(pad=1), data.KerasLayers({"RandomZoom": {"height_factor": 0.2}})]
-LIST += [data.RandAugment(1, 3), data.Cutout(3), data.CutMix()]
+LIST = [data.Augmentation(pad=1), data.Cutout(3), data.CutMix()]
 
 
 def _images(augmentation):
@@ -66,11 +66,9 @@ def test_stopped_and_streamed_continues_to_the_bit(straight, stop_after, tmp_pat
 
 def test_two_replicas_are_one(tmp_path):
     dataset = _images([data.Cutout(3), data.Mixup(0.5)])
-    network = {"network": lambda input_shape, num_classes: _linear(input_shape, num_classes)}
+    few = {"network": _linear, "epochs": 1}
     for name, strategy in (("one", "none"), ("two", "mirrored")):
-        run = trainer(
-            tmp_path / name, _recipe(**network), dataset, strategy=make_strategy(strategy)
-        )
+        run = trainer(tmp_path / name, _recipe(**few), dataset, strategy=make_strategy(strategy))
         run.train()
     for a, b in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
         assert a == pytest.approx(b, abs=1e-4)
@@ -79,8 +77,6 @@ def test_two_replicas_are_one(tmp_path):
 
 
 def _linear(input_shape, num_classes):
-    import keras
-
     inputs = keras.Input(input_shape)
     return keras.Model(inputs, keras.layers.Dense(num_classes)(keras.layers.Flatten()(inputs)))
 
@@ -89,15 +85,13 @@ def test_run_says_how_its_images_were_augmented(straight):
     told = json.load(open(straight / "run.json"))["data"]["augmentation"]
     assert [one["name"] for one in told] == [type(one).__name__ for one in LIST]
     assert told[0]["arguments"] == {"pad": 1, "flip": False}
-    assert told[1]["arguments"] == {"layers": {"RandomZoom": {"height_factor": 0.2}}}
-    assert told[3]["arguments"] == {"size": 3, "fill": 0.0}
+    assert told[1]["arguments"] == {"size": 3, "fill": 0.0}
 
 
 def test_a_method_that_takes_ids_is_refused_before_there_is_a_folder(tmp_path):
     method = functools.partial(MART, attack=BIM(0.1, 0.05, 1))
     with pytest.raises(ValueError, match=r"Mixup\(alpha=1.0\) mixes labels, and MART takes"):
         trainer(tmp_path / "run", recipe(method=method), _images(data.Mixup()))
-    with pytest.raises(ValueError, match=r"Cutout\(size=9\).* 1 \.\. 8"):
-        trainer(tmp_path / "run", recipe(), _images(data.Cutout(9)))
+    with pytest.raises(ValueError, match=r"Cutout\(size=99\): must be 1 \.\. "):
+        trainer(tmp_path / "run", recipe(), _images(data.Cutout(99)))
     assert not (tmp_path / "run").exists()
-    trainer(tmp_path / "run", recipe(method=method), _images(data.Cutout(4)))
