@@ -120,7 +120,7 @@ class Augmenting:
           and labels int32 (B,), or float32 (B, num_classes) where they are mixed.
         """
         for number, one in enumerate(self.steps):
-            if one is self.crop:
+            if isinstance(one, Augmentation):
                 images = one(images, *draws)
                 continue
             images, seeds = to_unit_interval(images), self._seeds(positions, epoch, number)

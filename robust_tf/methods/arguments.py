@@ -61,7 +61,8 @@ def check_weights(owner: str, weights: dict[str, float]) -> None:
 
 def subclasses(cls: type) -> set[Any]:
     """All of a class, of whatever depth."""
-    return {one for child in cls.__subclasses__() for one in {child, *subclasses(child)}}
+    found: set[Any] = set(cls.__subclasses__())
+    return found.union(*map(subclasses, found))
 
 
 def unpack(

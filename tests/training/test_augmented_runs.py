@@ -66,7 +66,7 @@ def test_stopped_and_streamed_continues_to_the_bit(straight, stop_after, tmp_pat
 
 def test_two_replicas_are_one(tmp_path):
     dataset = _images([data.Cutout(3), data.Mixup(0.5)])
-    few = {"network": _linear, "epochs": 1}
+    few = {"network": _linear, "epochs": 1, "validation_attack": None, "evaluation_attacks": ()}
     for name, strategy in (("one", "none"), ("two", "mirrored")):
         run = trainer(tmp_path / name, _recipe(**few), dataset, strategy=make_strategy(strategy))
         run.train()
