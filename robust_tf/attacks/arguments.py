@@ -32,8 +32,14 @@ def known_value(number: Any) -> Any:
     return value[()] if isinstance(value, np.ndarray) else value
 
 
-def check_batch(x: Any, y: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """Tensors of images and labels, after the checks that need no values."""
+def check_batch(x: Any, y: Any, soft: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+    """Tensors of images and labels, after the checks that need no values.
+
+    Args:
+      x: images, as given to an attack.
+      y: labels.
+      soft: whether labels may be distributions over the classes, float32 (B, C), too.
+    """
     x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
     if x.dtype != tf.float32:
         raise TypeError(
@@ -42,10 +48,12 @@ def check_batch(x: Any, y: Any) -> tuple[tf.Tensor, tf.Tensor]:
         )
     if x.shape.rank is None or x.shape.rank < 2:
         raise ValueError(f"images have shape {x.shape}; expected (batch, height, width, channels).")
-    check_labels(y)
-    if not x.shape[:1].is_compatible_with(y.shape):
+    soft = soft and y.shape.rank == 2 and y.dtype == tf.float32
+    if not soft:
+        check_labels(y)
+    if not x.shape[:1].is_compatible_with(y.shape[:1]):
         raise ValueError(f"{x.shape[0]} images but {y.shape[0]} labels; give one label each.")
-    return x, tf.cast(y, tf.int32)
+    return x, y if soft else tf.cast(y, tf.int32)
 
 
 def check_labels(y: tf.Tensor) -> None:

@@ -69,6 +69,8 @@ class Attack:
     # Whether it sees labels alone: then only those of the model in full precision will do, as
     # there is no margin that would tell rounding from a boundary.
     hard_labels: ClassVar[bool] = False
+    # Whether in training labels may be distributions over the classes, float32 (B, C), too.
+    takes_soft_labels: ClassVar[bool] = False
     # Whether an evaluation also attacks misclassified images, and judges what it returns alone.
     judged_alone: ClassVar[bool] = False
 
@@ -149,7 +151,9 @@ class Attack:
         Args:
           model: Keras model or any callable from images (B, H, W, C) to logits (B, C).
           x: float32 images in [0, 1].
-          y: integer labels (B,), of the target class if the attack is targeted.
+          y: integer labels (B,), of the target class if the attack is targeted; inside a
+            `tf.function` also distributions over the classes, float32 (B, C), where it
+            `takes_soft_labels`.
           eps: radius in place of the attack's own, a number or scalar tensor.
           step_size: in place of the attack's own, which stays as it is if eps alone is given.
           seed: int, int32 (2,), or int32 (B, 2) with one for each example, which makes an example's
@@ -218,7 +222,7 @@ class Attack:
         check_model(model)
         self.check_access(model)
         check_follows(model, self.batch_norm, type(self).__name__)
-        x, y = check_batch(x, y)
+        x, y = check_batch(x, y, soft=self.takes_soft_labels and tf.inside_function())
         seed, code = as_seed(seed), _code(self)
         if tf.inside_function():
             results = getattr(code, method)(code.network_of(model), x, y, seed, budget)

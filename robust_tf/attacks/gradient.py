@@ -133,6 +133,11 @@ class GradientAttack(Attack):
             raise ValueError(f"keep={self.keep!r}: must be 'last' or 'best'.")
         check_batch_norm_mode(self.batch_norm)
 
+    @property
+    def takes_soft_labels(self) -> bool:  # type: ignore[override]
+        """Whether labels may be distributions: no iterate is judged by its class."""
+        return self.objective.takes_soft_labels and self.restarts == 1 and self.keep == "last"
+
     def composition(self) -> ProjectedGradient:
         """The same attack as a free composition."""
         return ProjectedGradient(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -24,6 +24,8 @@ class Objective:
     """
 
     targeted: bool = False
+    # Whether labels may be distributions over the classes, float32 (B, C), too.
+    takes_soft_labels: ClassVar[bool] = False
 
     def reference(self, network: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor) -> Any:
         """What `values` needs beside logits and labels: a tensor (B, ...), or None for nothing."""
@@ -49,8 +51,10 @@ class Objective:
 class CrossEntropy(Objective):
     """CE(f(x'), y); targeted: -CE(f(x'), t)."""
 
+    takes_soft_labels: ClassVar[bool] = True
+
     def values(self, logits: tf.Tensor, y: tf.Tensor, reference: tf.Tensor | None) -> tf.Tensor:
-        value = losses.cross_entropy(logits, y)
+        value = losses.label_cross_entropy(logits, y)
         return -value if self.targeted else value
 
 
@@ -91,6 +95,7 @@ class KLDivergence(Objective):
         KL(p(x') || p(x)), as in ADR's released TRADES adversary.
     """
 
+    takes_soft_labels: ClassVar[bool] = True
     direction: str = "clean_adv"
 
     def __post_init__(self) -> None:

@@ -243,14 +243,16 @@ def _state(trainer: Any) -> str:
 
 def _describe(recipe: LoadedRecipe, strategy: Any) -> str:
     """What a run would do."""
-    from robust_tf import precision
-    from robust_tf.data import steps_per_epoch
+    from robust_tf import data, precision
+    from robust_tf.data.augmenting import as_augmentations, names
     from robust_tf.training import readback
     from robust_tf.training.distribution import spans_replicas
 
     model, settings, dataset = recipe.model(strategy=strategy), recipe.settings, recipe.data()
     readback.check(model, dataset.image_shape, settings.attacks(), spans_replicas(strategy))
-    steps = steps_per_epoch(dataset.train, settings.batch_size)
+    steps = data.steps_per_epoch(dataset.train, settings.batch_size)
+    options = {"augmentation": dataset.augmentation, "num_classes": dataset.num_classes}
+    data.epochs(dataset.train, settings.batch_size, 1, **options)  # says what it cannot take
     with warnings.catch_warnings():  # said when the model was built
         warnings.simplefilter("ignore")
         chosen = precision.choose(settings.dtype_policy)
@@ -264,6 +266,7 @@ def _describe(recipe: LoadedRecipe, strategy: Any) -> str:
             f"validation, {len(dataset.test)} test images {dataset.image_shape}, "
             f"{'in memory' if dataset.train.in_memory else 'read when needed'}",
             *_classes(dataset),
+            f"augmented   {names(as_augmentations(dataset.augmentation)) or 'no'}",
             f"schedule    {settings.epochs} epochs of {steps} steps of "
             f"{settings.batch_size} images",
             f"precision   {chosen.dtype}, {chosen.reason}",

@@ -7,6 +7,7 @@ import functools
 from typing import Any
 
 from robust_tf.data.augment import Augmentation
+from robust_tf.data.augmenting import as_augmentations
 from robust_tf.data.sequential import SequentialSplit
 from robust_tf.data.splits import Split, check, digest
 
@@ -21,7 +22,7 @@ class Data:
       validation: Held out from the training set; may be empty.
       test: Test split, whole and in its original order.
       num_classes: Number of classes C; labels are 0 .. C - 1.
-      augmentation: What training does to the images of this dataset.
+      augmentation: What training does to the images of this dataset, one or a list of them.
       seed: By which the validation examples were chosen.
       held_out: How many were, if not all of them are in `validation`.
       class_names: By label, where they are known.
@@ -33,7 +34,7 @@ class Data:
     validation: Split
     test: Split
     num_classes: int
-    augmentation: Augmentation = Augmentation()
+    augmentation: Any = Augmentation()
     seed: int = 0
     held_out: int | None = None
     class_names: tuple[str, ...] | None = None
@@ -46,6 +47,7 @@ class Data:
                 f"{self.name}: {len(self.class_names)} class_names for {self.num_classes} classes; "
                 "give one for each, in the order of the labels, or None."
             )
+        as_augmentations(self.augmentation)
         for which in ("train", "validation", "test"):
             labels = getattr(self, which).labels
             if len(labels) and not 0 <= labels.min() <= labels.max() < self.num_classes:

@@ -12,6 +12,7 @@ import numpy as np
 from robust_tf import registration
 from robust_tf.data import catalog, memory
 from robust_tf.data.augment import Augmentation
+from robust_tf.data.augmenting import as_augmentations
 from robust_tf.data.dataset import Data
 from robust_tf.data.drawing import draw_order
 from robust_tf.data.errors import DataError
@@ -40,7 +41,7 @@ def load(
     validation_size: int | float | None = None,
     train_size: int | None = None,
     seed: int = 0,
-    augmentation: Augmentation | None = None,
+    augmentation: Any = None,
     source: Any = None,
     test_size: int | float | None = None,
     in_memory: bool | str = "auto",
@@ -59,7 +60,10 @@ def load(
       train_size: Examples to train on, 1 or more, of those that are not held out: of the six names
         the first, of a source drawn by class; None: all.
       seed: Chooses the examples that are held out, 0 or more; the rest keep their order.
-      augmentation: For the training pipeline. None: `Augmentation()` as bound by gin.
+      augmentation: For the training pipeline, one or a list of them, each given what the one before
+        it made: `Augmentation()` (crop and flip), `KerasLayers`, `RandAugment`, `Cutout`, and last
+        `Mixup` or `CutMix`, or a class or function of yours, see `data/augment.py`. None:
+        `Augmentation()` as bound by gin.
       source: Where the images are: an `ImageFolder`, `Arrays`, `ImageTable` or `TFDS`, a builder of
         one (in gin `data.source = @ImageFolder`), or a function of yours without arguments, which
         returns `Data`, or a dict of 'train' and, where there are any, 'validation', 'test' (each a
@@ -80,6 +84,7 @@ def load(
     if in_memory not in (True, False, "auto"):
         raise ValueError(f"data(in_memory={in_memory!r}): must be True, False or 'auto'.")
     augmentation = Augmentation() if augmentation is None else augmentation
+    as_augmentations(augmentation)  # before anything is read
     if source is None:
         return _named(name, data_dir, validation_size, train_size, seed, augmentation, in_memory)
     made, found = _made(source, data_dir)
@@ -144,7 +149,7 @@ def _named(
     validation_size: int | float | None,
     train_size: int | None,
     seed: int,
-    augmentation: Augmentation,
+    augmentation: Any,
     in_memory: bool | str,
 ) -> Data:
     """One of the six names; what is held out is as it was before there were sources."""

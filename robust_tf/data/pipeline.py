@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
-from robust_tf.data.augment import Augmentation, crop_and_flip
+from robust_tf.data.augmenting import Augmenting, to_unit_interval
 from robust_tf.data.sequential import SequentialSplit
 from robust_tf.data.splits import PARALLEL, Split, StreamedSplit, pipeline_options
 from robust_tf.validation import check_whole
 
-_NO_AUGMENTATION = Augmentation()
 _PARALLEL, _PREFETCHED = 4, 4  # batches in work, and ready
 
 
@@ -45,9 +47,10 @@ def batches(
     epoch: int = 0,
     seed: int = 0,
     training: bool = False,
-    augmentation: Augmentation = _NO_AUGMENTATION,
+    augmentation: Any = (),
     skip: int = 0,
     shard: tuple[int, int] = (1, 0),
+    num_classes: int | None = None,
 ) -> tf.data.Dataset:
     """One pass over a split as a `tf.data.Dataset` of (images, labels).
 
@@ -60,20 +63,22 @@ def batches(
       seed: Seed of the run, 0 or more.
       training: True: shuffled, augmented, and the remainder is dropped. False: original order,
         nothing changed, and the remainder is kept as a smaller last batch.
-      augmentation: Used in training only.
+      augmentation: One, or a list of them, used in training only.
       skip: Batches of this epoch that were already done: the rest follows exactly as if the
         epoch had not been interrupted. 0 .. number of batches.
       shard: (count, index): every global batch is cut into `count` consecutive parts, and this
         worker gets part `index`. The parts of all workers, in order, are the global batch. A
         smaller last batch (training=False) is cut as evenly as it goes; its parts may be empty.
+      num_classes: Of the labels; needed where augmentation mixes them.
 
     Returns:
       A dataset with known cardinality. Images float32 (B, ...) in [0, 1] (NHWC for pictures) and
-      labels int32 (B,), with B = batch_size / count static in training.
+      labels int32 (B,), with B = batch_size / count static in training; where augmentation mixes
+      labels they are float32 (B, num_classes), each row of sum 1.
 
     Raises:
-      ValueError: If an argument is out of its range, `count` does not divide `batch_size`, or a
-        training split is smaller than a batch.
+      ValueError: If an argument is out of its range, `count` does not divide `batch_size`, a
+        training split is smaller than a batch, or an augmentation cannot take the images.
     """
     if training:
         return epochs(
@@ -85,12 +90,15 @@ def batches(
             augmentation=augmentation,
             skip=skip,
             shard=shard,
+            num_classes=num_classes,
         )
     check_whole("data", "epoch", epoch, 0)
     check_whole("data", "seed", seed, 0)
     bounds = _bounds(len(split), batch_size, shard)
     skip = _check_skip(skip, len(bounds), batch_size)
-    return _pipeline(split, bounds[skip:], np.arange(len(split), dtype=np.int32), shard[0])
+    whole = np.arange(len(split), dtype=np.int32)
+    nothing = Augmenting((), seed, None, split.image_shape)
+    return _pipeline(split, bounds[skip:], whole, shard[0], nothing)
 
 
 def epochs(
@@ -100,9 +108,10 @@ def epochs(
     *,
     first: int = 0,
     seed: int = 0,
-    augmentation: Augmentation = _NO_AUGMENTATION,
+    augmentation: Any = (),
     skip: int = 0,
     shard: tuple[int, int] = (1, 0),
+    num_classes: int | None = None,
 ) -> tf.data.Dataset:
     """Training batches of `count` epochs, one after the other, each in an order of its own.
 
@@ -110,7 +119,7 @@ def epochs(
     batches as the trainer does; a single `batches(training=True)` would repeat one epoch.
 
     The order, crops and flips of all epochs are drawn up front from (seed, epoch) by NumPy, 4 to 7
-    bytes for each image of each epoch; the one pipeline only gathers, crops and scales.
+    bytes for each image of each epoch; the one pipeline gathers, augments and scales.
 
     Args:
       split: The examples.
@@ -118,9 +127,10 @@ def epochs(
       count: Number of epochs, 1 or more.
       first: Which epoch is the first, 0 or more.
       seed: Seed of the run, 0 or more.
-      augmentation: What is done to the images.
+      augmentation: What is done to the images, one or a list of them.
       skip: Batches of the first epoch that were already done, 0 .. `steps_per_epoch`.
       shard: See `batches`.
+      num_classes: See `batches`.
 
     Returns:
       (images, labels) as `batches` gives them, `count * steps_per_epoch - skip` batches.
@@ -134,28 +144,24 @@ def epochs(
     size = steps * batch_size
     one = _bounds(size, batch_size, shard)
     skip = _check_skip(skip, steps, batch_size)
-    if augmentation and len(split.image_shape) != 3:
-        raise ValueError(
-            f"{augmentation} needs images (N, H, W, C), but these examples have the shape "
-            f"{(len(split), *split.image_shape)}. Set Augmentation.pad = 0 and Augmentation.flip "
-            "= False."
-        )
+    made = Augmenting(augmentation, seed, num_classes, split.image_shape, len(split))
     if isinstance(split, SequentialSplit):
         wanted = range(first, first + count)
-        found = split.epochs(batch_size, steps, wanted, seed, augmentation, skip, shard)
+        found = split.epochs(batch_size, steps, wanted, made, skip, shard)
         return _finished(found.map(lambda x, y: (to_unit_interval(x), y)), shard[0])
-    bounds = np.concatenate([one + size * number for number in range(count)])[skip:]
-    orders, offsets, flips = [], [], []
+    stride = size + made.extra
+    bounds = np.concatenate([one + stride * number for number in range(count)])[skip:]
+    orders, draws = [], []
     for epoch in range(first, first + count):
-        order = split.order(seed, epoch, batch_size)[:size]
+        order = split.order(seed, epoch, batch_size)
+        order = np.resize(order, max(stride, len(order)))[:stride]  # after the last, the first
         orders.append(order)
-        if augmentation:
-            shifts, mirrored = augmentation.draw(len(split), seed, epoch)
-            offsets.append(shifts[order].astype(np.min_scalar_type(2 * augmentation.pad)))
-            flips.append(mirrored[order])
+        # Offsets and flips are small.
+        drawn = [one[order] for one in made.draw(len(split), epoch)]
+        draws.append([one.astype(np.min_scalar_type(one.max())) for one in drawn])
     order, share = np.concatenate(orders), batch_size // shard[0]
-    draws = (np.concatenate(offsets), np.concatenate(flips)) if augmentation else None
-    return _pipeline(split, bounds, order, shard[0], share, augmentation.pad, draws)
+    drawn = [np.concatenate(parts) for parts in zip(*draws, strict=True)]
+    return _pipeline(split, bounds, order, shard[0], made, share, drawn, (first, stride))
 
 
 def _check_skip(skip: int, steps: int, batch_size: int) -> int:
@@ -180,9 +186,10 @@ def _pipeline(
     bounds: np.ndarray,
     order: np.ndarray,
     workers: int,
+    augmenting: Augmenting,
     batch_size: int | None = None,
-    pad: int = 0,
-    draws: tuple[np.ndarray, np.ndarray] | None = None,
+    drawn: Sequence[np.ndarray] = (),
+    epochs: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Batches between `bounds` of the examples in this order.
 
@@ -191,28 +198,31 @@ def _pipeline(
       bounds: Of each batch, positions in `order`.
       order: Positions in the split, int32.
       workers: How many share each batch.
+      augmenting: What is done to them.
       batch_size: Of each batch, or None if they differ.
-      pad: Zero pixels on each side, before the crop.
-      draws: Offsets of crops and flips, for each entry of `order`; None: images as they are.
+      drawn: What the augmentation drew, for each entry of `order`.
+      epochs: The first one, and how many entries of `order` each has.
     """
+    bounds = bounds + [0, augmenting.extra]
     # Tensors, captured by the functions below: as NumPy arrays they would be copied into their
     # graphs as constants. On the host, where tf.data runs, whatever the strategy in force.
     with tf.init_scope(), tf.device("CPU:0"):
         all_labels = split.tensors[1] if split.in_memory else tf.constant(split.labels)
         all_images = split.tensors[0] if split.in_memory else None
         order = tf.constant(order)
-        if draws is not None:
-            offsets, flips = map(tf.constant, draws)
+        draws = tuple(map(tf.constant, drawn))
 
+    @tf.autograph.experimental.do_not_convert  # it would rewrite the errors of augmentations
     def load(bound: tf.Tensor, images: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         part = slice(bound[0], bound[1])
         where = order[part]
         if batch_size is not None:
-            where = tf.ensure_shape(where, [batch_size])
+            where = tf.ensure_shape(where, [batch_size + augmenting.extra])
         images = tf.gather(all_images, where) if images is None else images
         labels = tf.gather(all_labels, where)
-        if draws is not None:
-            images = crop_and_flip(images, tf.cast(offsets[part], tf.int32), flips[part], pad)
+        epoch = epochs[0] + bound[0] // epochs[1]
+        own = tuple(draw[part] for draw in draws)
+        images, labels = augmenting(images, labels, where, epoch, own)
         return to_unit_interval(images), labels
 
     with tf.init_scope():
@@ -258,11 +268,6 @@ def _read(
         empty = tf.zeros([1, 0, *split.image_shape], split.dtype)
         found = found.concatenate(tf.data.Dataset.from_tensor_slices(empty))
     return found
-
-
-def to_unit_interval(images: tf.Tensor) -> tf.Tensor:
-    """uint8 0..255 to float32 [0, 1], by a true division; float32 passes unchanged."""
-    return tf.cast(images, tf.float32) / 255.0 if images.dtype == tf.uint8 else images
 
 
 def _check_shard(shard: tuple[int, int], batch_size: int) -> tuple[int, tuple[int, int]]:

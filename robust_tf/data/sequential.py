@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from robust_tf.data.augment import Augmentation, crop_and_flip
+from robust_tf.data.augmenting import Augmenting
 from robust_tf.data.errors import DataError
 from robust_tf.data.splits import Split, checked_labels, pipeline_options
 
@@ -101,51 +101,65 @@ class SequentialSplit(Split):
         batch_size: int,
         steps: int,
         epochs: range,
-        seed: int,
-        augmentation: Augmentation,
+        augmenting: Augmenting,
         skip: int,
         shard: tuple[int, int],
     ) -> tf.data.Dataset:
         """Training batches of epochs, one after the other; see `data.epochs`.
 
         Returns:
-          (images as they are, labels int32), this worker's part of each batch.
+          (images, labels), this worker's part of each batch.
         """
         size = int(np.prod(self.image_shape)) * self.dtype.itemsize
         count, share = len(self._tape.labels), batch_size // shard[0]
 
-        def crop(images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-            return crop_and_flip(images, draws[:, :2], draws[:, 2] > 0, augmentation.pad)
+        like, extra = augmenting.draw(1, 0), augmenting.extra
 
-        def draw(epoch: np.ndarray) -> np.ndarray:
-            offsets, flips = augmentation.draw(count, seed, int(epoch))
-            return np.concatenate([offsets, flips[:, None].astype(np.int32)], 1)
-
+        @tf.autograph.experimental.do_not_convert
         def one(epoch: tf.Tensor) -> tf.data.Dataset:
             found = self._chosen()
-            if augmentation:
-                draws = tf.numpy_function(draw, [epoch], tf.int32, stateful=False)
-                draws = tf.ensure_shape(draws, [count, 3])
-            else:
-                draws = tf.zeros([1, 3], tf.int32)
+            draws: tuple[tf.Tensor, ...] = ()
+            if like:
+                types = [tf.as_dtype(one.dtype) for one in like]
+                drawn = tf.numpy_function(
+                    lambda epoch: augmenting.draw(count, int(epoch)), [epoch], types, stateful=False
+                )
+                shapes = [[count, *one.shape[1:]] for one in like]
+                draws = tuple(map(tf.ensure_shape, drawn, shapes))
             buffer = max(1, min(len(self), _BUFFER // size))
-            found = _shuffled(found, buffer, seed, epoch)
-            found = found.batch(batch_size, drop_remainder=True).take(steps)
+            found = _shuffled(found, buffer, augmenting.seed, epoch)
+            if extra:  # after the last example, the first
+                found = found.concatenate(found.take(extra))
+                found = found.window(batch_size + extra, shift=batch_size, drop_remainder=True)
+                found = found.flat_map(_joined(batch_size + extra))
+            else:
+                found = found.batch(batch_size, drop_remainder=True)
 
+            @tf.autograph.experimental.do_not_convert
             def part(numbers: tf.Tensor, examples: Any) -> tuple[tf.Tensor, tf.Tensor]:
-                mine = slice(shard[1] * share, (shard[1] + 1) * share)
-                images, labels = examples[0][mine], examples[1][mine]
-                if augmentation:
-                    images = crop(images, tf.gather(draws, numbers[mine]))
-                return images, tf.cast(labels, tf.int32)
+                mine = slice(shard[1] * share, (shard[1] + 1) * share + extra)
+                images, labels = examples[0][mine], tf.cast(examples[1][mine], tf.int32)
+                numbers = numbers[mine]
+                own = tuple(tf.gather(draw, numbers) for draw in draws)
+                return augmenting(images, labels, numbers, epoch, own)
 
-            return found.map(part)
+            return found.take(steps).map(part)
 
         with tf.init_scope():
             found = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one).skip(skip)
             left = steps * len(epochs) - skip
             found = found.apply(tf.data.experimental.assert_cardinality(left))
         return found.with_options(pipeline_options())
+
+
+def _joined(size: int) -> Callable[[tf.Tensor, Any], tf.data.Dataset]:
+    """From a window of examples, number and (image, label), to one batch of this size."""
+
+    def batch(numbers: Any, examples: Any) -> tf.data.Dataset:
+        parts = tf.data.Dataset.zip((numbers, tf.data.Dataset.zip(examples)))
+        return parts.batch(size, drop_remainder=True)
+
+    return batch
 
 
 def _shuffled(dataset: tf.data.Dataset, buffer: int, seed: int, epoch: Any) -> tf.data.Dataset:

@@ -7,8 +7,10 @@ global batch.
 from robust_tf.losses.boosted import boosted_cross_entropy
 from robust_tf.losses.compactness import global_compactness, local_compactness, pair_weights
 from robust_tf.losses.labels import (
+    class_ids,
     conditional_entropy,
     cross_entropy,
+    label_cross_entropy,
     smooth_labels,
     soft_cross_entropy,
 )
@@ -30,6 +32,7 @@ from robust_tf.losses.triplet import (
 
 __all__ = [
     "boosted_cross_entropy",
+    "class_ids",
     "conditional_entropy",
     "cosine_triplet",
     "cross_entropy",
@@ -37,6 +40,7 @@ __all__ = [
     "hardest_negative",
     "jensen_shannon",
     "kl_divergence",
+    "label_cross_entropy",
     "local_compactness",
     "other_positive",
     "pair_weights",

@@ -143,6 +143,24 @@ def soft_cross_entropy(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     return tf.nn.softmax_cross_entropy_with_logits(tf.stop_gradient(targets), logits)
 
 
+def label_cross_entropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy of class ids (B,), or of distributions over the classes, float32 (B, C).
+
+    Of the label s y + (1 - s) y' it is s CE(y) + (1 - s) CE(y'), as mixup (Zhang et al., 2018)
+    takes it.
+    """
+    if tf.convert_to_tensor(y).shape.rank == 2:
+        return soft_cross_entropy(logits, y)
+    return cross_entropy(logits, y)
+
+
+def class_ids(y: tf.Tensor) -> tf.Tensor:
+    """int32 (B,): class ids as they are, of distributions (B, C) the most probable class."""
+    if y.shape.rank == 2:
+        return tf.argmax(y, axis=1, output_type=tf.int32)
+    return tf.cast(y, tf.int32)
+
+
 def conditional_entropy(logits: tf.Tensor) -> tf.Tensor:
     """Entropy of the predicted distribution, per example (ADR, arXiv 2007.05123, Eq. 5).
 

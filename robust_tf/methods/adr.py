@@ -87,11 +87,14 @@ class ADR(RobustModel):
         whose adversarial example takes its place.
       compactness: how features are compared.
 
+    Where labels are mixed (mixup), the pairs of global compactness go by the most probable class.
+
     Source: Bui et al. (2020), arXiv 2007.05123, and the released TensorFlow program where the
     paper's formulas leave a choice (entropy of adversarial examples only, CE 0.5 and 0.5).
     """
 
     warmup_terms = ("local", "global_", "entropy", "smoothness", "virtual")
+    takes_soft_labels = True
 
     def __init__(
         self,
@@ -119,15 +122,15 @@ class ADR(RobustModel):
     def terms(self, batch: Batch) -> Terms:
         clean, adv, y, pairs = batch.clean, batch.adv, batch.y, self.compactness
         return {
-            "clean": lambda: losses.cross_entropy(clean.logits, y),
-            "adversarial": lambda: losses.cross_entropy(adv.logits, y),
+            "clean": lambda: losses.label_cross_entropy(clean.logits, y),
+            "adversarial": lambda: losses.label_cross_entropy(adv.logits, y),
             "local": lambda: losses.local_compactness(
                 clean.features, adv.features, pairs.norm, pairs.detach_clean
             ),
             "global_": lambda: losses.global_compactness(
                 clean.features,
                 adv.features,
-                y,
+                losses.class_ids(y),
                 pairs.alpha,
                 pairs.pairs,
                 pairs.norm,

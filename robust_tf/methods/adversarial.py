@@ -30,6 +30,8 @@ class AdversarialTraining(RobustModel):
     Source: Madry et al. (2018); half and half: Bui et al. (2020), released TensorFlow program.
     """
 
+    takes_soft_labels = True
+
     def __init__(
         self,
         network: keras.Model,

@@ -59,12 +59,21 @@ def check_weights(owner: str, weights: dict[str, float]) -> None:
             raise ValueError(f"{owner}({term}={weight!r}): weights must be finite and >= 0.")
 
 
-def unpack(data: Any, network: Classifier) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+def subclasses(cls: type) -> set[Any]:
+    """All of a class, of whatever depth."""
+    found: set[Any] = set(cls.__subclasses__())
+    return found.union(*map(subclasses, found))
+
+
+def unpack(
+    data: Any, network: Classifier, soft: bool = False
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
     """Images float32, labels int32, sample weights float32 or None; checked as the step runs.
 
     Args:
       data: (images, labels), (images, labels, sample weights) or {'image': ..., 'label': ...}.
       network: that takes the images.
+      soft: whether labels may be distributions over the classes, float32 (B, C), too.
 
     Raises:
       ValueError: another structure; labels that are not class ids; images of another shape than the
@@ -78,7 +87,9 @@ def unpack(data: Any, network: Classifier) -> tuple[tf.Tensor, tf.Tensor, tf.Ten
             f"images are {x.dtype.name}; methods take float32 in [0, 1]: "
             "tf.cast(x, tf.float32), divided by 255 if the pixels are 0..255."
         )
-    check_labels(y)
+    soft = soft and y.shape.rank == 2 and y.dtype.is_floating
+    if not soft:
+        check_labels(y)
     if not x.shape[1:].is_compatible_with(network.image_shape):
         raise ValueError(
             f"images have shape {tuple(x.shape[1:])}, the network takes "
@@ -86,16 +97,11 @@ def unpack(data: Any, network: Classifier) -> tuple[tf.Tensor, tf.Tensor, tf.Ten
             f"input_shape={tuple(x.shape[1:])}."
         )
     num_classes = network.num_classes
-    x, y = tf.cast(x, tf.float32), tf.cast(y, tf.int32)
+    x, y = tf.cast(x, tf.float32), tf.cast(y, tf.float32 if soft else tf.int32)
     low, high = tf.reduce_min(x), tf.reduce_max(x)
     wanted = "images must be finite and in [0, 1], divided by 255 if the pixels are 0..255; range:"
     images_fit = tf.debugging.Assert(tf.logical_and(low >= 0.0, high <= 1.0), [wanted, low, high])
-    low, high = tf.reduce_min(y), tf.reduce_max(y)
-    wanted = f"labels must be class ids in 0..{num_classes - 1}; range:"
-    labels_fit = tf.debugging.Assert(
-        tf.logical_and(low >= 0, high < num_classes), [wanted, low, high]
-    )
-    fit = [images_fit, labels_fit]
+    fit = [images_fit, _soft_fit(y, num_classes) if soft else _ids_fit(y, num_classes)]
     if weights is not None:
         weights = tf.cast(weights, tf.float32)
         if weights.shape.rank == 2 and weights.shape[1] == 1:
@@ -111,6 +117,25 @@ def unpack(data: Any, network: Classifier) -> tuple[tf.Tensor, tf.Tensor, tf.Ten
         fit.append(tf.debugging.Assert(proper, [wanted, low, high]))
     with tf.control_dependencies(fit):  # before a kernel meets them
         return tf.identity(x), tf.identity(y), None if weights is None else tf.identity(weights)
+
+
+def _ids_fit(y: tf.Tensor, num_classes: int) -> Any:
+    low, high = tf.reduce_min(y), tf.reduce_max(y)
+    wanted = f"labels must be class ids in 0..{num_classes - 1}; range:"
+    return tf.debugging.Assert(tf.logical_and(low >= 0, high < num_classes), [wanted, low, high])
+
+
+def _soft_fit(y: tf.Tensor, num_classes: int) -> Any:
+    if y.shape[1] != num_classes:
+        raise ValueError(
+            f"labels have shape {y.shape}, the network {num_classes} classes: give distributions "
+            f"(batch, {num_classes})."
+        )
+    sums, low = tf.reduce_sum(y, axis=1), tf.reduce_min(y)
+    least, most = tf.reduce_min(sums), tf.reduce_max(sums)
+    wanted = "labels must be distributions over the classes; least probability, range of sums:"
+    fits = (low >= -1e-6) & (least > 0.999) & (most < 1.001)
+    return tf.debugging.Assert(fits, [wanted, low, least, most])
 
 
 def _parts(data: Any) -> tuple[Any, Any, Any]:

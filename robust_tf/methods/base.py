@@ -11,7 +11,13 @@ import tensorflow as tf
 from robust_tf import compat, losses
 from robust_tf.attacks import Attack
 from robust_tf.attacks.randomness import fold
-from robust_tf.methods.arguments import check_attack, check_weights, checked_network, unpack
+from robust_tf.methods.arguments import (
+    check_attack,
+    check_weights,
+    checked_network,
+    subclasses,
+    unpack,
+)
 from robust_tf.methods.batch import (
     AdversarialBatch,
     Batch,
@@ -65,6 +71,9 @@ class RobustModel(KerasModel):
     needs_clean, needs_adv = True, True
     # Whether the attack or a term works on features: then the network must be one that is cut.
     needs_features = False
+    # Whether training labels may also be distributions over the classes (B, C), as mixup makes
+    # them: the loss is theirs, and accuracies go by the most probable class.
+    takes_soft_labels = False
     # Terms beside the cross-entropies, whose weights rise over `term_warmup_steps`.
     warmup_terms: tuple[str, ...] = ()
     # The network of averaged weights, where `compile` was given a `weight_average`.
@@ -125,6 +134,27 @@ class RobustModel(KerasModel):
     def auxiliary_step(self, batch: Any) -> None:
         """Updates of the auxiliary optimisers, after the network's; by default there are none."""
         return  # AutoGraph warns of a function that is a docstring alone
+
+    def check_soft_labels(self, why: str) -> None:
+        """Raises ValueError unless it can train on distributions over the classes.
+
+        Args:
+          why: what makes them, 'Mixup()'.
+        """
+        owner = type(self).__name__
+        if not self.takes_soft_labels:
+            able = sorted(c.__name__ for c in subclasses(RobustModel) if c.takes_soft_labels)
+            raise ValueError(
+                f"{why} mixes labels, and {owner} takes class ids alone: train with "
+                f"{', '.join(able[:-1])} or {able[-1]}, or take it out of data.augmentation."
+            )
+        if self.attack is not None and not self.attack.takes_soft_labels:
+            raise ValueError(
+                f"{why} mixes labels, and the training attack {self.attack!r} takes class ids "
+                "alone: give one that ends at its last iterate (restarts=1, keep='last') and "
+                "raises CrossEntropy or KLDivergence, such as PGD or TRADESAttack, or take it out "
+                "of data.augmentation."
+            )
 
     def diagnose(self, logs: dict[str, float]) -> list[str]:
         """What an epoch's means say is amiss, a sentence each; the trainer warns of them."""
@@ -215,7 +245,7 @@ class RobustModel(KerasModel):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One step on a replica's share of the batch; running means of the epoch so far."""
-        share = Share.of(*unpack(data, self.network))
+        share = Share.of(*unpack(data, self.network, self.takes_soft_labels))
         x, y, batches = share.x, share.y, self.batches
         self.counters.batches.assign(batches)  # a number, before the optimizer's iterations move
         seed = step_seed(self.settings.seed, batches)

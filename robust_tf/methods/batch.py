@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from robust_tf.attacks.randomness import fold
+from robust_tf.losses import class_ids
 from robust_tf.models import Classifier, Outputs, forward_mode
 
 Terms = dict[str, Callable[[], tf.Tensor]]
@@ -30,10 +31,11 @@ class Batch(NamedTuple):
     A method that forwards otherwise gives a named tuple of its own, which has `y`, `clean` and
     `adv` too.
 
-    x: float32 images (B, H, W, C); y: int32 (B,); adversarial: what `generate_adversarial` made;
-    clean, adv: logits and features of clean and adversarial images in training mode, None where the
-    method says that it does not need them (`needs_clean`, `needs_adv`); seed: int32 (2,), of this
-    step and replica.
+    x: float32 images (B, H, W, C); y: int32 (B,), or float32 (B, C) distributions over the classes
+    where the method `takes_soft_labels`; adversarial: what `generate_adversarial` made; clean, adv:
+    logits and features of clean and adversarial images in training mode, None where the method says
+    that it does not need them (`needs_clean`, `needs_adv`); seed: int32 (2,), of this step and
+    replica.
     """
 
     x: tf.Tensor
@@ -91,5 +93,6 @@ def step_seed(seed: int, batches: Any) -> tf.Tensor:
 
 
 def correct(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """1.0 where the prediction is y, (B,)."""
-    return tf.cast(tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), y), tf.float32)
+    """1.0 where the prediction is y, of a distribution (B, C) its most probable class; (B,)."""
+    predicted = tf.argmax(logits, axis=1, output_type=tf.int32)
+    return tf.cast(tf.equal(predicted, class_ids(y)), tf.float32)

@@ -25,6 +25,7 @@ class Standard(RobustModel):
     """
 
     needs_adv = False
+    takes_soft_labels = True
 
     def __init__(
         self,
@@ -51,7 +52,13 @@ class Standard(RobustModel):
 
 
 def smoothed_cross_entropy(logits: tf.Tensor, y: tf.Tensor, smoothing: float) -> tf.Tensor:
-    """Cross-entropy (B,) of logits (B, C) against labels (B,), smoothed where that is not 0."""
+    """Cross-entropy (B,) of logits (B, C) against labels, smoothed where that is not 0.
+
+    Labels are class ids (B,), or distributions (B, C): smoothing is linear in them.
+    """
     if not smoothing:
-        return losses.cross_entropy(logits, y)
+        return losses.label_cross_entropy(logits, y)
+    if y.shape.rank == 2:
+        rest = smoothing / (logits.shape[1] - 1)
+        return losses.soft_cross_entropy(logits, rest + (1 - smoothing - rest) * y)
     return losses.soft_cross_entropy(logits, losses.smooth_labels(y, logits.shape[1], smoothing))

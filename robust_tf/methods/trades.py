@@ -30,6 +30,7 @@ class TRADES(RobustModel):
     """
 
     warmup_terms = ("divergence",)
+    takes_soft_labels = True
 
     def __init__(
         self, network: keras.Model, attack: Attack, beta: float = 6.0, name: str | None = None
@@ -40,7 +41,7 @@ class TRADES(RobustModel):
 
     def terms(self, batch: Batch) -> Terms:
         return {
-            "clean": lambda: losses.cross_entropy(batch.clean.logits, batch.y),
+            "clean": lambda: losses.label_cross_entropy(batch.clean.logits, batch.y),
             "divergence": lambda: losses.kl_divergence(batch.clean.logits, batch.adv.logits),
         }
 

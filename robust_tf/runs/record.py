@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from robust_tf import compat, data, modules
 from robust_tf.attacks import Attack
+from robust_tf.data.augmenting import describe as describe_augmentations
 from robust_tf.evaluation.attack_names import eps_of, modules_of, name_of, norm_of
 from robust_tf.evaluation.attack_parser import as_attacks
 from robust_tf.runs import bindings
@@ -112,6 +113,7 @@ def describe_data(dataset: data.Data) -> dict[str, Any]:
         "test": len(dataset.test),
         "seed": dataset.seed,
         "range": [0.0, 1.0],
+        "augmentation": describe_augmentations(dataset.augmentation),
         **({"class_names": list(dataset.class_names)} if dataset.class_names else {}),
         **dataset.description,
     }

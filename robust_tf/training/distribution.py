@@ -143,7 +143,7 @@ def distribute(
         return rows.map(
             lambda x, y: (
                 tf.reshape(x, [shares, size, *x.shape[1:]]),
-                tf.reshape(y, [shares, size]),
+                tf.reshape(y, [shares, size, *y.shape[1:]]),
             )
         ).unbatch()
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 from robust_tf import compat
 from robust_tf.attacks.objectives import predicted_class
 from robust_tf.evaluation.checks import collapsed_class
+from robust_tf.losses import class_ids
 from robust_tf.methods import RobustModel
 from robust_tf.training.weight_average import REFRESHING_BATCHES, refresh_statistics
 
@@ -104,7 +105,7 @@ class Loop:
         """Of predictions and labels by batch and replica, those of this worker."""
         local = self.strategy.experimental_local_results
         parts = [
-            np.concatenate([part.numpy() for one in seen for part in local(one[which])])
+            np.concatenate([class_ids(part).numpy() for one in seen for part in local(one[which])])
             for which in (0, 1)
         ]
         return collapsed_class(*parts)

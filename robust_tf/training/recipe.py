@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from robust_tf import data, precision, registration
 from robust_tf.attacks import Attack
+from robust_tf.data.augmenting import as_augmentations, mixes, names
 from robust_tf.methods import RobustModel, Standard
 from robust_tf.models import CNN
 from robust_tf.training.optimizers import SGD, piecewise
@@ -187,6 +188,8 @@ class Recipe:
                     f"train.method built a {type(model).__name__}: must be a training method, such "
                     "as @ADR."
                 )
+            if mixes(mixing := as_augmentations(dataset.augmentation)[-1:]):
+                model.check_soft_labels(names(mixing))
             rate = self.schedule(
                 learning_rate=self.learning_rate, steps_per_epoch=steps, epochs=self.epochs
             )

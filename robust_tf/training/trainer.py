@@ -250,6 +250,7 @@ class Trainer:
                 augmentation=self.dataset.augmentation,
                 skip=skip,
                 shard=shard,
+                num_classes=self.dataset.num_classes,
             )
 
         return distribute(self.strategy, make, self.recipe.batch_size)
