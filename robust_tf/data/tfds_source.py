@@ -49,6 +49,10 @@ class TFDS:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
+        if self.image_size == "auto":
+            raise ValueError(
+                "TFDS(image_size='auto'): must be a number of pixels, (height, width), or None."
+            )
         self._format()
 
     def _format(self) -> Format:
