@@ -175,14 +175,16 @@ def test_papers_numbers(method, place):
 
 @pytest.mark.parametrize("method", ["adr", "at", "atld", "squeeze", "trades"])
 def test_pictures(method):
-    """Half of CIFAR-10's eps in half of its steps, and a rate that falls however long the run is."""
+    """Half of CIFAR-10's eps in half of its steps, and a rate that falls to 0 at the end of any run."""
     _, recipe, augmentation, model = built(f"{method}_images.gin")
     if method == "atld":
         assert (model.attack.eps, model.attack.steps) == (4 / 255, 1)
         assert model.discriminator.input_size == 512 and model.discriminator.num_classes == 10
     else:
         own = model.attack
-        numbers = (own.eps, own.step_size, own.steps) if method == "squeeze" else attack_numbers(own)
+        numbers = (
+            (own.eps, own.step_size, own.steps) if method == "squeeze" else attack_numbers(own)
+        )
         assert numbers == pytest.approx((4 / 255, 1 / 255, 10))
     assert attack_numbers(recipe.evaluation_attacks[0]) == pytest.approx((4 / 255, 1 / 255, 20))
     assert augmentation == data.Augmentation(pad=4, flip=True)

@@ -74,8 +74,8 @@ class TFDS:
         for feature in (self.image, self.label):
             if feature not in features:
                 raise DataError(
-                    f"{self.name} has no feature {feature!r}; it has {', '.join(sorted(features))}. Name "
-                    "them: TFDS.image = ..., TFDS.label = ..."
+                    f"{self.name} has no feature {feature!r}; it has {', '.join(sorted(features))}. "
+                    "Name them: TFDS.image = ..., TFDS.label = ..."
                 )
         shape = self._shape(features[self.image].shape)
         splits = {
@@ -153,7 +153,9 @@ class TFDS:
             labels,
         )
 
-    def _look(self, features: Any, records: TFRecords | ArrayRecords) -> tuple[np.ndarray, np.ndarray]:
+    def _look(
+        self, features: Any, records: TFRecords | ArrayRecords
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Labels of all records, and what is equal where they are."""
         import tensorflow_datasets as tfds
 

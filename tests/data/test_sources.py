@@ -181,7 +181,7 @@ def test_table_refuses(tmp_path):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A user's own tfds datasets: of pictures of two sizes, of one, and in another kind of files."""
+    """A user's own tfds datasets: of pictures of two sizes, of one, and in array_record files."""
     import tensorflow_datasets as tfds
 
     folder = tmp_path_factory.mktemp("tfds")

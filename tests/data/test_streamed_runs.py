@@ -13,7 +13,7 @@ import tensorflow as tf
 from robust_tf import data
 from robust_tf.cli import train
 from robust_tf.data import memory
-from robust_tf.training import make_strategy
+from robust_tf.training import PseudoLabels, make_strategy
 from robust_tf.training.distribution import distribute
 from tests.data import pictures
 from tests.training.runs import assert_same_run
@@ -134,7 +134,8 @@ used = memory._numbers("/proc/self/status")["VmSize:"] * 1024
 resource.setrlimit(resource.RLIMIT_AS, (used + 450_000_000, resource.RLIM_INFINITY))
 reader = data.Reader(read, SHAPE, np.uint8, str, "generated", np.arange(COUNT, dtype=np.uint64))
 split = data.StreamedSplit(reader, labels)
-found = data.load(source=lambda: {"train": split, "validation": split.take(9), "test": split.take(999)})
+splits = {"train": split, "validation": split.take(9), "test": split.take(999)}
+found = data.load(source=lambda: splits)
 try:
     found.train.images
 except data.DataError as error:
@@ -165,7 +166,11 @@ def test_more_pictures_than_memory():
         "MALLOC_ARENA_MAX": "2",  # each reserves addresses, which the limit counts
     }
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", LIMITED],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     refused, trained, verdicts = done.stdout.splitlines()
@@ -179,3 +184,6 @@ def test_more_pictures_than_memory():
 def test_mixing_needs_memory():
     with pytest.raises(ValueError, match="data.in_memory = True"):
         data.MixedSplit.of(_read(), data.Split(IMAGES, LABELS), 0.5)
+    own = data.Data("mine", _read(), *[data.Split(IMAGES, LABELS)] * 2, num_classes=5)
+    with pytest.raises(ValueError, match="train.extra needs(.|\n)*data.in_memory = True"):
+        PseudoLabels("no/such/teacher")(own)  # said before the teacher is looked for
