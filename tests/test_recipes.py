@@ -175,7 +175,7 @@ def test_papers_numbers(method, place):
 
 @pytest.mark.parametrize("method", ["adr", "at", "atld", "squeeze", "trades"])
 def test_pictures(method):
-    """Half of CIFAR-10's eps in half of its steps, and a rate that falls to 0 at the end of any run."""
+    """Half of CIFAR-10's eps in half of its steps, and a rate that falls to 0 in any run."""
     _, recipe, augmentation, model = built(f"{method}_images.gin")
     if method == "atld":
         assert (model.attack.eps, model.attack.steps) == (4 / 255, 1)

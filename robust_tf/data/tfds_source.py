@@ -73,9 +73,10 @@ class TFDS:
         features = builder.info.features
         for feature in (self.image, self.label):
             if feature not in features:
+                known = ", ".join(sorted(features))
                 raise DataError(
-                    f"{self.name} has no feature {feature!r}; it has {', '.join(sorted(features))}. "
-                    "Name them: TFDS.image = ..., TFDS.label = ..."
+                    f"{self.name} has no feature {feature!r}; it has {known}. Name them: "
+                    "TFDS.image = ..., TFDS.label = ..."
                 )
         shape = self._shape(features[self.image].shape)
         splits = {
