@@ -107,7 +107,8 @@ class ArrayRecords:
             from array_record.python import array_record_module
         except ImportError as error:
             raise ValueError("array_record files need the package array_record") from error
-        readers, files, places = [], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        readers: list[Any] = []
+        files, places = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for path, skip, take in instructions:
             # Without this it reads what follows a record, too.
             reader = array_record_module.ArrayRecordReader(path, "readahead_buffer_size:0")

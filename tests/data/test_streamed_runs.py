@@ -141,7 +141,7 @@ try:
 except data.DataError as error:
     print(error)
 batches = data.epochs(found.train, 500, 1)
-print(sum(int(tf.reduce_sum(tf.cast(x[:, 0, 0, 0] > 0.5, tf.int32) == y)) for x, y in batches))
+print(sum(int(((x[:, 0, 0, 0].numpy() > 0.5) == (y.numpy() == 1)).sum()) for x, y in batches))
 
 
 def network(x):
