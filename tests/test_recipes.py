@@ -20,9 +20,9 @@ FOLDER = recipes.recipes_folder()
 RECIPES = sorted(os.path.basename(path) for path in glob.glob(os.path.join(FOLDER, "*.gin")))
 COLOUR = (32, 32, 3)
 SHAPES = {"mnist": (28, 28, 1), "digits": (28, 28, 1), "cifar10": COLOUR, "cifar100": COLOUR}
-SHAPES["svhn_cropped"] = COLOUR
+SHAPES["svhn_cropped"] = SHAPES["images"] = COLOUR
 TRAINING = {"mnist": 55000, "digits": 1287, "cifar10": 45000, "cifar100": 45000}
-TRAINING["svhn_cropped"] = 68257
+TRAINING["svhn_cropped"], TRAINING["images"] = 68257, 1000
 # The large networks in small: what a recipe says of them is read from its text.
 SMALL = {"@WideResNet": ["WideResNet.depth = 10", "WideResNet.width = 1"]}
 SMALL["@ATLD"] = ["WideDiscriminator.depth = 10", "WideDiscriminator.width = 1"]
@@ -70,7 +70,8 @@ def built(name):
     loaded = recipes.load(f"gin/{name}", small)
     recipe = dataclasses.replace(loaded.settings, initial=None)  # there is no earlier run here
     with loaded.bindings.in_force():
-        return _built(recipe, gin.query_parameter("data.name"))
+        own = "ImageFolder" in loaded.text
+        return _built(recipe, "images" if own else gin.query_parameter("data.name"))
 
 
 def _built(recipe, dataset):
@@ -103,6 +104,8 @@ def test_all_recipes_are_there():
     places = ("cifar10", "cifar100", "svhn", "mnist", "digits")
     papers = ("atld", "squeeze", "feature_scattering")
     assert {f"{method}_{place}" for method in papers for place in places} <= named
+    pictures = ("adr", "at", "atld", "squeeze", "standard", "trades")
+    assert {f"{method}_images" for method in pictures} <= named
     cifar10 = ("squeeze_awp", "squeeze_rst", "pretraining")
     baselines = set(METHODS) - {*first, *papers, *cifar10}
     assert {f"{m}_{place}" for m in baselines for place in ("cifar10", "mnist")} <= named
@@ -168,6 +171,28 @@ def test_papers_numbers(method, place):
     assert attack_numbers(recipe.evaluation_attacks[0]) == pytest.approx(test_numbers)
     if model.attack is not None:
         assert attack_numbers(model.attack) == pytest.approx(train_numbers)
+
+
+@pytest.mark.parametrize("method", ["adr", "at", "atld", "squeeze", "trades"])
+def test_pictures(method):
+    """Half of CIFAR-10's eps in half of its steps, and a rate that falls to 0 in any run."""
+    _, recipe, augmentation, model = built(f"{method}_images.gin")
+    if method == "atld":
+        assert (model.attack.eps, model.attack.steps) == (4 / 255, 1)
+        assert model.discriminator.input_size == 512 and model.discriminator.num_classes == 10
+    else:
+        own = model.attack
+        numbers = (
+            (own.eps, own.step_size, own.steps) if method == "squeeze" else attack_numbers(own)
+        )
+        assert numbers == pytest.approx((4 / 255, 1 / 255, 10))
+    assert attack_numbers(recipe.evaluation_attacks[0]) == pytest.approx((4 / 255, 1 / 255, 20))
+    assert augmentation == data.Augmentation(pad=4, flip=True)
+    for epochs in (recipe.epochs, 3):
+        steps = 31 * epochs
+        schedule = recipe.schedule(recipe.learning_rate, steps_per_epoch=31, epochs=epochs)
+        values = [float(schedule(step)) for step in (0, steps // 2, steps)]
+        assert values == pytest.approx([0.02, 0.01, 0.0], abs=4e-4)
 
 
 def test_weights_of_the_terms():

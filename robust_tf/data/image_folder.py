@@ -37,9 +37,10 @@ class ImageFolder:
     They are ordered by the names of their files, whatever their class; classes by their names.
 
     Args:
-      directory: the folder; may be in a bucket.
+      directory: the folder, which must be given; may be in a bucket.
       image_size: (height, width), or one number for both, >= 1; None: the pictures' own size, if
-        all have the same.
+        all have the same; 'auto': that, if no side is longer than 64 pixels, else a square with the
+        median of their longer sides, at most 64.
       resize: of pictures of another size: 'pad' (the whole picture in its proportions, on black),
         'crop' (the middle, as much as fills the size) or 'stretch' (its proportions changed).
       channels: 3 (color) or 1 (gray); None: 1 if all pictures are gray, else 3.
@@ -49,8 +50,8 @@ class ImageFolder:
       ValueError: a value outside its range.
     """
 
-    directory: str
-    image_size: int | tuple[int, int] | None = None
+    directory: str = ""
+    image_size: int | tuple[int, int] | str | None = None
     resize: str = "pad"
     channels: int | None = None
     classes: Sequence[str] | None = None
@@ -58,7 +59,10 @@ class ImageFolder:
     def __post_init__(self) -> None:
         """Checks the fields."""
         if not isinstance(self.directory, (str, os.PathLike)) or not os.fspath(self.directory):
-            raise ValueError(f"ImageFolder(directory={self.directory!r}): must be a folder's path.")
+            raise ValueError(
+                f"ImageFolder(directory={self.directory!r}): must be the path of a folder that "
+                "holds a folder of pictures for each class, ImageFolder.directory = 'photos'."
+            )
         object.__setattr__(self, "directory", os.fspath(self.directory))
         self._format()
         if self.classes is not None:

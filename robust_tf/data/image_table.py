@@ -51,7 +51,7 @@ class ImageTable:
     label: str = "label"
     split: str = "split"
     directory: str | None = None
-    image_size: int | tuple[int, int] | None = None
+    image_size: int | tuple[int, int] | str | None = None
     resize: str = "pad"
     channels: int | None = None
     classes: Sequence[str] | None = None

@@ -28,6 +28,7 @@ from robust_tf.data.splits import PARALLEL, Reader
 # Up to so many bytes in all, files are hashed whole; beyond, by their beginning and their length.
 _WHOLE = 2 << 30
 _START = 64 << 10
+AUTO = 64  # the longest side of what `image_size='auto'` makes of pictures
 _MOST_PIXELS = 89_478_485 * 2  # of one picture: beyond, as Pillow has it, it is taken for an attack
 
 
@@ -36,7 +37,9 @@ class Format:
     """What pictures become.
 
     Attributes:
-      image_size: (height, width) or one number for both; None: the pictures' own, if all have one.
+      image_size: (height, width) or one number for both; None: the pictures' own, if all have one;
+        'auto': that, if no side is longer than `AUTO`, else a square with the median of their
+        longer sides, at most `AUTO`.
       resize: 'pad', 'crop' or 'stretch', see `pictures.fit`.
       channels: 3 or 1; None: 1 if all pictures are gray, else 3.
 
@@ -52,12 +55,12 @@ class Format:
     def __post_init__(self) -> None:
         """Checks the fields."""
         size = self.image_size
-        if size is not None:
+        if size is not None and size != "auto":
             sides = size if isinstance(size, (tuple, list)) else (size, size)
             if len(sides) != 2 or not all(_is_side(side) for side in sides):
                 raise ValueError(
                     f"{self.owner}(image_size={size!r}): must be a whole number of pixels >= 1, "
-                    "or (height, width)."
+                    "(height, width), or 'auto'."
                 )
             object.__setattr__(self, "image_size", tuple(int(side) for side in sides))
         if self.resize not in RESIZES:
@@ -107,7 +110,11 @@ def look_at(paths: Sequence[str], names: Sequence[str], wanted: Format) -> Pictu
         )
     looks: list[_Look] = [one for one in found if isinstance(one, _Look)]
     headers = [look.header for look in looks]
-    size = wanted.image_size or _common_size(paths, headers, wanted.owner)
+    size = wanted.image_size
+    if size == "auto":
+        size = _auto_size(headers)
+    elif size is None:
+        size = _common_size(paths, headers, wanted.owner)
     channels = wanted.channels or (1 if all(header.gray for header in headers) else 3)
     digest = hashlib.sha256(f"{size}{wanted.resize}{channels}".encode())
     for name, look in zip(names, looks, strict=True):
@@ -167,6 +174,15 @@ def _total(paths: Sequence[str]) -> int:
         return sum(pool.map(size, paths))
 
 
+def _auto_size(headers: Sequence[Header]) -> tuple[int, int]:
+    """A size at which small networks can be trained, see `Format`."""
+    sizes = {header.upright for header in headers}
+    if len(sizes) == 1 and all(max(sides) <= AUTO for sides in sizes):
+        return sizes.pop()
+    side = min(AUTO, round(float(np.median([max(header.upright) for header in headers]))))
+    return side, side
+
+
 def _common_size(paths: Sequence[str], headers: Sequence[Header], owner: str) -> tuple[int, int]:
     """The size of all pictures."""
     sizes = collections.Counter(header.upright for header in headers)
@@ -178,7 +194,8 @@ def _common_size(paths: Sequence[str], headers: Sequence[Header], owner: str) ->
     raise DataError(
         f"The pictures have {len(sizes)} sizes: {count:,} are {height} x {width} (height x width), "
         f"{paths[other]} is {high} x {wide}. Say which size they are to become: "
-        f"{owner}.image_size = (64, 64), and {owner}.resize = 'pad', 'crop' or 'stretch'."
+        f"{owner}.image_size = (64, 64), or 'auto', and {owner}.resize = 'pad', 'crop' or "
+        "'stretch'."
     )
 
 

@@ -263,13 +263,8 @@ def fit(image: tf.Tensor, size: tuple[int, int], resize: str) -> tf.Tensor:
 
 def _means(image: tf.Tensor, blocks: tf.Tensor) -> tf.Tensor:
     """The mean of each block of pixels, uint8; what is left over at two edges is cut evenly."""
-    channels = image.shape[-1]
     sides = tf.shape(image)[:2] // blocks
     first = (tf.shape(image)[:2] - sides * blocks) // 2
     last = first + sides * blocks
     image = image[first[0] : last[0], first[1] : last[1]]
-    parts = tf.reshape(image, [sides[0], blocks[0], sides[1], blocks[1], channels])
-    # Rows first: integers, and a part of the pixels that become floating point numbers.
-    rows = tf.reduce_sum(tf.cast(parts, tf.int32), axis=1)
-    total = tf.reduce_sum(rows, axis=2)
-    return tf.cast(tf.round(total / (blocks[0] * blocks[1])), tf.uint8)
+    return tf.cast(tf.round(tf.image.resize(image, sides, "area")), tf.uint8)

@@ -254,13 +254,13 @@ def _read(
     else:
         with tf.device("CPU:0"):
             numbers = tf.constant(split.numbers)
-        found = tf.data.Dataset.from_tensor_slices(bounds)
-        found = found.flat_map(lambda bound: tf.data.Dataset.range(bound[0], bound[1]))
-        found = found.map(
-            lambda position: split.read_one(numbers[order[position]]),
-            num_parallel_calls=PARALLEL,
-            deterministic=True,
-        )
+
+        def of_batch(bound: tf.Tensor) -> tf.data.Dataset:
+            part = tf.gather(numbers, order[bound[0] : bound[1]])
+            return tf.data.Dataset.from_tensor_slices(part)
+
+        found = tf.data.Dataset.from_tensor_slices(bounds).flat_map(of_batch)
+        found = found.map(split.read_one, num_parallel_calls=PARALLEL, deterministic=True)
     sizes = bounds[:, 1] - bounds[:, 0]  # all but the last are equal, the last is not larger
     size = max(int(sizes[:1].sum()), 1)
     found = found.batch(size, drop_remainder=bool((sizes == size).all()))

@@ -16,6 +16,7 @@ import tensorflow as tf
 from absl import logging as absl_logging
 
 from robust_tf.data.errors import DataError
+from robust_tf.data.tfds_records import FORMATS
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -78,13 +79,20 @@ def open_builder(name: str, data_dir: str | None) -> Any:
         raise DataError(_absent(name, root, origin, _short(error))) from error
     if not splits or not tf.io.gfile.exists(os.fspath(builder.data_dir)):
         raise DataError(_absent(name, root, origin, "it is known to tfds, but not prepared there"))
-    kind = getattr(builder.info, "file_format", None)
-    if kind is not None and getattr(kind, "value", "tfrecord") != "tfrecord":
+    kind = file_format(builder)
+    if kind not in FORMATS:
         raise DataError(
-            f"{name} is prepared as {kind.value}; TFDS reads TFRecord files. Prepare it again with "
-            "file_format='tfrecord', or give a function that returns tf.data.Datasets."
+            f"{name} is prepared as {kind}; TFDS reads {' and '.join(FORMATS)} files. Prepare it "
+            "again with file_format='array_record', or give a function that returns "
+            "tf.data.Datasets."
         )
     return builder
+
+
+def file_format(builder: Any) -> str:
+    """How the files of a prepared dataset are stored, as tfds names it."""
+    kind = getattr(builder.info, "file_format", None)
+    return str(getattr(kind, "value", "tfrecord"))
 
 
 def _absent(name: str, root: str, origin: str, why: str) -> str:

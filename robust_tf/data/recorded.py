@@ -49,7 +49,7 @@ def load_recorded(about: Mapping[str, Any], data_dir: str | None = None) -> Data
     return load(
         name,
         data_dir=data_dir,
-        source=made_again(source, about.get("class_names")),
+        source=made_again(source, about),
         seed=about.get("seed", 0),
         validation_size=source.get("validation_size"),
         test_size=source.get("test_size"),

@@ -51,16 +51,23 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)
 
 
-def made_again(source: Mapping[str, Any], class_names: Any) -> Any:
-    """The source that `record_of` has described."""
+def made_again(source: Mapping[str, Any], about: Mapping[str, Any]) -> Any:
+    """The source that `record_of` has described.
+
+    Args:
+      source: the description.
+      about: of the data of that time: 'class_names' and 'image_size', where known.
+    """
     module, name = str(source.get("module")), str(source.get("name"))
     arguments = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in (source.get("arguments") or {}).items()
     }
     builder = _builder(module, name, source.get("folder"))
-    if class_names and "classes" in inspect.signature(builder).parameters:
-        arguments["classes"] = tuple(class_names)  # as they were, whatever lies there now
+    # As they were, whatever lies there now.
+    for name, was in (("classes", "class_names"), ("image_size", "image_size")):
+        if about.get(was) and name in inspect.signature(builder).parameters:
+            arguments[name] = tuple(about[was])
     if inspect.isclass(builder):
         return builder(**arguments)
     return functools.wraps(builder)(lambda: builder(**arguments))  # under its name

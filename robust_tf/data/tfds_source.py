@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from robust_tf.data.parts import Parts
 from robust_tf.data.picture_files import Format
 from robust_tf.data.pictures import fit
 from robust_tf.data.splits import Reader, StreamedSplit, pipeline_options
+from robust_tf.data.tfds_records import ArrayRecords, TFRecords, records_of
 
 
 @registration.configurable
@@ -25,7 +25,8 @@ from robust_tf.data.splits import Reader, StreamedSplit, pipeline_options
 class TFDS:
     """A prepared dataset of TensorFlow Datasets with an image and a label, a user's own among them.
 
-    It is read where it lies, by position in its TFRecord files; nothing is downloaded.
+    It is read where it lies, by position in its TFRecord or array_record files; nothing is
+    downloaded.
 
     Args:
       name: as tfds has it: 'NAME', 'NAME/CONFIG' or 'NAME/CONFIG:VERSION'.
@@ -49,6 +50,10 @@ class TFDS:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
+        if self.image_size == "auto":
+            raise ValueError(
+                "TFDS(image_size='auto'): must be a number of pixels, (height, width), or None."
+            )
         self._format()
 
     def _format(self) -> Format:
@@ -68,9 +73,10 @@ class TFDS:
         features = builder.info.features
         for feature in (self.image, self.label):
             if feature not in features:
+                known = ", ".join(sorted(features))
                 raise DataError(
-                    f"{self.name} has no feature {feature!r}; it has {', '.join(features)}. Name "
-                    "them: TFDS.image = ..., TFDS.label = ..."
+                    f"{self.name} has no feature {feature!r}; it has {known}. Name them: "
+                    "TFDS.image = ..., TFDS.label = ..."
                 )
         shape = self._shape(features[self.image].shape)
         splits = {
@@ -114,7 +120,7 @@ class TFDS:
     def _split(self, builder: Any, split: str, shape: tuple[int, ...]) -> StreamedSplit:
         try:
             info = builder.info.splits[split]
-            records = _Records.of(info.file_instructions)
+            records = records_of(info.file_instructions, prepared.file_format(builder))
         except (KeyError, ValueError, tf.errors.OpError, OSError) as error:
             known = ", ".join(builder.info.splits)
             raise DataError(
@@ -148,7 +154,9 @@ class TFDS:
             labels,
         )
 
-    def _look(self, features: Any, records: _Records) -> tuple[np.ndarray, np.ndarray]:
+    def _look(
+        self, features: Any, records: TFRecords | ArrayRecords
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Labels of all records, and what is equal where they are."""
         import tensorflow_datasets as tfds
 
@@ -170,69 +178,3 @@ class TFDS:
             raise DataError(f"{self.name}: a split is empty.")
         labels, keys = (np.concatenate(part) for part in zip(*pairs, strict=True))
         return labels.astype(np.int32), keys.astype(np.uint64)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Records:
-    """Records of TFRecord files, by their number.
-
-    Attributes:
-      instructions: path, records to skip and to take, of each file.
-      file, start, length: of each record, the number of its file, its first byte there, its bytes.
-    """
-
-    instructions: list[tuple[str, int, int]]
-    file: np.ndarray
-    start: np.ndarray
-    length: np.ndarray
-
-    @classmethod
-    def of(cls, instructions: Any) -> _Records:
-        """Those of a split, found by the lengths that stand before them.
-
-        Raises:
-          ValueError: a file is no TFRecord file.
-        """
-        files: list[tuple[str, int, int]] = []
-        found: list[tuple[int, int, int]] = []
-        for instruction in instructions:
-            path, skip, take = os.fspath(instruction.filename), instruction.skip, instruction.take
-            take = 2**62 if take in (-1, None) else take
-            files.append((path, skip, take))
-            with tf.io.gfile.GFile(path, "rb") as file:
-                size, place, number = file.size(), 0, 0
-                while place < size and number < skip + take:
-                    file.seek(place)
-                    length = int.from_bytes(file.read(8), "little")
-                    end = place + 16 + length  # checksums of both stand behind them, 4 bytes each
-                    if end > size:
-                        raise ValueError(f"{path} is no TFRecord file, or damaged")
-                    if number >= skip:
-                        found.append((len(files) - 1, place + 12, length))
-                    place, number = end, number + 1
-        return cls(files, *np.array(found, np.int64).reshape(-1, 3).T)
-
-    def __len__(self) -> int:
-        return len(self.start)
-
-    def at(self, number: np.ndarray) -> bytes:
-        """The record of this number, as it is stored."""
-        path = self.instructions[self.file[number]][0]
-        start, length = int(self.start[number]), int(self.length[number])
-        if "://" in path:
-            with tf.io.gfile.GFile(path, "rb") as file:
-                file.seek(start)
-                return file.read(length)
-        with open(path, "rb", buffering=0) as local:
-            local.seek(start)
-            return local.read(length)
-
-    def in_order(self) -> tf.data.Dataset:
-        """All records, as they are stored."""
-        paths, skips, takes = zip(*self.instructions, strict=True)
-        found = tf.data.Dataset.from_tensor_slices(
-            (list(paths), np.array(skips, np.int64), np.array(takes, np.int64))
-        )
-        return found.flat_map(
-            lambda path, skip, take: tf.data.TFRecordDataset(path).skip(skip).take(take)
-        )

@@ -56,8 +56,14 @@ class PseudoLabels:
 
         Raises:
           FileError, DataError: teacher or source cannot be read.
-          ValueError: a teacher of other classes or images; no images left.
+          ValueError: data that are not in memory; a teacher of other classes or images; no images
+            left.
         """
+        if not dataset.train.in_memory:
+            raise ValueError(
+                f"train.extra needs the images of {dataset.name} in memory, and they are read from "
+                "disk: set data.in_memory = True, or leave out train.extra."
+            )
         teacher = trained(self.teacher, "PseudoLabels.teacher")
         if teacher.num_classes != dataset.num_classes:
             raise ValueError(

@@ -1,6 +1,7 @@
 """Folders of pictures: what becomes an image, which one, and what is refused or told."""
 
 import os
+import shutil
 import warnings
 
 import gin
@@ -183,6 +184,30 @@ def test_two_sizes_need_a_size(tmp_path):
     assert found.image_shape == (8, 8, 3) and any("1 picture, such as" in note for note in said)
 
 
+def test_a_size_by_itself(tmp_path):
+    """The pictures' own where all have one, else one that small networks take; recorded."""
+    pictures.two_classes(tmp_path, splits=("",))
+    assert load(tmp_path, image_size="auto").image_shape == (8, 8, 3)
+    for number, sides in enumerate([(5, 9), (12, 4), (3, 12), (11, 11), (70, 20), (13, 2)] * 3):
+        image = pictures.noise(number, *sides)
+        pictures.write(tmp_path / "cat" / f"other{number}.png", pictures.png(image))
+    found = load(tmp_path, image_size="auto")
+    longer = [8] * 12 + [9, 12, 12, 11, 70, 13] * 3
+    assert found.image_shape == (round(np.median(longer)),) * 2 + (3,) == (10, 10, 3)
+    for path in tmp_path.rglob("*.png"):
+        if path.name < "other":
+            path.unlink()
+    pictures.write(tmp_path / "dog" / "large.png", pictures.png(pictures.noise(1, 70, 100)))
+    about = {"name": found.name, **found.description, "class_names": found.class_names}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", data.DataNote)
+        assert data.load_recorded(about).image_shape == (10, 10, 3)
+    shutil.rmtree(tmp_path / "cat")
+    pictures.write(tmp_path / "cat" / "large.png", pictures.png(pictures.noise(2, 70, 100)))
+    pictures.write(tmp_path / "cat" / "other.png", pictures.png(pictures.noise(3, 70, 100)))
+    assert load(tmp_path, image_size="auto").image_shape == (64, 64, 3)
+
+
 def _broken():
     good = pictures.jpeg(pictures.smooth())
     whole = pictures.png(pictures.noise(5))
@@ -328,7 +353,7 @@ def test_gin_binds_it(tmp_path):
     pictures.two_classes(tmp_path)
     gin.parse_config("data.source = @ImageFolder\nImageFolder.image_size = 6")
     try:
-        with pytest.raises(TypeError, match="directory"):
+        with pytest.raises(ValueError, match="ImageFolder.directory = 'photos'"):
             data.load()
         gin.parse_config(f"ImageFolder.directory = {str(tmp_path)!r}")
         assert data.load().image_shape == (6, 6, 3)

@@ -181,7 +181,7 @@ def test_table_refuses(tmp_path):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A user's own tfds dataset of pictures of two sizes."""
+    """A user's own tfds datasets: of pictures of two sizes, of one, and in array_record files."""
     import tensorflow_datasets as tfds
 
     folder = tmp_path_factory.mktemp("tfds")
@@ -190,7 +190,11 @@ def prepared(tmp_path_factory):
         for number in range(first, first + count):
             yield number, {"image": pictures.noise(number, height), "label": number % 2}
 
-    for name, height in (("mine", None), ("same", 8)):
+    for name, height, file_format in (
+        ("mine", None, None),
+        ("same", 8, None),
+        ("indexed", 8, "array_record"),
+    ):
         image = tfds.features.Image(shape=(height, 8, 3))
         tfds.dataset_builders.AdhocBuilder(
             name=name,
@@ -200,29 +204,35 @@ def prepared(tmp_path_factory):
             ),
             split_datasets={"train": rows(0, 20), "test": rows(20, 6, 12 if height is None else 8)},
             data_dir=str(folder),
+            file_format=file_format,
         ).download_and_prepare()
     return str(folder)
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_tfds_of_the_users_own(prepared, in_memory):
+@pytest.mark.parametrize("name", ["same", "indexed"])
+def test_tfds_of_the_users_own(prepared, name, in_memory):
     import tensorflow_datasets as tfds
 
     options = {"data_dir": prepared, "in_memory": in_memory, "validation_size": 0}
-    found, said = load(data.TFDS("same"), **options)
+    found, said = load(data.TFDS(name), **options)
     assert found.class_names == ("even", "odd") and found.image_shape == (8, 8, 3)
     assert found.train.in_memory == in_memory
-    for split, name in ((found.train, "train"), (found.test, "test")):
-        expected = tfds.load("same", split=name, data_dir=prepared, batch_size=-1)
-        np.testing.assert_array_equal(split.images, expected["image"].numpy())
-        assert split.labels.tolist() == expected["label"].numpy().tolist()
-    part, _ = load(data.TFDS("same:1.0.0", train="train[25%:75%]", validation="train[75%:]"),
+    for split, which in ((found.train, "train"), (found.test, "test")):
+        if name == "indexed":
+            examples = list(tfds.data_source(name, split=which, data_dir=prepared))
+        else:
+            examples = list(tfds.as_numpy(tfds.load(name, split=which, data_dir=prepared)))
+        np.testing.assert_array_equal(split.images, [one["image"] for one in examples])
+        assert split.labels.tolist() == [one["label"] for one in examples]
+    part, _ = load(data.TFDS(f"{name}:1.0.0", train="train[25%:75%]", validation="train[75%:]"),
                    data_dir=prepared)  # fmt: skip
     np.testing.assert_array_equal(part.train.images, found.train.images[5:15])
     np.testing.assert_array_equal(part.validation.images, found.train.images[15:])
+    np.testing.assert_array_equal(found.train.at(np.array([7, 2])), found.train.images[[7, 2]])
     small, _ = load(data.TFDS("mine", image_size=4, resize="stretch"), **options)
     assert small.image_shape == (4, 4, 3)
-    other, _ = load(data.TFDS("same"), **{**options, "in_memory": not in_memory})
+    other, _ = load(data.TFDS(name), **{**options, "in_memory": not in_memory})
     assert other.fingerprint() == found.fingerprint()
 
 
@@ -231,12 +241,14 @@ def test_tfds_refuses(prepared, tmp_path):
         load(data.TFDS("mine"), data_dir=prepared)
     with pytest.raises(data.DataError, match="no feature 'picture'; it has image, label"):
         load(data.TFDS("same", image="picture"), data_dir=prepared)
+    with pytest.raises(ValueError, match="'auto'.: must be a number"):
+        data.TFDS("mine", image_size="auto")
     with pytest.raises(data.DataError, match="no split 'valid'"):
         load(data.TFDS("same", validation="valid"), data_dir=prepared)
     for name in ("nosuch", "mnist"):
         with pytest.raises(data.DataError) as caught:
             load(data.TFDS(name), data_dir=prepared)
-        for part in (f"no prepared dataset {name}", "It holds mine, same", "--data_dir"):
+        for part in (f"no prepared dataset {name}", "It holds indexed, mine, same", "--data_dir"):
             assert part in str(caught.value)
 
 

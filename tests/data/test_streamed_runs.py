@@ -13,7 +13,7 @@ import tensorflow as tf
 from robust_tf import data
 from robust_tf.cli import train
 from robust_tf.data import memory
-from robust_tf.training import make_strategy
+from robust_tf.training import PseudoLabels, make_strategy
 from robust_tf.training.distribution import distribute
 from tests.data import pictures
 from tests.training.runs import assert_same_run
@@ -115,6 +115,75 @@ def test_limits_of_the_process_count(monkeypatch):
     assert memory.free_memory() <= 2**21
 
 
+LIMITED = """
+import resource
+import numpy as np
+import tensorflow as tf
+from robust_tf import attacks, data, evaluate
+from robust_tf.data import memory
+
+COUNT, SHAPE = 50_000, (64, 64, 3)  # 614 MB
+
+
+def read(number):
+    return tf.fill(SHAPE, tf.cast(number * 7 % 256, tf.uint8))
+
+
+labels = (np.arange(COUNT) * 7 % 256 > 127).astype(np.int32)
+used = memory._numbers("/proc/self/status")["VmSize:"] * 1024
+resource.setrlimit(resource.RLIMIT_AS, (used + 450_000_000, resource.RLIM_INFINITY))
+reader = data.Reader(read, SHAPE, np.uint8, str, "generated", np.arange(COUNT, dtype=np.uint64))
+split = data.StreamedSplit(reader, labels)
+splits = {"train": split, "validation": split.take(9), "test": split.take(999)}
+found = data.load(source=lambda: splits)
+try:
+    found.train.images
+except data.DataError as error:
+    print(error)
+batches = data.epochs(found.train, 500, 1)
+print(sum(int(((x[:, 0, 0, 0].numpy() > 0.5) == (y.numpy() == 1)).sum()) for x, y in batches))
+
+
+def network(x):
+    first = x[:, 0, 0, 0] - 127.5 / 255
+    return tf.stack([-first, first], 1)
+
+
+verdicts = evaluate(network, found.test, [attacks.FGSM(4 / 255)], batch_size=500, checks=False)
+print(int(verdicts.natural.sum()), int(verdicts.worst_case.sum()))
+"""
+
+
+def test_more_pictures_than_memory():
+    """An epoch of 50,000 is read, and some are attacked, where their array cannot be made."""
+    pytest.importorskip("resource")
+    if not os.path.exists("/proc/self/status"):
+        pytest.skip("no /proc here")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "MALLOC_ARENA_MAX": "2",  # each reserves addresses, which the limit counts
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    refused, trained, verdicts = done.stdout.splitlines()
+    assert "50,000 images (64, 64, 3) take 0.6 GB, which are not free" in refused
+    assert trained == "50000"
+    first = np.arange(999) * 7 % 256
+    robust = np.where(first > 127, first - 4 > 127.5, first + 4 < 127.5).sum()
+    assert verdicts == f"999 {robust}"
+
+
 def test_mixing_needs_memory():
     with pytest.raises(ValueError, match="data.in_memory = True"):
         data.MixedSplit.of(_read(), data.Split(IMAGES, LABELS), 0.5)
+    own = data.Data("mine", _read(), *[data.Split(IMAGES, LABELS)] * 2, num_classes=5)
+    with pytest.raises(ValueError, match="train.extra needs(.|\n)*data.in_memory = True"):
+        PseudoLabels("no/such/teacher")(own)  # said before the teacher is looked for
