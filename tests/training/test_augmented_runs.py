@@ -64,6 +64,7 @@ def test_stopped_and_streamed_continues_to_the_bit(straight, stop_after, tmp_pat
     assert_same_run(straight, tmp_path)
 
 
+@pytest.mark.slow  # graphs for two replicas; their batches are compared in tests/data
 def test_two_replicas_are_one(tmp_path):
     dataset = _images([data.Cutout(3), data.Mixup(0.5)])
     few = {"network": _linear, "epochs": 1, "validation_attack": None, "evaluation_attacks": ()}
