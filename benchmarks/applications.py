@@ -156,10 +156,10 @@ TABLE_HEAD = """# The classes of keras.applications
 `python -m benchmarks.applications`: random weights, the smallest images that a class takes, three
 classes, four images, one core. Split: `models.Application`, cut after the average over the feature
 map. TRADES step: one batch of `train_on_batch`, two attack steps, tracing included. PGD: two steps.
-Evaluate: `robust_tf.evaluate` by that PGD, of some classes with its checks for masked gradients, 170
-more gradients. Export: a SavedModel that gives the same logits in a new
-process without this library. Seconds are nearly all tracing, beside other work. Classes that are
-not in the table have not been run yet.
+Evaluate: `robust_tf.evaluate` by that PGD, of some classes with its checks for masked gradients,
+170 more gradients. Export: a SavedModel that gives the same logits in a new process without this
+library. Seconds are nearly all tracing, beside other work. Classes that are not in the table have
+not been run yet.
 
 """
 
