@@ -14,7 +14,7 @@ from robust_tf.data.errors import DataError, counted, listed
 from robust_tf.data.labels import checked_names
 from robust_tf.data.parts import Parts
 from robust_tf.data.picture_files import Format, look_at
-from robust_tf.data.pictures import EXTENSIONS, OTHER_EXTENSIONS
+from robust_tf.data.picture_headers import EXTENSIONS, OTHER_EXTENSIONS
 from robust_tf.data.splits import Split, StreamedSplit
 
 _SPLITS = {

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from robust_tf.data.pictures import decode, fit, upright
+from robust_tf.data.pictures import fit, image_of, upright
 
 _SPARE = 16  # bytes behind the last, so that no number is read beyond the end
 
 
-def image_of(content: tf.Tensor, shape: tuple[int, int, int], resize: str) -> tf.Tensor:
+def image_of_bytes(content: tf.Tensor, shape: tuple[int, int, int], resize: str) -> tf.Tensor:
     """The image that `ImageFolder` and `ImageTable` make of a file, to the bit.
 
     Args:
@@ -24,13 +24,14 @@ def image_of(content: tf.Tensor, shape: tuple[int, int, int], resize: str) -> tf
     if channels == 4:
         image = tf.io.decode_image(content, channels=4, expand_animations=False)
         image = tf.ensure_shape(image, [None, None, 4])
-    else:  # the luma of a gray picture is its brightness: whether it is one makes no difference
-        image = decode(content, tf.constant(False), channels)
-    return fit(upright(image, orientation_of(content)), (height, width), resize)
+        return fit(upright(image, orientation_of(content)), (height, width), resize)
+    # The luma of a gray picture is its brightness: whether it is one makes no difference.
+    turned = orientation_of(content)
+    return image_of(content, tf.constant(False), turned, channels, (height, width), resize)
 
 
 def orientation_of(content: tf.Tensor) -> tf.Tensor:
-    """EXIF's orientation of a file, as `pictures.read_header` finds it.
+    """EXIF's orientation of a file, as `picture_headers.read_header` finds it.
 
     Args:
       content: bytes of the file, ().

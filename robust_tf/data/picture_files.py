@@ -14,15 +14,8 @@ import tensorflow as tf
 
 from robust_tf import files
 from robust_tf.data.errors import DataError, counted, listed
-from robust_tf.data.pictures import (
-    RESIZES,
-    Header,
-    PictureError,
-    decode,
-    fit,
-    read_header,
-    upright,
-)
+from robust_tf.data.picture_headers import Header, PictureError, read_header
+from robust_tf.data.pictures import RESIZES, decode, image_of, upright
 from robust_tf.data.splits import PARALLEL, Reader
 
 # Up to so many bytes in all, files are hashed whole; beyond, by their beginning and their length.
@@ -216,10 +209,12 @@ def _reading(
     is_resized = any(header.upright != size for header in headers)
 
     def read(number: tf.Tensor) -> tf.Tensor:
-        image = decode(tf.io.read_file(all_paths[number]), gray[number], channels)
-        if is_turned:
-            image = upright(image, tf.cast(orientations[number], tf.int32))
-        return fit(image, size, resize) if is_resized else image
+        content = tf.io.read_file(all_paths[number])
+        orientation = tf.cast(orientations[number], tf.int32)
+        if is_resized:
+            return image_of(content, gray[number], orientation, channels, size, resize)
+        image = decode(content, gray[number], channels)
+        return upright(image, orientation) if is_turned else image
 
     return read
 

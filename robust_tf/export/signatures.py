@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from robust_tf import compat
 from robust_tf.attacks.network import logits_of
-from robust_tf.data.picture_bytes import image_of
+from robust_tf.data.picture_bytes import image_of_bytes
 from robust_tf.data.pictures import RESIZES
 from robust_tf.evaluation.adaptive import bpda
 from robust_tf.export import pgd_signature
@@ -194,7 +194,7 @@ def decode(image_bytes: tf.Tensor, shape: Any, resize: str = "stretch") -> tf.Te
     shape = tuple(shape)
     with tf.device("CPU:0"):  # as pictures are read: another device rounds otherwise
         pixels = tf.map_fn(
-            lambda content: image_of(content, shape, resize),
+            lambda content: image_of_bytes(content, shape, resize),
             image_bytes,
             fn_output_signature=tf.TensorSpec(shape, tf.uint8),
         )

@@ -12,7 +12,7 @@ import pytest
 import sklearn.datasets
 import tensorflow as tf
 
-from robust_tf.data.pictures import EXTENSIONS
+from robust_tf.data.picture_headers import EXTENSIONS
 
 
 def noise(seed, height=8, width=8, channels=3):
