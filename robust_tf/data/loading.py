@@ -114,10 +114,11 @@ def load(
         train, validation = hold_out(
             train, size, seed, _VALIDATION, "validation", "data.validation_size"
         )
-        notes.append(
-            f"it has no validation images: {len(validation):,} of its training images, drawn by "
-            f"class with data.seed = {seed}, are held out (data.validation_size)."
-        )
+        if len(validation):
+            notes.append(
+                f"it has no validation images: {len(validation):,} of its training images, drawn "
+                f"by class with data.seed = {seed}, are held out (data.validation_size)."
+            )
     elif validation_size is not None:
         notes.append("it has validation images of its own; data.validation_size is not read.")
     if train_size is not None:
