@@ -122,7 +122,7 @@ import tensorflow as tf
 from robust_tf import attacks, data, evaluate
 from robust_tf.data import memory
 
-COUNT, SHAPE = 50_000, (64, 64, 3)  # 614 MB
+COUNT, SHAPE = 50_000, (96, 96, 3)  # 1.38 GB
 
 
 def read(number):
@@ -131,7 +131,7 @@ def read(number):
 
 labels = (np.arange(COUNT) * 7 % 256 > 127).astype(np.int32)
 used = memory._numbers("/proc/self/status")["VmSize:"] * 1024
-resource.setrlimit(resource.RLIMIT_AS, (used + 450_000_000, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_AS, (used + 1_000_000_000, resource.RLIM_INFINITY))
 reader = data.Reader(read, SHAPE, np.uint8, str, "generated", np.arange(COUNT, dtype=np.uint64))
 split = data.StreamedSplit(reader, labels)
 splits = {"train": split, "validation": split.take(9), "test": split.take(999)}
@@ -140,7 +140,7 @@ try:
     found.train.images
 except data.DataError as error:
     print(error)
-batches = data.epochs(found.train, 500, 1)
+batches = data.epochs(found.train, 100, 1)
 print(sum(int(((x[:, 0, 0, 0].numpy() > 0.5) == (y.numpy() == 1)).sum()) for x, y in batches))
 
 
@@ -149,7 +149,7 @@ def network(x):
     return tf.stack([-first, first], 1)
 
 
-verdicts = evaluate(network, found.test, [attacks.FGSM(4 / 255)], batch_size=500, checks=False)
+verdicts = evaluate(network, found.test, [attacks.FGSM(4 / 255)], batch_size=100, checks=False)
 print(int(verdicts.natural.sum()), int(verdicts.worst_case.sum()))
 """
 
@@ -174,7 +174,7 @@ def test_more_pictures_than_memory():
     )
     assert done.returncode == 0, done.stderr
     refused, trained, verdicts = done.stdout.splitlines()
-    assert "50,000 images (64, 64, 3) take 0.6 GB, which are not free" in refused
+    assert "50,000 images (96, 96, 3) take 1.4 GB, which are not free" in refused
     assert trained == "50000"
     first = np.arange(999) * 7 % 256
     robust = np.where(first > 127, first - 4 > 127.5, first + 4 < 127.5).sum()

@@ -111,4 +111,5 @@ def test_what_names_do_not_tell_apart_gets_a_number():
 def test_the_command_line_help_knows_every_attack():
     from robust_tf.cli import evaluate
 
-    assert all(f"{name}(" in evaluate.EPILOG for name in attack_parser._attack_names())
+    library = [name for name in attack_parser._attack_names() if "." not in name]
+    assert "PGD" in library and all(f"{name}(" in evaluate.EPILOG for name in library)
