@@ -35,7 +35,13 @@ def test_the_command_prints_and_writes_three_columns(run_dir, tmp_path, capsys, 
         return {name: a for name, a in found.items() if re.search("surrogate tau=0.1|\\+1", name)}
 
     monkeypatch.setattr(evaluation, "adaptive_attacks", some)
-    common = [f"--run_dir={run_dir}", "--max_examples=8", "--no_checks", "--adaptive=quick"]
+    common = [
+        f"--run_dir={run_dir}",
+        "--max_examples=8",
+        "--draw=first",
+        "--no_checks",
+        "--adaptive=quick",
+    ]
     common += ["--attacks=PGD(eps=0.05, step_size=0.02, steps=3)", "--inference=imt+"]
     part = str(tmp_path / "part.json")
     assert evaluate.main([*common, "--shard=1/1", f"--output={part}"]) == 0
