@@ -71,7 +71,12 @@ def test_images_of_other_models_are_judged(root, networks, examples, tmp_path, c
     output = tmp_path / "result.json"
     own, other = root / "own", root / "other"
     again = str(other / "model.keras")
-    command = [f"--run_dir={own}", "--max_examples=30", f"--attacks=FGSM(0.1); {TEXT}"]
+    command = [
+        f"--run_dir={own}",
+        "--max_examples=30",
+        "--draw=first",
+        f"--attacks=FGSM(0.1); {TEXT}",
+    ]
     command += [f"--transfer_from={other}, {again}", "--no_checks", f"--output={output}"]
     assert evaluate.main(command) == 0, capsys.readouterr().err
     found = result_of(output)
@@ -145,7 +150,12 @@ def test_a_battery_adds_what_its_paper_transfers(root, networks, examples, tmp_p
         "battery.attacks = [@FGSM()]\nbattery.transfer = [@PGD()]\n"
     )
     output = tmp_path / "result.json"
-    command = [f"--run_dir={root / 'own'}", f"--battery={battery}", "--max_examples=30"]
+    command = [
+        f"--run_dir={root / 'own'}",
+        f"--battery={battery}",
+        "--max_examples=30",
+        "--draw=first",
+    ]
     command += ["--step_size=10.2/255", "--no_checks", f"--output={output}"]
     assert evaluate.main([*command, f"--transfer_from={root / 'other'}"]) == 0
     found = result_of(output)
@@ -161,7 +171,12 @@ def test_behind_a_transformation_they_are_oblivious(root, networks, examples, tm
     """Judged after IMT; no adaptive attack is made where nothing but they were asked for."""
     output = root / "own" / "imt.json"
     command = [f"--run_dir={root / 'own'}", "--inference=imt", "--delta=0.05", "--no_checks"]
-    command += [f"--attacks={TEXT}", f"--transfer_from={root / 'other'}", "--max_examples=30"]
+    command += [
+        f"--attacks={TEXT}",
+        f"--transfer_from={root / 'other'}",
+        "--max_examples=30",
+        "--draw=first",
+    ]
     assert evaluate.main([*command, f"--output={output}"]) == 0, capsys.readouterr().err
     report = json.loads(output.read_text())
     name = f"Transfer PGD-4 eps=0.1 from {root / 'other'}"
