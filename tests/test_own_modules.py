@@ -1,5 +1,6 @@
 """A user's own module outside the clone: trained, and found again by every command elsewhere."""
 
+import importlib
 import json
 import os
 import shlex
@@ -310,7 +311,7 @@ def test_modules_in_packages_and_beside_each_other(tmp_path, monkeypatch):
 
 
 def test_names_in_attacks(place):
-    import my_lab
+    my_lab = importlib.import_module("my_lab")
 
     dark = my_lab.Darken(eps=0.1)
     assert evaluation.parse_attack("Darken(0.1)") == dark

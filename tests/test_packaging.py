@@ -26,6 +26,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 COMMANDS = ("train", "evaluate", "export", "figures", "report", "study")
 # Extras whose packages a part of the library may import; the rest has the dependencies only.
 MAY_IMPORT = {
+    "robust_tf/data": ("formats",),
     "robust_tf/figures": ("figures",),
     "robust_tf/cli": ("figures",),
     "robust_tf/report": ("report",),
