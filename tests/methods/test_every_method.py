@@ -7,7 +7,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from robust_tf import attacks, methods, models
+from robust_tf import attacks, compat, methods, models
 from tests.harness import METHOD_CHECKS, MethodCase, run_method_test
 from tests.tiny import plain_network
 
@@ -160,6 +160,8 @@ CASES |= {
 ONCE = ("check_keras", "check_seed", "check_composed", "check_half", "check_export")
 # Keras' own layers: the step, and the bits of a run that is continued. All checks for one method.
 OF_KERAS = ("check_learns", "check_trainer")
+# Further cases that Keras 2 has to pass every time, too; there the others tell little of the stack.
+OF_KERAS_2 = ("ADR TRADES batch norm", "ATLD features batch norm")
 
 
 def cases():
@@ -174,6 +176,8 @@ def cases():
             slow = further and check.__name__ in ONCE
             if name.endswith(" of Keras"):
                 slow = check.__name__ not in OF_KERAS and not name.startswith("TRADES")
+            elif further and not compat.KERAS_3:
+                slow |= name not in OF_KERAS_2
             marks = [pytest.mark.slow] if slow else []
             yield pytest.param(name, check, id=f"{name}-{check.__name__[6:]}", marks=marks)
 
