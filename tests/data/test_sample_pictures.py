@@ -49,4 +49,5 @@ def test_the_pixels_are_those_of_other_programs(folder):
         opened.draft("RGB", (width // 4, height // 4))
         reduced = np.asarray(opened)
     assert abs(reduced.shape[0] - height // 4) <= 1
-    np.testing.assert_array_equal(got, reduced[: height // 4, : width // 4])
+    reduced = reduced[: height // 4, : width // 4].astype(int)
+    assert np.abs(got.astype(int) - reduced).max() <= 1  # 0, if both are built on the same decoder
