@@ -58,7 +58,8 @@ def printed(line):
     return [command.removeprefix("bin/"), arguments]
 
 
-@pytest.fixture(scope="module")
+# Of the session: a process that is given tests of this file twice has imported the first module.
+@pytest.fixture(scope="session")
 def place(tmp_path_factory):
     """'lab' with the user's files, 'run' that was trained with them from a folder beside them."""
     folder = tmp_path_factory.mktemp("user")
@@ -68,7 +69,7 @@ def place(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def used(place):
     """What the commands said from another folder, by what they did."""
     run, lab, away = place / "run", place / "lab", place / "away"
@@ -104,7 +105,9 @@ def used(place):
 def forgotten(place, monkeypatch):
     """This process as one that has not imported the user's module."""
     monkeypatch.delitem(sys.modules, "my_lab")
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(place / "lab")])
+    # Also not where another `place` of this process had it.
+    paths = [path for path in sys.path if not Path(path, "my_lab.py").exists()]
+    monkeypatch.setattr(sys, "path", paths)
     for name in [name for name in keras.saving.get_custom_objects() if name.startswith("my_lab>")]:
         monkeypatch.delitem(keras.saving.get_custom_objects(), name)
 
