@@ -234,6 +234,15 @@ def test_images_of_any_kind_and_size(loaded, rng):
     np.testing.assert_allclose(found, of(grey, means), rtol=1e-5, atol=1e-5)
 
 
+def test_each_graph_is_made_once(tmp_path, monkeypatch):
+    real, made = signatures.predict, []
+    monkeypatch.setattr(signatures, "predict", lambda *given: made.append(1) or real(*given))
+    found = signatures.Signatures(CNN((18, 18, 1), 3, 2, 4))
+    assert {"serving_default", "serve_uint8", "serve_image_bytes"} <= set(found.functions)
+    tf.saved_model.save(found, str(tmp_path), signatures=found.functions)
+    assert len(made) == 1
+
+
 def test_pixels_become_what_training_saw():
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     split = data.Split(pixels, np.zeros(1, np.int32))
