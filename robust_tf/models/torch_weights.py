@@ -122,7 +122,11 @@ def to_torch(network: Any, program: str | None = None) -> dict[str, np.ndarray]:
         hint = "give its network." if hasattr(network, "network") else "give a built Keras model."
         raise TypeError(f"models.to_torch: the network is a {type(network).__name__}; {hint}")
     found = leaves(network)
-    tables = {table.name: (table, pairs) for table, pairs in tables_for(network, found)}
+    tables = {
+        table.name: (table, pairs)
+        for table, pairs in tables_for(network, found)
+        if table.check(network) is None
+    }
     if program is None:
         came_from = (getattr(network, "weights_source", None) or {}).get("program")
         program = came_from if came_from in tables else next(iter(tables), None)

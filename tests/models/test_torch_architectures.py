@@ -132,3 +132,10 @@ def test_the_same_function(name):
     state = {key: value.numpy().copy() for key, value in theirs.state_dict().items()}
     ours = models.from_torch(make_ours(), state, input_range=pixels)
     compare(theirs, ours)
+    back = models.to_torch(ours)
+    prefix = "module." * name.endswith("Scattering") + "basic_net." * (pixels == (-1, 1))
+    again = {key: torch.from_numpy(value) for key, value in back.items()}
+    make_theirs().load_state_dict({prefix + key: value for key, value in again.items()})
+    for key, value in back.items():
+        if not key.startswith("sub_block1"):  # never used: copies of another stage
+            np.testing.assert_array_equal(value, state[prefix + key], err_msg=key)
