@@ -353,7 +353,8 @@ def randomize(network, seed=0):
             scale = (1 / values[0].numel()) ** 0.5
             values.copy_(scale * torch.randn(values.shape, generator=generator))
         elif values.ndim == 1 and name.endswith(("weight", "running_var")):
-            values.copy_(0.2 + 0.4 * torch.rand(values.shape, generator=generator))
+            scale = 0.3 if name.endswith("bn3.weight") else 1
+            values.copy_(scale * (0.2 + 0.4 * torch.rand(values.shape, generator=generator)))
         elif values.ndim == 1:
             values.copy_(0.4 * torch.rand(values.shape, generator=generator) - 0.2)
     return network
