@@ -35,8 +35,9 @@ def from_torch(
     program of the field, otherwise by order and shapes: then every layer has a module of its
     shapes, at the same place of the order; two layers of the same shapes that the programs have in
     another order cannot be told apart. A `.safetensors` file does not keep the order, so that there
-XX, padding, activations and the range of
-    pixels are the program's no file says: compare the accuracy with what was published.
+    layers of the same shapes are told apart by the numbers in their names alone. Whether strides,
+    padding, activations and the range of pixels are the program's no file says: compare the
+    accuracy with what was published.
 
     Args:
       network: built Keras model or `Discriminator`; its weights are set in place, all of them or,
