@@ -6,6 +6,7 @@ reader of plain weights (`weights_only`) refuses whatever would run code.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -114,13 +115,14 @@ def _read_torch(path: str, name: str, mapped: bool) -> Mapping[str, Any]:
             "pip install 'robust_tf[torch]', or save the weights as .safetensors where it is."
         ) from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with torch.serialization.safe_globals(_plain_types()):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = named[1] if named else "what is no part of weights"
         raise ValueError(
-            f"{name} is refused: it holds {what} beside plain weights, and to load that could run "
-            f"code of the file; none was run. Give another file, or {_RESAVE}."
+            f"{name} is refused: it holds {named[1] if named else 'more'} beside plain weights, and "
+            f"to load that could run code of the file; none was run. Give another file, or "
+            f"{_RESAVE}."
         ) from error
     except Exception as error:  # of a broken file torch raises of every kind
         first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
@@ -132,6 +134,14 @@ def _read_torch(path: str, name: str, mapped: bool) -> Mapping[str, Any]:
             f"{name} holds a {type(content).__name__}, and no weights by their names; {_RESAVE}."
         )
     return content
+
+
+def _plain_types() -> list[Any]:
+    """What checkpoints hold beside weights, and what runs no code: NumPy's numbers, arguments."""
+    scalar = np.float64(0).__reduce__()[0]
+    of_numpy_1 = (scalar, "numpy.core.multiarray.scalar")
+    dtypes = [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "?")]
+    return [scalar, of_numpy_1, np.dtype, *dtypes, argparse.Namespace]
 
 
 class Safetensors(Mapping[str, Any]):
