@@ -19,10 +19,10 @@ docs/checkpoints.md. bin/convert writes a .keras file, which needs none of them.
 PATHS = ".keras file, folder of a SavedModel, package.module:name, or checkpoint with --network"
 
 
-def add_model(group: Any) -> None:
-    """--run_dir and --model, one of which is given."""
+def add_model(group: Any, files: str = PATHS) -> None:
+    """--run_dir and --model, one of which is given; `files` says what --model may be."""
     group.add_argument("--run_dir", metavar="DIR", help="folder of a finished training run")
-    group.add_argument("--model", metavar="PATH", help=PATHS)
+    group.add_argument("--model", metavar="PATH", help=files)
 
 
 def add_checkpoint(parser: Parser) -> None:
