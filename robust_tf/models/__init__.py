@@ -19,6 +19,7 @@ from robust_tf.models.mlp import MLP
 from robust_tf.models.resnet import ResNet
 from robust_tf.models.resnet18 import ResNet18
 from robust_tf.models.split import SplitClassifier
+from robust_tf.models.torch_weights import from_torch, to_torch
 from robust_tf.models.wide_resnet import WideResNet
 
 __all__ = [
@@ -45,6 +46,8 @@ __all__ = [
     "convert",
     "black_box",
     "forward_mode",
+    "from_torch",
     "split",
+    "to_torch",
     "with_input_range",
 ]

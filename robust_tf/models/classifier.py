@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -27,6 +28,22 @@ class Outputs(NamedTuple):
 
 class Classifier(keras.Model):
     """A network of images to logits; a subclass says how, by `forward` and the properties."""
+
+    _weights_source: str | None = None  # JSON, as Keras would track a dict
+
+    @property
+    def weights_source(self) -> dict[str, Any] | None:
+        """Where its weights come from, as `models.from_torch` says; None of others."""
+        return None if self._weights_source is None else json.loads(self._weights_source)
+
+    @weights_source.setter
+    def weights_source(self, source: Mapping[str, Any] | None) -> None:
+        self._weights_source = None if source is None else json.dumps(dict(source))
+
+    def source_config(self) -> dict[str, Any]:
+        """What `get_config` says of it."""
+        source = self.weights_source
+        return {} if source is None else {"weights_source": source}
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -117,12 +134,17 @@ class WholeClassifier(Classifier):
             "model": compat.serialize(self.model),
             "image_shape": list(self._image_shape),
             "output": self.output_key,
+            **self.source_config(),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> WholeClassifier:
         """Inverse of `get_config`."""
-        return cls(**{**config, "model": compat.deserialize(config["model"])})
+        config = {**config, "model": compat.deserialize(config["model"])}
+        source = config.pop("weights_source", None)
+        made = cls(**config)
+        made.weights_source = source
+        return made
 
 
 def image_shape_of(model: Any) -> tuple[int, ...] | None:

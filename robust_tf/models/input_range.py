@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -60,7 +60,8 @@ class InputRange(keras.layers.Layer):
 
 
 def with_input_range(
-    model: keras.Model, wanted: float | Sequence[float] | str | keras.layers.Layer
+    model: keras.Model,
+    wanted: float | Sequence[float] | str | Mapping[str, Any] | keras.layers.Layer,
 ) -> keras.Model:
     """A model of images in [0, 1] around one that wants other pixels; the weights are shared.
 
@@ -71,8 +72,9 @@ def with_input_range(
     Args:
       model: built Keras model, or `SplitClassifier`.
       wanted: 255.0 for images in [0, 255]; (-1, 1), the lowest and highest value; 'tf', 'torch' or
-        'caffe', the `mode` of `keras.applications`' `preprocess_input`; or a Keras layer that makes
-        them of images in [0, 1].
+        'caffe', the `mode` of `keras.applications`' `preprocess_input`; {'mean': ..., 'std': ...},
+        numbers or one for each channel, for (x - mean) / std; or a Keras layer that makes them of
+        images in [0, 1].
 
     Returns:
       A model of the same kind; of a subclassed model, a functional one that calls it.
@@ -131,6 +133,8 @@ def input_range(wanted: Any, shape: Sequence[int | None]) -> keras.layers.Layer:
             "which a saved model cannot hold; give a Keras layer, or for a preprocess_input of "
             "keras.applications its mode, 'tf', 'torch' or 'caffe'."
         )
+    if isinstance(wanted, Mapping):
+        return _normalized(wanted, shape[-1])
     ends = (0.0, wanted) if np.ndim(wanted) == 0 else tuple(wanted)
     if len(ends) != 2 or not np.isfinite(ends).all() or ends[0] >= ends[1]:
         raise ValueError(
@@ -139,6 +143,33 @@ def input_range(wanted: Any, shape: Sequence[int | None]) -> keras.layers.Layer:
         )
     low, high = map(float, ends)
     return InputRange(high - low, low, name="input_range")
+
+
+def _normalized(wanted: Mapping[str, Any], channels: int | None) -> InputRange:
+    """(x - mean) / std."""
+    if set(wanted) != {"mean", "std"}:
+        raise ValueError(
+            f"models.with_input_range({dict(wanted)!r}): must have 'mean' and 'std', and no more."
+        )
+    mean, deviation = (np.asarray(wanted[key], np.float64) for key in ("mean", "std"))
+    sizes = {one.size for one in (mean, deviation)} - {1}
+    finite = np.isfinite(mean).all() and np.isfinite(deviation).all()
+    if not finite or np.any(deviation <= 0) or mean.ndim > 1 or deviation.ndim > 1:
+        raise ValueError(
+            f"models.with_input_range({dict(wanted)!r}): must be finite numbers, std > 0, one or one "
+            "for each channel."
+        )
+    if sizes - {channels}:
+        raise ValueError(
+            f"models.with_input_range({dict(wanted)!r}): is of {max(sizes)} channels, the model has "
+            f"{channels}."
+        )
+    if np.any(np.abs(mean) > 1):
+        raise ValueError(
+            f"models.with_input_range({dict(wanted)!r}): is of pixels in [0, 255]; divide by 255, "
+            "images are in [0, 1]."
+        )
+    return InputRange(1 / deviation, -mean / deviation, name="input_range")
 
 
 def _plain(value: Any) -> Any:

@@ -71,13 +71,16 @@ class SplitClassifier(Classifier):
             "name": self.name,
             "generator": compat.serialize(self.generator),
             "classifier": compat.serialize(self.classifier),
+            **self.source_config(),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> SplitClassifier:
         """Inverse of `get_config`."""
         halves = {key: compat.deserialize(config[key]) for key in ("generator", "classifier")}
-        return cls(name=config.get("name"), **halves)
+        made = cls(name=config.get("name"), **halves)
+        made.weights_source = config.get("weights_source")
+        return made
 
 
 def split_chain(
