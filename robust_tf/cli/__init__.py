@@ -94,7 +94,8 @@ def command(main: Main) -> Main:
     """Makes errors of the user one line `error: ...` on stderr, and the exit status 2.
 
     These are `UserError`, `ValueError`, `OSError` (files, disks), `data.DataError`, and an
-    `ImportError` that says which package to install. Anything else is a defect and keeps its traceback. Ctrl-C gives 130.
+    `ImportError` that says which package to install. Anything else is a defect and keeps its
+    traceback. Ctrl-C gives 130.
     """
 
     @functools.wraps(main)

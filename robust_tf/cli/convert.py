@@ -114,7 +114,9 @@ def _to_keras(options: argparse.Namespace) -> None:
     read = torch_network.read(options.checkpoint, **about)
     for line in _said(options.checkpoint, read):
         print(line)
-    convert_file.write_keras(read.network, options.output)
+    written = convert_file.write_keras(read.network, options.output)
+    del read  # of large networks there is one in memory at a time
+    convert_file.check_keras(options.output, written)
     print(f"wrote {options.output}, read again: the same weights, the same outputs to the bit")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import zipfile
@@ -21,32 +22,40 @@ from robust_tf.version import __version__
 MARK = "robust_tf"  # in the metadata of a .safetensors file
 
 
-def write_keras(network: Any, path: str) -> None:
-    """Writes a network, once what is read back is the same.
+def write_keras(network: Any, path: str) -> list[bytes]:
+    """Writes a network; returns what `check_keras` compares, so that the network can go.
 
     Raises:
       FileError: it cannot be written.
-      UserError: other weights, or other outputs for images of noise, are read back.
     """
     with files.atomic(path) as temporary:
         network.save(temporary)
-        again: Any = loading.load_model(temporary)
-        pairs = list(zip(network.get_weights(), again.get_weights(), strict=True))
-        same = all(np.array_equal(one, other) for one, other in pairs)
-        if not same or not np.array_equal(*(_outputs(one) for one in (network, again))):
-            raise UserError(
-                f"nothing was written to {path}: what is read back is not the network; look at "
-                "get_config of layers of your own."
-            )
+    return _seen(network)
 
 
-def _outputs(network: Any) -> np.ndarray:
+def check_keras(path: str, written: list[bytes]) -> None:
+    """Raises UserError, and removes the file, if what is read back is not what was written."""
+    if _seen(loading.load_model(path)) != written:
+        files.remove(path)
+        raise UserError(
+            f"{path} was removed: what is read back is not the network; look at get_config of "
+            "layers of your own."
+        )
+
+
+def _seen(network: Any) -> list[bytes]:
+    """Of each weight its bits, shortened, and the outputs for images of noise."""
+    weights = (compat.raw(variable).numpy() for variable in network.variables)
+    return [*(hashlib.sha256(one.tobytes()).digest() for one in weights), _outputs(network)]
+
+
+def _outputs(network: Any) -> bytes:
     """Of four inputs of noise."""
     shape = getattr(network, "image_shape", None) or (network.input_size,)
     x = tf.random.stateless_uniform([4, *shape], [0, 0])
     outputs = network(x, training=False)
     parts = outputs if isinstance(outputs, tuple) else (outputs,)
-    return np.concatenate([np.ravel(part) for part in parts])
+    return np.concatenate([np.ravel(part) for part in parts]).tobytes()
 
 
 def write_torch(state: Mapping[str, np.ndarray], path: str) -> None:

@@ -93,7 +93,11 @@ def load_model(
 
     Args:
       path: see above.
-      network, input_range, entry, input_shape, num_classes: see `torch_network.read`.
+      network: text, builder or built network.
+      input_range: of `models.from_torch`, the pixels that the weights want.
+      entry: of `models.from_torch`, which weights of the file.
+      input_shape: of one image; None: as `torch_network.read` is told by the file.
+      num_classes: None: likewise.
 
     Raises:
       FileError: there is no such file, or it cannot be read.
@@ -118,7 +122,7 @@ def load_model(
         return torch_network.read(path, network, **about).network
     if given:
         raise ValueError(
-            f"{given[0]} is for a checkpoint of PyTorch, named {', '.join(torch_network.SUFFIXES)}; "
+            f"{given[0]} is for a checkpoint of PyTorch ({', '.join(torch_network.SUFFIXES)}); "
             f"{path} holds a model that needs none."
         )
     if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", path) and not files.exists(path):

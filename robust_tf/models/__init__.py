@@ -16,9 +16,12 @@ from robust_tf.models.forward import forward_mode
 from robust_tf.models.input_range import InputRange, with_input_range
 from robust_tf.models.layers import BatchNormalization, Dropout, PerImageStandardization
 from robust_tf.models.mlp import MLP
+from robust_tf.models.preact_resnet18 import PreActResNet18
 from robust_tf.models.resnet import ResNet
 from robust_tf.models.resnet18 import ResNet18
+from robust_tf.models.resnet50 import ResNet50
 from robust_tf.models.split import SplitClassifier
+from robust_tf.models.strided_cnn import StridedCNN
 from robust_tf.models.torch_weights import from_torch, to_torch
 from robust_tf.models.wide_resnet import WideResNet
 
@@ -36,9 +39,12 @@ __all__ = [
     "MLPDiscriminator",
     "Outputs",
     "PerImageStandardization",
+    "PreActResNet18",
     "ResNet",
     "ResNet18",
+    "ResNet50",
     "SplitClassifier",
+    "StridedCNN",
     "WholeClassifier",
     "WideDiscriminator",
     "WideResNet",

@@ -225,17 +225,19 @@ def torch_conv(
     stride: int,
     initializer: keras.initializers.Initializer,
     name: str,
+    padding: str = "torch",
 ) -> Any:
     """A convolution without bias, padded by kernel // 2 on every side, as PyTorch's are.
 
-    TensorFlow's 'same' pads strided convolutions below and to the right only.
+    TensorFlow's 'same' pads strided convolutions below and to the right only, if sides are even.
     """
-    if kernel > 1:
+    if kernel > 1 and padding == "torch":
         x = keras.layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
     return keras.layers.Conv2D(
         filters,
         kernel,
         strides=stride,
+        padding="same" if padding == "same" else "valid",
         use_bias=False,
         kernel_initializer=initializer,
         name=name,

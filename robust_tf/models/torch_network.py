@@ -55,7 +55,8 @@ def read(
       checkpoint: `.safetensors` file, or one of `torch.save`.
       network: text, see `network_text.builder`; or a builder, called with input_shape and
         num_classes, a discriminator's with inputs and num_classes; or a built network.
-      input_range, entry: of `from_torch`.
+      input_range: of `from_torch`.
+      entry: of `from_torch`.
       input_shape: (H, W, C) of one image, of a discriminator (d,), the values that it judges an
         image by. None: the channels are those of the file's first convolution, the sides 28 for 1
         channel and 32 for 3; d is the number of classes.
@@ -122,7 +123,11 @@ def _image_shape(
     found = {shape[1] for shape in shapes if len(shape) == 4}
     channels = 3 if 3 in found else 1 if 1 in found else None
     if channels is None or classes >= IMAGENET:
-        why = "has no convolution of 1 or 3 channels" if channels is None else f"has {classes:,} classes"
+        why = (
+            "has no convolution of 1 or 3 channels"
+            if channels is None
+            else f"has {classes:,} classes"
+        )
         raise ValueError(
             f"{name} {why}, and does not tell the size of images: give input_shape, height, width "
             "and channels (--input_shape=224,224,3)."

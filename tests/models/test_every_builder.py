@@ -7,23 +7,34 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import compat
-from robust_tf.models import CNN, MLP, ResNet, ResNet18, WideResNet, forward_mode, resnet18
+from robust_tf.models import (
+    CNN,
+    MLP,
+    PreActResNet18,
+    ResNet,
+    ResNet18,
+    WideResNet,
+    forward_mode,
+)
 from tests.models.reference import randomize
 
 BUILDERS = {
     "CNN": lambda: CNN((18, 18, 1), 4, filters=3, hidden=5),
     "CNN-2conv": lambda: CNN((18, 18, 1), 4, filters=3, hidden=5, cut="2conv"),
     "ResNet": lambda: ResNet((8, 8, 3), 4, filters=(4, 4, 8), units=1),
-    "ResNet18": lambda: ResNet18((8, 8, 3), 4),
+    "ResNet18": lambda: ResNet18((8, 8, 3), 4, widths=(4, 8, 12, 16)),
+    "PreActResNet18": lambda: PreActResNet18(
+        (8, 8, 3),
+        4,
+        shortcut="raw3x3",
+        activation="silu",
+        padding="same",
+        widths=(4, 4, 6, 8),
+    ),
     "WideResNet": lambda: WideResNet((8, 8, 3), 4, depth=10, width=1),
     "MLP": lambda: MLP((2,), 4, hidden=(6, 5)),
 }
-WITH_BATCH_NORM = ("ResNet", "ResNet18", "WideResNet")
-
-
-@pytest.fixture(autouse=True)
-def narrow_resnet18(monkeypatch):
-    monkeypatch.setattr(resnet18, "WIDTHS", (4, 8, 12, 16))
+WITH_BATCH_NORM = ("ResNet", "ResNet18", "PreActResNet18", "WideResNet")
 
 
 every_builder = pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS.keys())
@@ -201,7 +212,7 @@ def test_loop_and_gradient_in_two_replicas(two_replicas, mode, low_precision, re
     assert changed == (mode == "training")
 
 
-@pytest.mark.parametrize("name", ["CNN", "MLP", "ResNet", "ResNet18", "WideResNet"])
+@pytest.mark.parametrize("name", ["CNN", "MLP", "ResNet", "ResNet18", "StridedCNN", "WideResNet"])
 def test_gin_binds_by_the_name_of_the_builder(name):
     gin.parse_config(f"{name}.input_shape = (20, 20, 1)\n{name}.num_classes = 7")
     if name == "WideResNet":
