@@ -156,20 +156,20 @@ def _normalized(wanted: Mapping[str, Any], channels: int | None) -> InputRange:
     finite = np.isfinite(mean).all() and np.isfinite(deviation).all()
     if not finite or np.any(deviation <= 0) or mean.ndim > 1 or deviation.ndim > 1:
         raise ValueError(
-            f"models.with_input_range({dict(wanted)!r}): must be finite numbers, std > 0, one or one "
-            "for each channel."
+            f"models.with_input_range({dict(wanted)!r}): must be finite numbers, std > 0, one or "
+            "one for each channel."
         )
     if sizes - {channels}:
         raise ValueError(
-            f"models.with_input_range({dict(wanted)!r}): is of {max(sizes)} channels, the model has "
-            f"{channels}."
+            f"models.with_input_range({dict(wanted)!r}): is of {max(sizes)} channels, the model "
+            f"has {channels}."
         )
     if np.any(np.abs(mean) > 1):
         raise ValueError(
             f"models.with_input_range({dict(wanted)!r}): is of pixels in [0, 255]; divide by 255, "
             "images are in [0, 1]."
         )
-    return InputRange(1 / deviation, -mean / deviation, name="input_range")
+    return InputRange(_plain(1 / deviation), _plain(-mean / deviation), name="input_range")
 
 
 def _plain(value: Any) -> Any:

@@ -43,8 +43,8 @@ def read(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     """What a file of PyTorch weights holds; tensors stay in the file until they are used.
 
     Args:
-      path: of a `.safetensors` file, which needs the package safetensors and no PyTorch, or of a file
-        of `torch.save`, zip or legacy, which needs PyTorch.
+      path: of a `.safetensors` file, which needs the package safetensors and no PyTorch, or of a
+        file of `torch.save`, zip or legacy, which needs PyTorch.
 
     Raises:
       FileError: there is no such file.

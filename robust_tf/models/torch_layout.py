@@ -1,7 +1,7 @@
 """Layers with weights in the order of a network, and the layout of PyTorch's tensors for them.
 
-PyTorch has the channels first: kernels are (out, in, height, width), dense ones (out, in), and a map
-is flattened channel by channel, so that a dense layer behind it has its rows in another order.
+PyTorch has the channels first: kernels are (out, in, height, width), dense ones (out, in), and a
+map is flattened channel by channel, so that a dense layer behind it has its rows in another order.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def leaves(network: Any) -> list[Leaf]:
     """The layers with weights, in an order in which they are called.
 
     Raises:
-      ValueError: a layer with weights of a kind that PyTorch's names and shapes are not known for; a
-        dense layer of which it cannot be told in which order its inputs are.
+      ValueError: a layer with weights of a kind whose layout in PyTorch is not known; a dense layer
+        of which it cannot be told in which order its inputs are.
     """
     found: dict[int, Leaf] = {}
     _Walk(found).model(network, None)
@@ -154,7 +154,7 @@ def _is_leaf(layer: Any) -> bool:
 
 
 class _Walk:
-    """Collects leaves in the order of calls; for each tensor of vectors, what it was flattened from."""
+    """Collects leaves in the order of calls; of vectors it knows the map that they are made of."""
 
     def __init__(self, found: dict[int, Leaf]):
         self.found = found
@@ -180,7 +180,7 @@ class _Walk:
     def call(self, call: Any, origins: dict[int, Shape | None]) -> None:
         before = {origins.get(id(one)) for one in call.inputs}
         origin = before.pop() if len(before) == 1 else UNKNOWN if any(before) else None
-        layer, [made, *_] = call.layer, call.outputs
+        layer = call.layer
         if _is_leaf(layer):
             self.leaf(layer, origin)
         elif isinstance(layer, keras.layers.Layer) and _parts(layer):

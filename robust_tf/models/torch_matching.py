@@ -1,4 +1,4 @@
-"""Which module of a PyTorch checkpoint belongs to which layer: by names, else by order and shapes."""
+"""Which module of a checkpoint belongs to which layer: by names, else by order and shapes."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def match(
             raise ValueError(f"{name} is of {table.name}: {problem}")
         _check(pairs, modules, name, network.name)
         return Match(table.name, pairs)
-    for table, pairs in tables:
+    for _, pairs in tables:
         if len(modules.keys() & {module for _, module in pairs}) > len(pairs) / 2:
             _check(pairs, modules, name, network.name)
     return Match(BY_SHAPE, _by_shape(network, leaves, modules, name, ordered))
@@ -121,8 +121,8 @@ def _check(pairs: list[tuple[Leaf, str]], modules: Modules, name: str, network: 
     ]
     if problems:
         raise ValueError(
-            f"{name} does not fit the network {network!r}: {'; '.join(problems)}. Build the network "
-            "with the depth, width, classes and image size that it was trained with."
+            f"{name} does not fit the network {network!r}: {'; '.join(problems)}. Build the "
+            "network with the depth, width, classes and image size that it was trained with."
         )
 
 
@@ -163,9 +163,9 @@ def _by_shape(
         if len(some) > 1 and not alike:
             why = "stand in another order" if ordered else "are sorted by name in the file"
             raise ValueError(
-                f"{name} and the network {network.name!r} have layers of the same shapes, but they "
-                f"{why}, so that {_listed(others)} cannot be told apart: give a mapping of names to "
-                f"tensors in the order of {_listed([leaf.name for leaf in leaves])}."
+                f"{name} and the network {network.name!r} have layers of the same shapes, but "
+                f"they {why}, so that {_listed(others)} cannot be told apart: give a mapping of "
+                f"names to tensors in the order of {_listed([leaf.name for leaf in leaves])}."
             )
     return [pair for some, others in kinds.values() for pair in zip(some, others, strict=True)]
 

@@ -71,7 +71,7 @@ _FIELD = re.compile(r"\{(\w+?)([+-]\d+)?\}")
 
 
 def _fields(template: str, name: str) -> dict[str, int] | None:
-    """The whole numbers in a name, without the template's offsets; None if it is of another kind."""
+    """The whole numbers in a name, less the template's offsets; None if it is of another kind."""
     pattern, offsets, end = "", {}, 0
     for field in _FIELD.finditer(template):
         pattern += re.escape(template[end : field.start()]) + f"(?P<{field[1]}>[0-9]+)"

@@ -30,15 +30,14 @@ def from_torch(
     """Puts the weights of a PyTorch checkpoint into a Keras network of the same architecture.
 
     Layers are found by name where the network is one of this library and the checkpoint of a
-    program of the field, otherwise by order and shapes: then every layer has a module of its shapes,
-    at the same place of the order, and what has not been told apart by that is two layers of the
-    same shapes that the two programs have in another order. Whether strides, padding, activations
-    and the range of pixels are the program's no file says: compare the accuracy with what was
-    published.
+    program of the field, otherwise by order and shapes: then every layer has a module of its
+    shapes, at the same place of the order; two layers of the same shapes that the programs have in
+    another order cannot be told apart. Whether strides, padding, activations and the range of
+    pixels are the program's no file says: compare the accuracy with what was published.
 
     Args:
-      network: built Keras model or `Discriminator`; its weights are set in place, all of them or, if
-        anything does not fit, none.
+      network: built Keras model or `Discriminator`; its weights are set in place, all of them or,
+        if anything does not fit, none.
       checkpoint: a `.safetensors` file, a file of `torch.save`, or a mapping of names to arrays or
         tensors.
       input_range: the pixels that the weights were trained on, where the program made them of
@@ -65,12 +64,11 @@ def from_torch(
         hint = "give its network." if hasattr(network, "network") else "give a built Keras model."
         raise TypeError(f"models.from_torch: the network is a {type(network).__name__}; {hint}")
     if isinstance(checkpoint, Mapping):
-        content, name, told = checkpoint, "the mapping", {"file": None, "sha256": None}
+        content, name, file, sha256 = checkpoint, "the mapping", None, None
         ordered = True
     else:
-        name = os.fspath(checkpoint)
-        content = torch_files.read(checkpoint)
-        told = {"file": os.path.basename(name), "sha256": torch_files.sha256(name)}
+        content, name = torch_files.read(checkpoint), os.fspath(checkpoint)
+        file, sha256 = os.path.basename(name), torch_files.sha256(name)
         ordered = not isinstance(content, torch_files.Safetensors)
     shape = None if isinstance(network, Discriminator) else image_shape_of(network)
     part = torch_state.TOGETHER[isinstance(network, Discriminator)]
@@ -87,7 +85,8 @@ def from_torch(
             variable.assign(leaf.to_keras(array, variable).astype(np.float32, copy=False))
     _note_epsilon(found)
     made.weights_source = {
-        **told,
+        "file": file,
+        "sha256": sha256,
         "entry": state.entry,
         "prefixes": state.prefixes,
         "program": found.program,
@@ -105,8 +104,8 @@ def to_torch(network: Any, program: str | None = None) -> dict[str, np.ndarray]:
 
     Args:
       network: built Keras model or `Discriminator`.
-      program: 'PROGRAM.CLASS' as in `weights_source['program']`; None: the one that the weights came
-        from, else the first that has this network, else the names of the layers here.
+      program: 'PROGRAM.CLASS' as in `weights_source['program']`; None: the one that the weights
+        came from, else the first that has this network, else the names of the layers here.
 
     Returns:
       Names to arrays of their own, with `num_batches_tracked`, in the order of the layers: for
@@ -155,7 +154,7 @@ def _check_values(tensors: Mapping[str, Any], name: str) -> None:
         finite = np.isfinite(array)
         if not finite.all():
             raise ValueError(
-                f"{name}: {key} has {array.size - int(finite.sum())} of {array.size} values that are "
+                f"{name}: {array.size - int(finite.sum())} of the {array.size} values of {key} are "
                 "NaN or infinite in float32; the training that it comes from has diverged, or the "
                 "file is damaged."
             )
