@@ -346,10 +346,10 @@ def randomize(network, seed=0):
     generator = torch.Generator().manual_seed(seed)
     for name, values in network.state_dict().items():
         if values.ndim > 1 and name.endswith("weight"):
-            scale = (1.5 / values[0].numel()) ** 0.5
+            scale = (1 / values[0].numel()) ** 0.5
             values.copy_(scale * torch.randn(values.shape, generator=generator))
         elif values.ndim == 1 and name.endswith(("weight", "running_var")):
-            values.copy_(0.5 + torch.rand(values.shape, generator=generator))
+            values.copy_(0.4 + 0.6 * torch.rand(values.shape, generator=generator))
         elif values.ndim == 1:
             values.copy_(0.4 * torch.rand(values.shape, generator=generator) - 0.2)
     return network

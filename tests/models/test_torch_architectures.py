@@ -13,7 +13,7 @@ networks = pytest.importorskip("tests.torch_networks")
 
 CIFAR10 = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2471, 0.2435, 0.2616)}
 COLOR, GRAY, LARGE = (16, 16, 3), (18, 18, 1), (40, 40, 3)
-NARROW = (4, 6, 8, 12)
+NARROW = (8, 8, 12, 16)
 DEEPMIND = {"activation": "silu", "padding": "same", "decay": 0.99}
 
 # PyTorch's network, ours, and the pixels that the former makes inside.
