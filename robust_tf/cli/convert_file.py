@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import zipfile
@@ -88,7 +89,7 @@ def _save_safetensors(state: Mapping[str, np.ndarray], path: str) -> None:
             "pip install 'robust_tf[safetensors]'."
         ) from error
     content = save(
-        {name: np.ascontiguousarray(array) for name, array in state.items()},
+        {name: np.asarray(array, order="C") for name, array in state.items()},
         metadata={"format": "pt", MARK: __version__},
     )
     with tf.io.gfile.GFile(path, "wb") as file:
@@ -103,8 +104,10 @@ def _save_torch(state: Mapping[str, np.ndarray], path: str) -> None:
             "to write a file of torch.save PyTorch is needed: pip install 'robust_tf[torch]', or "
             "name an --output that ends in .safetensors."
         ) from error
+    content = io.BytesIO()
+    torch.save({name: torch.from_numpy(array) for name, array in state.items()}, content)
     with tf.io.gfile.GFile(path, "wb") as file:
-        torch.save({name: torch.from_numpy(array) for name, array in state.items()}, file)
+        file.write(content.getvalue())
 
 
 def is_ours(path: str) -> bool:

@@ -19,5 +19,17 @@ def real_folder(name: str) -> str:
     pytest.skip(message)
 
 
+def published(name: str) -> str:
+    """A file of weights that others trained and published."""
+    tfds = os.environ.get("TFDS_DATA_DIR")
+    for folder in filter(None, [tfds and os.path.dirname(tfds), _REPOSITORY.parent / "shared"]):
+        path = os.path.join(folder, "published", name)
+        if os.path.isfile(path):
+            return path
+    message = f"PUBLISHED WEIGHTS NOT TESTED: no {name} in ../shared/published"
+    warnings.warn(message, stacklevel=2)
+    pytest.skip(message)
+
+
 def snapshot(folder: str) -> dict:
     return {p: p.stat().st_mtime_ns for p in pathlib.Path(folder).rglob("*")}
