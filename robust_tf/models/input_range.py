@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from robust_tf import compat, registration
-from robust_tf.models.classifier import WholeClassifier, image_shape_of
+from robust_tf.models.classifier import Classifier, WholeClassifier, image_shape_of
 from robust_tf.models.split import SplitClassifier
 
 # `keras.applications.imagenet_utils.preprocess_input`, whose images are 0..255, by its `mode`:
@@ -94,13 +94,17 @@ def with_input_range(
             "once, model(tf.zeros((1, height, width, channels)))."
         )
     layer = input_range(wanted, shape)
+    made: Classifier
     if isinstance(model, SplitClassifier):
         generator = _behind(layer, model.generator, shape)
-        return SplitClassifier(generator, model.classifier, name=model.name)
-    if isinstance(model, WholeClassifier):
+        made = SplitClassifier(generator, model.classifier, name=model.name)
+    elif isinstance(model, WholeClassifier):
         inner = _behind(layer, model.model, shape)
-        return WholeClassifier(inner, shape, model.output_key, name=model.name)
-    return _behind(layer, model, shape)
+        made = WholeClassifier(inner, shape, model.output_key, name=model.name)
+    else:
+        return _behind(layer, model, shape)
+    made.weights_source = model.weights_source
+    return made
 
 
 def _behind(layer: Any, model: Any, shape: Sequence[int | None]) -> keras.Model:

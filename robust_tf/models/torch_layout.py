@@ -22,7 +22,11 @@ from robust_tf.models.split import SplitClassifier
 Shape = tuple[int, ...]
 
 _CONV = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
-_TRANSPOSED = (keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
+_TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
 _SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 _NORMALIZED = (keras.layers.LayerNormalization, keras.layers.GroupNormalization)
 _BATCH = (BatchNormalization, keras.layers.BatchNormalization)
@@ -140,6 +144,11 @@ def leaves(network: Any) -> list[Leaf]:
                 "PyTorch is not known; convolutions (but for separable ones), dense layers and "
                 "normalizations are: build the network of these."
             )
+    if not found:
+        raise ValueError(
+            f"the network {network.name!r} has no weights: build it, by keras.Input((height, "
+            "width, channels)) at its beginning or a call on images."
+        )
     return list(found.values())
 
 

@@ -77,8 +77,12 @@ def match(
         (table, pairs) for table, pairs in tables if {module for _, module in pairs} == set(modules)
     ]
     if exact:
-        # With a stage that is never used or without.
-        table, pairs = max(exact, key=lambda one: _has_unused(one[0], dropped))
+        # Of programs with the same names the one of this function; with a stage that is never used
+        # or without.
+        table, pairs = max(
+            exact,
+            key=lambda one: (one[0].check(network) is None, _has_unused(one[0], dropped)),
+        )
         problem = table.check(network)
         if problem is not None:
             raise ValueError(f"{name} is of {table.name}: {problem}")

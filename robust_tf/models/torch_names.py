@@ -11,9 +11,12 @@ Pairs are tried in order; the first whose left side is the whole name of a layer
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
+
+from robust_tf import compat
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -105,10 +108,53 @@ _BASIC: Pairs = (
     ("logits", "linear"),
 )
 
+_DOWNSAMPLE: Pairs = tuple(
+    (here, there.replace("shortcut", "downsample").replace("linear", "fc"))
+    for here, there in _BASIC
+)
+_PRE_ACTIVATION: Pairs = (
+    ("stem", "conv1"),
+    ("stage{s}_block{b}_{n}_bn", "layer{s}.{b-1}.bn{n}"),
+    ("stage{s}_block{b}_conv{n}", "layer{s}.{b-1}.conv{n}"),
+    ("stage{s}_block{b}_skip_conv", "layer{s}.{b-1}.shortcut.0"),
+    ("logits", "linear"),
+)
+
+
+def _computes(network: Any, **wanted: str) -> str | None:
+    """Whether the network has these arguments of its builder, which no shape tells."""
+    layers = {layer.name: layer for layer in compat.layers_of(network)}
+    skip = next((name for name in layers if name.endswith("_skip_conv")), None)
+    has = {
+        "activation": "silu" if any(name.endswith("_silu") for name in layers) else "relu",
+        "padding": "same" if any(_padded_below(layer) for layer in layers.values()) else "torch",
+    }
+    if skip is not None:
+        ends = (layers[skip], layers[skip.removesuffix("skip_conv") + "1_bn"])
+        starts = [compat.producer_of(layer.output)[1][0] for layer in ends]
+        has["shortcut"] = "raw" if starts[0] is starts[1] else "activated"
+    if all(has[name] == value for name, value in wanted.items()):
+        return None
+    arguments = ", ".join(f"{name}={value!r}" for name, value in wanted.items())
+    return f"the network computes another function of the same weights; build it with {arguments}."
+
+
+def _padded_below(layer: Any) -> bool:
+    """Whether it is a strided convolution padded below and to the right only."""
+    return getattr(layer, "padding", "") == "same" and max(getattr(layer, "strides", [1])) > 1
+
+
+_torch = functools.partial(_computes, activation="relu", padding="torch")
+
 # Of several that name a network, `to_torch` takes the first.
 TABLES: tuple[Table, ...] = (
-    Table("ATLD.WideResNet", (*_WIDE, ("logits", "fc"))),
-    Table("TRADES.WideResNet", (*_WIDE, ("logits", "fc")), unused={"sub_block1.": "block1."}),
+    Table("ATLD.WideResNet", (*_WIDE, ("logits", "fc")), check=_torch),
+    Table(
+        "TRADES.WideResNet",
+        (*_WIDE, ("logits", "fc")),
+        unused={"sub_block1.": "block1."},
+        check=_torch,
+    ),
     Table(
         "ATLD.Discriminator_2",
         (*_WIDE, ("natural", "fc"), ("logits", "fc2")),
@@ -122,5 +168,49 @@ TABLES: tuple[Table, ...] = (
             ("logits", "classifier.fc3"),
         ),
     ),
-    Table("ST.ResNet18", _BASIC),
+    Table("ST.ResNet", _BASIC),
+    Table("torchvision.ResNet", _DOWNSAMPLE),
+    Table(
+        "Rice.PreActResNet18",
+        (*_PRE_ACTIVATION, ("head_bn", "bn")),
+        check=functools.partial(_torch, shortcut="activated"),
+    ),
+    Table(
+        "Wong.PreActResNet18",
+        (*_PRE_ACTIVATION, ("head_bn", "bn")),
+        check=functools.partial(_torch, shortcut="raw"),
+    ),
+    Table(
+        "RobustBench.Wong2020Fast",
+        _PRE_ACTIVATION,
+        check=functools.partial(_torch, shortcut="raw"),
+    ),
+    Table(
+        "DeepMind.WideResNet",
+        (
+            ("stem", "init_conv"),
+            ("stage{s}_block{b}_{n}_bn", "layer.{s-1}.block.{b-1}.batchnorm_{n-1}"),
+            ("stage{s}_block{b}_conv{n}", "layer.{s-1}.block.{b-1}.conv_{n-1}"),
+            ("stage{s}_block{b}_skip_conv", "layer.{s-1}.block.{b-1}.shortcut"),
+            ("head_bn", "batchnorm"),
+            ("logits", "logits"),
+        ),
+        check=functools.partial(_computes, padding="same"),
+    ),
+    Table(
+        "DeepMind.PreActResNet18",
+        (
+            ("stem", "conv_2d"),
+            ("stage{s}_block{b}_{n}_bn", "layer_{s-1}.{b-1}.batchnorm_{n-1}"),
+            ("stage{s}_block{b}_conv{n}", "layer_{s-1}.{b-1}.conv_2d_{n}"),
+            ("stage{s}_block{b}_skip_conv", "layer_{s-1}.{b-1}.shortcut"),
+            ("head_bn", "batchnorm"),
+            ("logits", "logits"),
+        ),
+        check=functools.partial(_computes, padding="same"),
+    ),
+    Table(
+        "Wong.mnist_net",
+        (("conv1", "0"), ("conv2", "2"), ("fc1", "5"), ("logits", "7")),
+    ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -89,8 +90,9 @@ def unpack(
         [prefix] = leading
         prefixes.append(prefix)
         tensors = {key[len(prefix) + 1 :]: value for key, value in tensors.items()}
-    if not tensors:
-        raise ValueError(f"{name} holds no weights of layers.")
+    for key, one in tensors.items():
+        if not is_tensor(one):
+            raise ValueError(f"{name}: {key} is a {type(one).__name__}, and no tensor.")
     return State(tensors, chosen, prefixes, normalization, dropped)
 
 
@@ -105,25 +107,34 @@ def _entry(
             there = f"it has {', '.join(held)}" if held else "the weights stand in it without one"
             raise ValueError(f"entry={entry!r}: {name} has no such entry of weights; {there}.")
         content, keys = content[entry], [entry]
-    while not _is_state(content):
+    while True:
         inner = [key for key, value in content.items() if _holds_state(value)]
         known = [key for key in ENTRIES if key in inner]
-        if not known and len(inner) > 1:
-            raise ValueError(
-                f"{name} has several entries of weights, {', '.join(map(str, inner))}: choose by "
-                f"entry={str(inner[0])!r}."
-            )
+        if not known and _is_state(content):
+            return dict(content), ".".join(keys) or None
         if not inner:
-            raise ValueError(f"{name} holds no weights by their names.")
+            raise ValueError(f"{name} holds no weights by their names, such as 'conv1.weight'.")
         key = (known or inner)[0]
+        if len(inner) > 1:
+            entries = ", ".join(map(str, inner))
+            if not known:
+                raise ValueError(
+                    f"{name} has several entries of weights, {entries}: choose by "
+                    f"entry={str(key)!r}."
+                )
+            warnings.warn(
+                f"{name} has several entries of weights, {entries}: {key!r} was taken; choose by "
+                f"entry={str(inner[-1])!r}.",
+                stacklevel=4,
+            )
         content, keys = content[key], [*keys, str(key)]
-    return dict(content), ".".join(keys) or None
 
 
 def _is_state(value: Any) -> bool:
-    """Whether it maps names to tensors."""
+    """Whether it maps names of weights to tensors; those of an optimizer's state have no dots."""
     return isinstance(value, Mapping) and any(
-        isinstance(key, str) and is_tensor(one) and len(one.shape) > 0 for key, one in value.items()
+        isinstance(key, str) and ("." in key or key == "weight") and is_tensor(one)
+        for key, one in value.items()
     )
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from robust_tf import compat
+from robust_tf.models import input_range as pixels
 from robust_tf.models import torch_files, torch_matching, torch_state
 from robust_tf.models.classifier import image_shape_of
 from robust_tf.models.discriminator import Discriminator
 from robust_tf.models.input_range import InputRange, with_input_range
-from robust_tf.models.torch_layout import leaves
+from robust_tf.models.torch_layout import Leaf, leaves
 from robust_tf.models.torch_matching import tables_for
 from robust_tf.version import __version__
 
@@ -77,14 +80,14 @@ def from_torch(
     modules = torch_matching.modules_of(state.tensors)
     found = torch_matching.match(network, leaves(network), modules, name, state.dropped, ordered)
     _check_values(state.tensors, name)
-    wanted = _pixels(network, state.normalization, input_range, name)
-    made = network if wanted is None else with_input_range(network, wanted)
+    wanted, inside = _pixels(network, state.normalization, input_range, name)
+    made = network if wanted is None or inside else with_input_range(network, wanted)
     for leaf, module in found.pairs:
         for last, variable in leaf.variables().items():
             array = torch_state.as_array(modules[module][last])
-            variable.assign(leaf.to_keras(array, variable).astype(np.float32, copy=False))
+            variable.assign(tf.cast(leaf.to_keras(array, variable), variable.dtype))
     _note_epsilon(found)
-    made.weights_source = {
+    source = {
         "file": file,
         "sha256": sha256,
         "entry": state.entry,
@@ -93,6 +96,7 @@ def from_torch(
         "normalization": _plain(wanted),
         "version": __version__,
     }
+    object.__setattr__(made, "weights_source", source)  # Keras would track a dict
     return made
 
 
@@ -118,7 +122,11 @@ def to_torch(network: Any, program: str | None = None) -> dict[str, np.ndarray]:
         hint = "give its network." if hasattr(network, "network") else "give a built Keras model."
         raise TypeError(f"models.to_torch: the network is a {type(network).__name__}; {hint}")
     found = leaves(network)
-    tables = {table.name: (table, pairs) for table, pairs in tables_for(network, found)}
+    tables = {
+        table.name: (table, pairs)
+        for table, pairs in tables_for(network, found)
+        if table.check(network) is None
+    }
     if program is None:
         came_from = (getattr(network, "weights_source", None) or {}).get("program")
         program = came_from if came_from in tables else next(iter(tables), None)
@@ -128,27 +136,33 @@ def to_torch(network: Any, program: str | None = None) -> dict[str, np.ndarray]:
             f"models.to_torch(program={program!r}): the network {network.name!r} is not of this "
             f"program; those that have it: {known}."
         )
-    if program is None:
-        pairs = [(leaf, leaf.name) for leaf in found]
-    else:
-        table, pairs = tables[program]
+    table, pairs = tables[program] if program is not None else (None, _by_layer(found))
     state: dict[str, np.ndarray] = {}
     for leaf, module in pairs:
         for last, variable in leaf.variables().items():
             state[f"{module}.{last}"] = leaf.to_torch(compat.raw(variable).numpy())
         if f"{module}.running_var" in state:
             state[f"{module}.num_batches_tracked"] = np.array(0, np.int64)
-    for begin, of in table.unused.items() if program is not None else ():
+    for begin, of in table.unused.items() if table is not None else ():
         copies = {key: one.copy() for key, one in state.items() if key.startswith(of)}
         state |= {begin + key[len(of) :]: one for key, one in copies.items()}
     return state
 
 
+def _by_layer(found: list[Leaf]) -> list[tuple[Leaf, str]]:
+    """The names of the layers, numbered where two have the same."""
+    counts: Counter[str] = Counter()
+    pairs = []
+    for leaf in found:
+        counts[leaf.name] += 1
+        number = counts[leaf.name]
+        pairs.append((leaf, leaf.name if number == 1 else f"{leaf.name}_{number}"))
+    return pairs
+
+
 def _check_values(tensors: Mapping[str, Any], name: str) -> None:
     """Raises ValueError for what is no number, or too large for float32."""
     for key, tensor in tensors.items():
-        if not torch_state.is_tensor(tensor):
-            raise ValueError(f"{name}: {key} is a {type(tensor).__name__}, and no tensor.")
         with np.errstate(over="ignore"):
             array = torch_state.as_array(tensor).astype(np.float32, copy=False)
         finite = np.isfinite(array)
@@ -162,25 +176,36 @@ def _check_values(tensors: Mapping[str, Any], name: str) -> None:
             raise ValueError(f"{name}: {key}, a variance, is negative; the file is damaged.")
 
 
-def _pixels(network: Any, stored: Any, given: Any, name: str) -> Any:
-    """What is to be put before the network; None for nothing."""
-    wanted = stored if given is None else given
-    if wanted is None:
-        return None
+def _pixels(network: Any, stored: Any, given: Any, name: str) -> tuple[Any, bool]:
+    """What pixels the weights are for, None for those in [0, 1]; whether the network makes them."""
     if stored is not None and given is not None:
         raise ValueError(
             f"input_range={given!r}: {name} stores a normalization of pixels with the weights, "
             f"{stored}; leave input_range out, or take that out of a mapping."
         )
+    wanted = stored if given is None else given
+    if wanted is None:
+        return None, False
     if isinstance(network, Discriminator):
-        raise ValueError(f"input_range={given!r}: a Discriminator does not take pixels.")
-    inside = [one for one in compat.layers_of(network) if isinstance(one, InputRange)]
-    if inside:
+        raise ValueError(f"input_range={given!r}: a Discriminator takes no pixels.")
+    kinds = (InputRange, keras.layers.Rescaling, keras.layers.Normalization)
+    for layer in (one for one in compat.layers_of(network) if isinstance(one, kinds)):
+        same = pixels.input_range(wanted, image_shape_of(network) or (None,))
+        if isinstance(same, InputRange) and _same(layer, same):
+            return wanted, True
         raise ValueError(
-            f"the network {network.name!r} has the layer {inside[0].name!r} for its pixels, and "
-            f"{wanted} would be put before that; build the network without."
+            f"the network {network.name!r} has the layer {layer.name!r} for its pixels, and "
+            f"{wanted} would be put before that; build the network without it."
         )
-    return wanted
+    return wanted, False
+
+
+def _same(layer: Any, other: InputRange) -> bool:
+    """Whether two layers make the same pixels, but for rounding."""
+    if not isinstance(layer, InputRange) or layer.reverse != other.reverse:
+        return False
+    pairs = ((layer.scale, other.scale), (layer.offset, other.offset))
+    return all(np.allclose(one, two, rtol=1e-5, atol=1e-6) for one, two in pairs)
 
 
 def _plain(wanted: Any) -> Any:
