@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 CLONE = Path(__file__).resolve().parent.parent
-COMMANDS = ("train", "evaluate", "export", "figures", "report", "study", "test")
+COMMANDS = ("train", "evaluate", "convert", "export", "figures", "report", "study", "test")
 # Tells its version, makes environments with itself as interpreter, fails at pip while there is a
 # file `broken`, and ends with status 7 as a command.
 PYTHON = """#!/bin/sh

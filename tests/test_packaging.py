@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 CLONE = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((CLONE / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-COMMANDS = ("train", "evaluate", "export", "figures", "report", "study")
+COMMANDS = ("train", "evaluate", "convert", "export", "figures", "report", "study")
 # Extras whose packages a part of the library may import; the rest has the dependencies only.
 MAY_IMPORT = {
     "robust_tf/data": ("formats",),

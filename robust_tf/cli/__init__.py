@@ -93,8 +93,9 @@ def _by_name(text: str) -> str:
 def command(main: Main) -> Main:
     """Makes errors of the user one line `error: ...` on stderr, and the exit status 2.
 
-    These are `UserError`, `ValueError`, `OSError` (files, disks) and `data.DataError`. Anything
-    else is a defect and keeps its traceback. Ctrl-C gives 130.
+    These are `UserError`, `ValueError`, `OSError` (files, disks), `data.DataError`, and an
+    `ImportError` that says which package to install. Anything else is a defect and keeps its
+    traceback. Ctrl-C gives 130.
     """
 
     @functools.wraps(main)
@@ -157,6 +158,8 @@ def quiet_start() -> Iterator[None]:
 def _of_the_user(error: Exception) -> bool:
     if isinstance(error, (UserError, ValueError, OSError)):
         return True
+    if isinstance(error, ImportError) and "pip install" in str(error):
+        return True  # an extra of the library is missing
     from robust_tf.data import DataError  # imports TensorFlow: not for --help
 
     return isinstance(error, DataError)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from robust_tf.cli import Parser, UserError, batteries, command, inference, quiet_start, whole
+from robust_tf.cli import (
+    Parser,
+    UserError,
+    batteries,
+    command,
+    inference,
+    quiet_start,
+    subject,
+    whole,
+)
 
 if TYPE_CHECKING:
     from robust_tf.runs import Run
@@ -54,12 +62,7 @@ def parser() -> Parser:
         epilog=EPILOG,
     )
     model = result.add_mutually_exclusive_group(required=True)
-    model.add_argument("--run_dir", metavar="DIR", help="folder of a finished training run")
-    model.add_argument(
-        "--model",
-        metavar="PATH",
-        help=".keras file, folder of a SavedModel, or package.module:name",
-    )
+    subject.add_model(model)
     model.add_argument(
         "--merge", metavar="FILE", nargs="+", help="results of all shards; writes --output"
     )
@@ -85,15 +88,7 @@ def parser() -> Parser:
         "and judged on this one (black box); a battery adds those that its paper transfers "
         "(atld: FGSM, PGD-20, CW-20)",
     )
-    result.add_argument(
-        "--dataset",
-        metavar="NAME",
-        help="of a dataset, or a folder of pictures, one folder for each class; default: the run's "
-        "own",
-    )
-    result.add_argument(
-        "--data_dir", metavar="DIR", help="TensorFlow datasets; default: TFDS_DATA_DIR"
-    )
+    subject.add_data(result, "default: the run's own")
     result.add_argument(
         "--split", choices=("test", "validation", "train"), default="test", help="default: test"
     )
@@ -134,6 +129,7 @@ def parser() -> Parser:
     result.add_argument(
         "--output", metavar="FILE", help="JSON: table, settings, and the verdict of each example"
     )
+    subject.add_checkpoint(result)
     inference.add_options(result)
     return result
 
@@ -145,41 +141,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     inference.check_options(options)
     # TensorFlow takes seconds to import: not before the arguments are known to be right.
     with quiet_start():
-        from robust_tf import evaluation, files, modules, runs
+        from robust_tf import evaluation, files, modules
+        from robust_tf.cli import evaluate_file
 
     if options.output:
-        files.check_replaceable(options.output, "a result of evaluate", _is_result)
+        files.check_replaceable(options.output, "a result of evaluate", evaluate_file.is_result)
     if options.save_adversarial:
-        _check_images(options.save_adversarial)
+        evaluate_file.check_images(options.save_adversarial)
     if options.merge:
-        return _merge(options)
+        evaluate_file.write(*evaluate_file.merged(options.merge), options.output)
+        return 0
     named = [modules.load(name) for name in options.imports]
-    run = runs.read_run(options.run_dir) if options.run_dir else None
+    judged = subject.Subject(options)
+    run = judged.run
     if run is not None and not options.battery:
         run.import_modules()  # whose attacks may be named
     attacks, settings = _attacks(options, run)
     protocol = _protocol(options, settings)
     partial = f"{options.output}.partial" if options.output else None
-    source: dict[str, Any] = {"model": options.model}
-    if run is not None:
-        source = {"run_dir": options.run_dir}
+    state = evaluation.EvaluationState(partial, options.save_adversarial, judged.path)
+    report = judged.record
     own = {one["name"] for one in modules.entries(run.record["modules"])} if run else set()
     recorded = modules.record_of({*named, *evaluation.modules_of(attacks.values())} - own)
-    source |= {"modules": recorded} if recorded else {}
-    state = evaluation.EvaluationState(
-        partial, options.save_adversarial, options.run_dir or options.model
-    )
-    if options.inference and run is not None:
-        model, attacks, source["inference"] = inference.defended(options, attacks, run)
-    else:
-        model = _model(options, run)
-    data, provenance = _data(options, run, model)
-    split = getattr(data, options.split)
+    report |= {"modules": recorded} if recorded else {}
+    model = judged.model
+    if options.inference:
+        model, attacks, report["inference"] = inference.defended(options, attacks, judged)
+    data, report["data"] = judged.data(options.split)
     print(
-        f"{options.run_dir or options.model} on {data.name}, {options.split} split, "
+        f"{judged.path} on {data.name}, {options.split} split, "
         f"{len(attacks)} attack{'s' * (len(attacks) != 1)}",
         file=sys.stderr,
     )
+    split = getattr(data, options.split)
     try:
         result = evaluation.evaluate(model, split, attacks, state=state, **protocol)
     except KeyboardInterrupt:
@@ -188,77 +182,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise
     if options.search_dtype == "auto":
         print(f"attacks computed in {result.settings['search_dtype']}", file=sys.stderr)
-    print(result.table())
-    report = {**source, "data": provenance, "evaluation": result.to_json()}
-    _columns(report, result)
-    if options.output:
-        files.write_json(options.output, report)
-        print(f"written to {options.output}", file=sys.stderr)
+    evaluate_file.write(result, report, options.output)
     state.close()
     return 0
-
-
-def _merge(options: argparse.Namespace) -> int:
-    """Puts the results of shards together."""
-    from robust_tf import evaluation, files
-
-    reports = [files.read_json(path) for path in options.merge]
-    for path, report in zip(options.merge, reports, strict=True):
-        if not isinstance(report, dict) or "evaluation" not in report:
-            raise UserError(f"{path} is not a result of evaluate.")
-        for what, where in (("data", "of other data"), ("inference", "of another inference")):
-            if report.get(what) != reports[0].get(what):
-                raise UserError(f"{path} is {where} than {options.merge[0]}.")
-    parts = [evaluation.Evaluation.from_json(report["evaluation"]) for report in reports]
-    result = evaluation.merge(parts)
-    print(result.table())
-    whole_report = {**reports[0], "evaluation": result.to_json()}
-    _columns(whole_report, result)
-    if options.output:
-        files.write_json(options.output, whole_report)
-        print(f"written to {options.output}", file=sys.stderr)
-    return 0
-
-
-def _is_result(path: str) -> bool:
-    """Whether a file is what this command writes, of this version or 0.1, by its content."""
-    from robust_tf import files
-
-    try:
-        content = files.read_json(path)
-    except files.FileError:
-        return False
-    known = {"run_dir", "model", "modules", "inference", "data", "evaluation", "columns"}
-    needed = {"data", "evaluation", "model" if "model" in content else "run_dir"}
-    return isinstance(content, dict) and needed <= set(content) <= known
-
-
-def _check_images(folder: str) -> None:
-    """Raises UserError for a folder that holds anything but adversarial images of this command."""
-    import tensorflow as tf
-
-    from robust_tf import files
-
-    if not files.exists(folder):
-        return
-    names = sorted(tf.io.gfile.listdir(folder)) if files.is_folder(folder) else [""]
-    for name in names:
-        path = os.path.join(folder, name.rstrip("/"))
-        inside = tf.io.gfile.listdir(path) if files.is_folder(path) else [""]
-        if not all(entry.endswith(".npz") for entry in inside):
-            raise UserError(
-                f"{path.rstrip('/')} is there and holds no adversarial images of evaluate; give "
-                "--save_adversarial a new or empty folder."
-            )
-
-
-def _columns(report: dict[str, Any], result: Any) -> None:
-    """Of a defence at inference, its columns: printed, and added to the report."""
-    from robust_tf import evaluation
-
-    if "inference" in report:
-        report["columns"] = evaluation.adaptive_summary(result)
-        print(f"\n{evaluation.adaptive_table(result)}")
 
 
 def _protocol(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
@@ -319,58 +245,6 @@ def _own_attacks(
             f"--battery=autoattack; {what}."
         )
     return run.attacks, own
-
-
-def _model(options: argparse.Namespace, run: Run | None) -> Callable[..., Any]:
-    from robust_tf.evaluation import loading
-
-    return loading.load_model(options.model) if run is None else run.model
-
-
-def _data(options: argparse.Namespace, run: Run | None, model: Any) -> tuple[Any, dict[str, Any]]:
-    """The dataset, and what to say about it in the report."""
-    from robust_tf import data
-
-    own: dict[str, Any] = {} if run is None else run.data
-    name = options.dataset or own.get("name")
-    if not name:
-        raise UserError(
-            f"no dataset: give --dataset, one of {', '.join(data.NAMES)}, or a folder of pictures."
-        )
-    provenance: dict[str, Any] = {"name": name, "split": options.split}
-    if name == own.get("name"):  # the run's own validation examples, not some of its training ones
-        loaded = data.load_recorded(own, options.data_dir)
-        size = own.get("validation_size", own.get("validation"))
-        provenance |= {} if size is None else {"validation_size": size}
-        provenance |= {"seed": own["seed"]} if "seed" in own else {}
-    else:
-        loaded = data.open_dataset(name, {**_images_of(model), **own}, options.data_dir)
-        if loaded.name != name:
-            provenance |= {"name": loaded.name, "dataset": name}
-    split = getattr(loaded, options.split)
-    seen = (own.get("splits") or {}).get(options.split, split.fingerprint)
-    if name == own.get("name") and seen != split.fingerprint:
-        print(
-            f"warning: these {options.split} images of {name} are not those that the run saw "
-            f"(fingerprint {split.fingerprint}, the run's {seen}).",
-            file=sys.stderr,
-        )
-    names = loaded.class_names or own.get("class_names")
-    provenance |= {"class_names": list(names)} if names else {}
-    provenance["fingerprint"] = loaded.fingerprint()
-    provenance["splits"] = {options.split: split.fingerprint}
-    return loaded, provenance
-
-
-def _images_of(model: Any) -> dict[str, Any]:
-    """Of the images that a model takes size, channels and more, where it tells them."""
-    from robust_tf.evaluation.defended import image_shape_of
-
-    told = dict(getattr(model, "pictures", {}))
-    shape = image_shape_of(model)
-    if shape is None or len(shape) != 3 or None in shape:
-        return told
-    return {**told, "image_size": list(shape[:2]), "channels": shape[2]}
 
 
 def run() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from robust_tf.cli import Parser, UserError, command, inference, quiet_start, whole
+from robust_tf.cli import Parser, UserError, command, inference, quiet_start, subject, whole
 
 if TYPE_CHECKING:
     from robust_tf.runs import Run
@@ -28,6 +27,7 @@ examples:
   bin/export --run_dir=runs/adr_mnist --export_dir=exported
   bin/export --run_dir=runs/adr_mnist --export_dir=exported --formats=saved_model,tflite_int8
   bin/export --run_dir=runs/atld_mnist --export_dir=exported --inference=imt+
+  bin/export --model=converted.keras --export_dir=exported --formats=saved_model,keras
 """
 
 
@@ -35,21 +35,18 @@ def parser() -> Parser:
     """The command line."""
     result = Parser(
         prog="export",
-        description="Writes the model of a training run as files that load without this library.",
+        description="Writes the model of a training run, or of a model file, as files that load "
+        "without this library.",
         epilog=EPILOG,
     )
-    result.add_argument(
-        "--run_dir", metavar="DIR", required=True, help="folder of a finished training run"
-    )
+    subject.add_model(result.add_mutually_exclusive_group(required=True))
     result.add_argument(
         "--export_dir", metavar="DIR", required=True, help="new or empty folder to write to"
     )
     result.add_argument(
         "--formats", metavar="LIST", default="saved_model", help="default: saved_model"
     )
-    result.add_argument(
-        "--data_dir", metavar="DIR", help="TensorFlow datasets; default: TFDS_DATA_DIR"
-    )
+    subject.add_data(result, "that TFLite and ONNX files are measured on; default: the run's own")
     result.add_argument(
         "--max_examples",
         type=whole(1),
@@ -58,6 +55,7 @@ def parser() -> Parser:
         help="test images that TFLite and ONNX files are measured on; default: 500",
     )
     result.add_argument("--overwrite", action="store_true", help="replace an export that is there")
+    subject.add_checkpoint(result)
     inference.add_options(result, adaptive=False)
     return result
 
@@ -69,23 +67,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     inference.check_options(options)
     # TensorFlow takes seconds to import: not before the arguments are known to be right.
     with quiet_start():
-        from robust_tf import export, modules, runs
+        from robust_tf import export, modules
         from robust_tf.export import conversion, provenance
 
     formats = conversion.check(options.formats.split(","), bool(options.inference))
     export.check_free(options.export_dir, options.overwrite)
     for name in options.imports:
         modules.load(name)
-    run = runs.read_run(options.run_dir)
-    model: Any = run.model
-    about = provenance.of_run(run, _fingerprint(model))
+    exported = subject.Subject(options)
+    run, model = exported.run, exported.model
+    about = {} if run is None else provenance.of_run(run, _fingerprint(model))
     detector = None
     if options.inference:
-        model = inference.transformation(options, run)
-    else:
+        model = inference.transformation(options, run, model)
+    elif run is not None:
         detector = _detector(run)
     calibration = (
-        _calibration(options, run, about) if set(formats) & set(conversion.CONVERTED) else None
+        _calibration(exported, options.max_examples, about)
+        if set(formats) & set(conversion.CONVERTED)
+        else None
     )
     try:
         with quiet_start():  # converters, too, write of their work
@@ -114,24 +114,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _calibration(options: argparse.Namespace, run: Run, about: dict[str, Any]) -> Any:
-    """What TFLite and ONNX files are measured on: the run's own data and its first attack."""
-    from robust_tf import data
+def _calibration(exported: subject.Subject, examples: int, about: dict[str, Any]) -> Any:
+    """What TFLite and ONNX files are measured on: the data, and the first attack of the run."""
     from robust_tf.evaluation import name_of
     from robust_tf.export import CalibrationData
 
-    own = run.data
-    if not own.get("name"):
-        raise UserError(
-            f"{options.run_dir} does not say which data it was trained on (summary.json), and "
-            "TFLite and ONNX files are measured on them: choose --formats=saved_model,keras."
-        )
-    loaded = data.load_recorded(own, options.data_dir)
-    attack = next(iter(run.attacks.values()), None)
+    loaded, _ = exported.data("test")
+    attack = None if exported.run is None else next(iter(exported.run.attacks.values()), None)
     title = "" if attack is None else name_of(attack)
-    if attack is None:
+    if attack is None and about:
         about["missing"].append("the run names no attack: robust accuracies were not measured.")
-    return CalibrationData(loaded.train, loaded.test.take(options.max_examples), attack, title)
+    return CalibrationData(loaded.train, loaded.test.take(examples), attack, title)
 
 
 def _report(card: dict[str, Any]) -> None:

@@ -115,7 +115,7 @@ def parser() -> Parser:
         "--index", type=whole(0), default=0, metavar="N", help="surface: which of them is drawn"
     )
     kinds.add_argument("--entropy", action="store_true", help="latent: as third axis")
-    inference.add_options(result, adaptive=False)
+    inference.add_options(result, adaptive=False, models=False)
     return result
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
-import operator
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,17 +12,10 @@ import numpy as np
 from robust_tf import attacks as library
 from robust_tf import compat, modules
 from robust_tf.attacks import Attack
+from robust_tf.call_text import CallText
 from robust_tf.evaluation.attack_names import at_eps, fraction, named, norm_of
 from robust_tf.evaluation.sources import transfer
 from robust_tf.validation import check_eps, check_number
-
-_BINARY: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-}
-_UNARY: dict[type, Callable[[Any], Any]] = {ast.UAdd: operator.pos, ast.USub: operator.neg}
 
 
 def parse_attack(text: str) -> Attack:
@@ -45,14 +35,7 @@ def parse_attack(text: str) -> Attack:
       ValueError: what is wrong, where, and the nearest right name.
       FileError: a source that cannot be read.
     """
-    try:
-        node = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(
-            f"cannot read the attack {text!r}: {getattr(error, 'msg', error)}. It is written like "
-            "PGD(eps=8/255, step_size=2/255, steps=20)."
-        ) from None
-    attack = _value(node, text)
+    attack = _TEXT.read(text)
     if not isinstance(attack, Attack):
         raise ValueError(f"{text.strip()!r} is not an attack; known: {', '.join(_attack_names())}.")
     return attack
@@ -103,7 +86,7 @@ def number(text: str) -> float:
       ValueError: it is not one.
     """
     try:
-        return _number(ast.parse(text.strip(), mode="eval").body, text)
+        return _TEXT.number(ast.parse(text.strip(), mode="eval").body, text)
     except (SyntaxError, ValueError) as error:
         if "divides by zero" in str(error):
             raise
@@ -248,74 +231,17 @@ def _makes_attack(maker: Any) -> bool:
     return maker is transfer or (inspect.isclass(maker) and issubclass(maker, Attack))
 
 
-def _value(node: ast.expr, text: str) -> Any:
-    """The value of a part of `text`, by a short list of what may stand there."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, (int, float, str, type(None))):
-        return node.value
-    if isinstance(node, ast.UnaryOp) and type(node.op) in _UNARY:
-        return _UNARY[type(node.op)](_number(node.operand, text))
-    if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
-        left, right = _number(node.left, text), _number(node.right, text)
-        try:
-            return _BINARY[type(node.op)](left, right)
-        except ZeroDivisionError:
-            raise ValueError(f"{ast.unparse(node)!r} in {text!r} divides by zero.") from None
-    if isinstance(node, ast.Call) and re.fullmatch(r"\w+(\.\w+)*", ast.unparse(node.func)):
-        return _call(node, text)
-    if isinstance(node, ast.Name):
-        raise ValueError(
-            f"{node.id!r} in {text!r} has no arguments; strings take quotes, attacks parentheses, "
-            f"e.g. {node.id}(...)."
-        )
-    raise ValueError(
-        f"{ast.unparse(node)!r} in {text!r} is not allowed; use numbers, + - * /, strings, and "
-        "attacks such as PGD(eps=8/255, step_size=2/255, steps=20)."
-    )
+class _AttackText(CallText):
+    kind, example = "attack", "PGD(eps=8/255, step_size=2/255, steps=20)"
+
+    def maker(self, name: str) -> Callable[..., Any] | None:
+        return _maker(name, _makers())
+
+    def known(self) -> Sequence[str]:
+        return _attack_names()
+
+    def parts(self) -> Sequence[str]:
+        return [*_makers()]
 
 
-def _number(node: ast.expr, text: str) -> float:
-    value = _value(node, text)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{ast.unparse(node)!r} in {text!r} is not a number.")
-    return value
-
-
-def _call(node: ast.Call, text: str) -> Any:
-    name = ast.unparse(node.func)
-    makers = _makers()
-    maker = _maker(name, makers)
-    if maker is None:
-        names = _attack_names()
-        by_lower = {known.lower(): known for known in [*makers, *names]}
-        near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
-        hint = f" Did you mean {by_lower[near[0]]}?" if near else ""
-        module = name.rpartition(".")[0] or "MODULE"
-        way = "" if near else f" One of a module of yours needs --import={module}."
-        raise ValueError(f"there is no attack {name!r}.{hint} Known: {', '.join(names)}.{way}")
-    signature = inspect.signature(maker)
-    allowed = list(signature.parameters)
-    options = f"{name}({', '.join(_parameter(p) for p in signature.parameters.values())})"
-    for keyword in node.keywords:
-        if keyword.arg not in allowed:
-            near = difflib.get_close_matches(str(keyword.arg), allowed, n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise ValueError(f"{name} has no parameter {keyword.arg!r}.{hint} It is {options}.")
-    args = [_value(argument, text) for argument in node.args]
-    kwargs = {str(keyword.arg): _value(keyword.value, text) for keyword in node.keywords}
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise ValueError(f"{ast.unparse(node)}: {error}. It is {options}.") from None
-    try:
-        return maker(*args, **kwargs)
-    except (TypeError, ValueError, AttributeError) as error:
-        said = str(error).splitlines()[0]
-        owned = said.startswith(f"{name}(")
-        raise ValueError(said if owned else f"{ast.unparse(node)}: {said}") from error
-
-
-def _parameter(parameter: inspect.Parameter) -> str:
-    """'eps' or 'restarts=1'."""
-    if parameter.default is inspect.Parameter.empty:
-        return parameter.name
-    return f"{parameter.name}={parameter.default!r}"
+_TEXT = _AttackText()

@@ -1,4 +1,4 @@
-"""Reads a model to evaluate or export: a `.keras` file, a SavedModel, or an import path."""
+"""Reads a model: a `.keras` file, a SavedModel, an import path, or a checkpoint of PyTorch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ import tensorflow as tf
 
 # Keras finds the classes in a file by the names under which these packages register them.
 from robust_tf import attacks, files, inference, methods, models, modules  # noqa: F401
+from robust_tf.models import torch_network
 
 
 class SavedModel:
@@ -71,27 +72,72 @@ def _pictures(card: str) -> dict[str, Any]:
     return {key: told[key] for key in ("class_names", "resize") if told.get(key)}
 
 
-def load_model(path: str | os.PathLike[str]) -> Callable[..., Any]:
+def load_model(
+    path: str | os.PathLike[str],
+    network: str | Callable[..., Any] | None = None,
+    *,
+    input_range: Any = None,
+    entry: str | None = None,
+    input_shape: Sequence[int] | None = None,
+    num_classes: int | None = None,
+) -> Callable[..., Any]:
     """The model in a `.keras` file or the folder of a SavedModel, or `package.module:name`.
 
     The last is a model, or a callable from images to logits, in a module that Python can import; a
     function without arguments is called and gives the model.
 
+    A checkpoint of PyTorch (`.safetensors`, `.pt`, `.pth`) is read into `network`, and the other
+    arguments are for one, too:
+
+    >>> load_model("model_cifar_wrn.pt", "WideResNet(depth=34, width=10)")
+
+    Args:
+      path: see above.
+      network: text, builder or built network.
+      input_range: of `models.from_torch`, the pixels that the weights want.
+      entry: of `models.from_torch`, which weights of the file.
+      input_shape: of one image; None: as `torch_network.read` is told by the file.
+      num_classes: None: likewise.
+
     Raises:
       FileError: there is no such file, or it cannot be read.
-      ValueError: it is not a model.
+      ImportError: a package that reads the checkpoint is missing.
+      ValueError: it is not a model; a checkpoint does not fit the network.
     """
     path = os.fspath(path)
+    about = {
+        "input_range": input_range,
+        "entry": entry,
+        "input_shape": input_shape,
+        "num_classes": num_classes,
+    }
+    given = [name for name, value in {"network": network, **about}.items() if value is not None]
+    if torch_network.is_checkpoint(path) and not files.is_folder(path):
+        if network is None:
+            raise ValueError(
+                f"{path} is a checkpoint of PyTorch, which holds weights and no network: give "
+                "network='WideResNet(depth=34, width=10)' (--network), or make a .keras file of it "
+                f"first, bin/convert --checkpoint={path} --network=... --output=model.keras."
+            )
+        return torch_network.read(path, network, **about).network
+    if given:
+        raise ValueError(
+            f"{given[0]} is for a checkpoint of PyTorch ({', '.join(torch_network.SUFFIXES)}); "
+            f"{path} holds a model that needs none."
+        )
     if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", path) and not files.exists(path):
         return _load_import(path)
     if not files.exists(path):
         raise files.FileError(
-            f"there is no model {path}; give a .keras file, the folder of a SavedModel, or "
-            "package.module:name."
+            f"there is no model {path}; give a .keras file, the folder of a SavedModel, "
+            "package.module:name, or a checkpoint of PyTorch."
         )
     if not files.is_folder(path):
         if not path.endswith(".keras"):
-            raise ValueError(f"{path}: expected a .keras file or the folder of a SavedModel.")
+            raise ValueError(
+                f"{path}: expected a .keras file, the folder of a SavedModel, or a checkpoint of "
+                "PyTorch."
+            )
         try:
             model = keras.models.load_model(path, compile=False)
             if isinstance(model, methods.RobustModel):  # compiled, it may have averaged weights

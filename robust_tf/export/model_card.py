@@ -14,7 +14,7 @@ from robust_tf import compat, files, modules
 from robust_tf.export import rest
 from robust_tf.export.conversion import CONVERTED as CONVERTED_FORMATS
 from robust_tf.export.conversion import CalibrationData
-from robust_tf.export.provenance import percent, results_text
+from robust_tf.export.provenance import percent, results_text, weights_of, weights_text
 from robust_tf.export.signatures import MEANING, Signatures
 from robust_tf.export.smoke import ONNX_TOLERANCE
 from robust_tf.inference import ManifoldTransformation
@@ -139,6 +139,7 @@ def content(
             "range": [0.0, 1.0],
             "resize": signatures.resize,
         },
+        "weights": weights_of(model) or None,
         "training": about or None,
         "files": entries,
         "measured": measured,
@@ -179,7 +180,8 @@ def text(name: str, card: dict[str, Any]) -> str:
         numbers = ", ".join(f"{k} {v}" for k, v in model["inference"].items() if v is not None)
         lines += ["", f"Inference with manifold transformation: {numbers}.", "", DEFENDED]
     lines += (
-        _training(card["training"], bool(model["inference"]))
+        weights_text(card["weights"])
+        + _training(card["training"], bool(model["inference"]))
         + _files(card)
         + _signatures(name, card)
     )

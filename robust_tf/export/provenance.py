@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from robust_tf import modules
 from robust_tf.evaluation import reproduce_command
+from robust_tf.inference import ManifoldTransformation
 from robust_tf.runs import Result, Run
 
 BARE = ", of the network alone, without the transformation"
@@ -121,6 +123,33 @@ def results_text(results: Sequence[dict[str, Any]], defended: bool) -> list[str]
             "",
         ]
     return said
+
+
+def weights_of(model: Any) -> dict[str, dict[str, Any]]:
+    """By part, where weights come from that were not trained here; {} where all were."""
+    parts = {"network": model}
+    if isinstance(model, ManifoldTransformation):
+        parts = {"network": model.network, "discriminator": model.discriminator}
+    found = {name: getattr(part, "weights_source", None) for name, part in parts.items()}
+    return {name: source for name, source in found.items() if source}
+
+
+def weights_text(sources: Mapping[str, dict[str, Any]] | None) -> list[str]:
+    """Of weights from elsewhere, all that is known of them."""
+    lines = ["", "## Weights from elsewhere"] if sources else []
+    for part, source in (sources or {}).items():
+        lines += ["", f"Those of the {part} were converted from a checkpoint:", ""]
+        lines += ["| | |", "|---|---|"]
+        lines += [f"| {key} | {_cell(value)} |" for key, value in source.items() if value]
+    return lines
+
+
+def _cell(value: Any) -> str:
+    """A value in a table: of a list its items, of a dictionary its values by name."""
+    if isinstance(value, dict):
+        return "; ".join(f"{key} {_cell(one)}" for key, one in value.items())
+    items = [f"{one:g}" if isinstance(one, float) else str(one) for one in np.ravel(value)]
+    return html.escape(", ".join(items)).replace("|", "&#124;")
 
 
 def percent(value: float) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -14,6 +13,7 @@ from robust_tf import compat, registration
 from robust_tf.models import conversion
 from robust_tf.models.forward import forward_mode
 from robust_tf.models.logits import looks_like_probabilities
+from robust_tf.models.weights_source import WeightsSource
 
 
 class Outputs(NamedTuple):
@@ -26,24 +26,8 @@ class Outputs(NamedTuple):
     features: tf.Tensor | None
 
 
-class Classifier(keras.Model):
+class Classifier(WeightsSource, keras.Model):
     """A network of images to logits; a subclass says how, by `forward` and the properties."""
-
-    _weights_source: str | None = None  # JSON, as Keras would track a dict
-
-    @property
-    def weights_source(self) -> dict[str, Any] | None:
-        """Where its weights come from, as `models.from_torch` says; None of others."""
-        return None if self._weights_source is None else json.loads(self._weights_source)
-
-    @weights_source.setter
-    def weights_source(self, source: Mapping[str, Any] | None) -> None:
-        self._weights_source = None if source is None else json.dumps(dict(source))
-
-    def source_config(self) -> dict[str, Any]:
-        """What `get_config` says of it."""
-        source = self.weights_source
-        return {} if source is None else {"weights_source": source}
 
     @property
     def image_shape(self) -> tuple[int, ...]:

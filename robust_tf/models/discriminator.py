@@ -17,6 +17,7 @@ from robust_tf.models.layers import (
     torch_bias,
     torch_uniform,
 )
+from robust_tf.models.weights_source import WeightsSource
 from robust_tf.models.wide_resnet import wide_trunk
 
 
@@ -32,7 +33,7 @@ class DiscriminatorOutput(NamedTuple):
 
 
 @registration.serializable
-class Discriminator(keras.Model):
+class Discriminator(WeightsSource, keras.Model):
     """Judges logits or features of a network: natural or adversarial, and of which class.
 
     Two dense layers on one trunk, in float32 under every dtype policy; kernels
@@ -83,13 +84,21 @@ class Discriminator(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        trunk = compat.serialize(self.trunk)
-        return {"name": self.name, "trunk": trunk, "num_classes": self.num_classes}
+        return {
+            "name": self.name,
+            "trunk": compat.serialize(self.trunk),
+            "num_classes": self.num_classes,
+            **self.source_config(),
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Discriminator:
         """Inverse of `get_config`."""
-        return cls(**{**config, "trunk": compat.deserialize(config["trunk"])})
+        config = {**config, "trunk": compat.deserialize(config["trunk"])}
+        source = config.pop("weights_source", None)
+        made = cls(**config)
+        made.weights_source = source
+        return made
 
 
 @registration.configurable

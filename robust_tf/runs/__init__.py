@@ -7,7 +7,7 @@ Figures, reports, exports and evaluations all read a run through `Run`, so they 
 """
 
 from robust_tf.runs.folder import RunError
-from robust_tf.runs.loading import load_inference, load_run, read_run, read_runs
+from robust_tf.runs.loading import behind, load_inference, load_run, read_run, read_runs
 from robust_tf.runs.record import RECORD, describe, describe_data, versions
 from robust_tf.runs.results import AttackResult, Result
 from robust_tf.runs.run import Run
@@ -19,6 +19,7 @@ __all__ = [
     "Result",
     "Run",
     "RunError",
+    "behind",
     "by_seed",
     "describe",
     "describe_data",

@@ -65,10 +65,7 @@ def load_inference(
       RunError, FileError: as `load_run`; or the run has left no discriminator.
       ValueError: another kind; a gate for 'imt'; as `ManifoldTransformation`.
     """
-    if kind not in ("imt", "imt+"):
-        raise ValueError(f"kind={kind!r}: must be 'imt' or 'imt+'.")
-    if kind == "imt" and arguments.get("gate") is not None:
-        raise ValueError("a gate belongs to 'imt+'; 'imt' has none.")
+    _check_kind(kind, arguments)
     run = run if isinstance(run, Run) else Run(run)
     network: Any = run.model
     path = os.path.join(run.path, "discriminator.keras")
@@ -77,7 +74,25 @@ def load_inference(
             f"{run.path} holds no discriminator.keras: manifold transformation needs the "
             "discriminator of a run of ATLD; give the folder of one."
         )
+    arguments.setdefault("disc_input", run.disc_input or "logits")
+    return behind(network, load_model(path), kind, **arguments)
+
+
+def behind(
+    network: Any, discriminator: Any, kind: str = "imt", **arguments: Any
+) -> inference.ManifoldTransformation:
+    """Any network behind the manifold transformation of the discriminator trained with it.
+
+    Args and errors: as `load_inference`; the discriminator judges logits by default.
+    """
+    _check_kind(kind, arguments)
     if kind == "imt+" and arguments.get("gate") is None:
         arguments["gate"] = inference.GATE
-    arguments.setdefault("disc_input", run.disc_input or "logits")
-    return inference.ManifoldTransformation(network, load_model(path), **arguments)
+    return inference.ManifoldTransformation(network, discriminator, **arguments)
+
+
+def _check_kind(kind: str, arguments: dict[str, Any]) -> None:
+    if kind not in ("imt", "imt+"):
+        raise ValueError(f"kind={kind!r}: must be 'imt' or 'imt+'.")
+    if kind == "imt" and arguments.get("gate") is not None:
+        raise ValueError("a gate belongs to 'imt+'; 'imt' has none.")

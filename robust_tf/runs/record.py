@@ -53,7 +53,8 @@ def describe(
 
     Returns:
       'method' (name, terms with their weights, and the names of its auxiliary models), 'network'
-      (builder, class, parameters, image shape and classes), 'data', 'threat' (norm, eps, step_size,
+      (builder, class, parameters, image shape and classes, and of weights from elsewhere that it
+      starts from 'weights_source'), 'data', 'threat' (norm, eps, step_size,
       steps and name of the training attack, or of the strongest of the evaluation where the
       training has none), 'attacks'
       ('training', 'validation', and 'evaluation' by name, as Keras serializes them), 'disc_input'
@@ -79,6 +80,7 @@ def describe(
             "parameters": int(model.network.count_params()),
             "image_shape": list(dataset.image_shape),
             "num_classes": int(dataset.num_classes),
+            **_weights_source(model.network),
         },
         "data": describe_data(dataset),
         "threat": _threat([attack] if isinstance(attack, Attack) else list(evaluation.values())),
@@ -141,6 +143,11 @@ def faults(record: dict[str, Any]) -> str:
         if not isinstance(record[part], kind):
             return f"its {part!r} is {record[part]!r:.60}"
     return ""
+
+
+def _weights_source(network: Any) -> dict[str, Any]:
+    source = getattr(network, "weights_source", None)
+    return {"weights_source": source} if source else {}
 
 
 def _threat(attacks: list[Attack]) -> dict[str, Any]:

@@ -42,8 +42,8 @@ class Recipe:
       weight_average: builder, (steps_per_epoch) -> WeightAverage: @EMA or @SWA. The averaged
         network is validated, evaluated and saved.
       extra: adds training examples to the data: @PseudoLabels().
-      initial: run folder, or .keras file, whose weights training starts from, but for the last
-        layer's where its classes are others; None: `seed`'s.
+      initial: run folder, .keras file, or checkpoint of PyTorch, whose weights training starts
+        from, but for the last layer's where its classes are others; None: `seed`'s.
       frozen: name of a layer: it and all before it are not trained, nor are their moving averages;
         'generator': all before the features; None: all layers are trained.
       unfreeze_epoch: number of epochs after which the frozen layers are trained too; None: never.

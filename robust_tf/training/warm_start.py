@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from robust_tf import files, runs
+from robust_tf import compat, files, runs
 from robust_tf.evaluation import loading
-from robust_tf.models import Classifier, SplitClassifier
+from robust_tf.models import Classifier, InputRange, SplitClassifier, torch_network
 
 
 def trained(path: str, setting: str) -> Classifier:
@@ -34,15 +35,23 @@ def trained(path: str, setting: str) -> Classifier:
 
 
 def start_from(path: str, network: Classifier) -> None:
-    """Gives `network` the weights of an earlier run with the same generator.
+    """Gives `network` the weights of an earlier run with the same generator, or of a checkpoint.
 
     The classifier's are taken too where it is the same; where it has other classes but is otherwise
-    the same, all but those of its last layer; where it is another, none.
+    the same, all but those of its last layer; where it is another, none. A checkpoint of PyTorch
+    has to fit as a whole; one made into a `.keras` file is as a run. Of weights from elsewhere the
+    network keeps `weights_source`.
 
     Raises:
-      FileError, ValueError: see `trained`; another generator.
+      FileError, ValueError: see `trained`; another generator, or other pixels at its beginning.
     """
+    if torch_network.is_checkpoint(path) and not files.is_folder(path):
+        _read_checkpoint(path, network)
+        return
     initial = trained(path, "train.initial")
+    _check_pixels(path, initial, network)
+    if initial.weights_source:
+        network.weights_source = {**initial.weights_source, "trained_further": True}
     halves = isinstance(initial, SplitClassifier) and isinstance(network, SplitClassifier)
     part, theirs = (network.generator, initial.generator) if halves else (network, initial)
     weights, own = theirs.get_weights(), part.get_weights()
@@ -67,6 +76,38 @@ def start_from(path: str, network: Classifier) -> None:
         for layer, weights, fit in zip(layers, found, fits, strict=True):
             if fit:
                 layer.set_weights(weights)
+
+
+def _read_checkpoint(path: str, network: Classifier) -> None:
+    read = torch_network.read(path, network)
+    if read.network is not network:
+        raise ValueError(
+            f"train.initial={path!r}: the file stores a normalization of pixels, "
+            f"{read.state.normalization}, which this network has not inside. Make a .keras file of "
+            "it first (bin/convert), and train a network with the same pixels (train.network = "
+            "@Normalized)."
+        )
+    network.weights_source = {**(network.weights_source or {}), "trained_further": True}
+
+
+def _check_pixels(path: str, initial: Classifier, network: Classifier) -> None:
+    """Raises ValueError where one makes other pixels of [0, 1] inside than the other."""
+    theirs, own = _pixels(initial), _pixels(network)
+    if theirs != own:
+        raise ValueError(
+            f"train.initial={path!r}: its weights are of pixels {_said(theirs)}, and this network "
+            f"makes {_said(own)}; build it with the same (train.network = @Normalized)."
+        )
+
+
+def _pixels(network: Classifier) -> list[tuple[Any, ...]]:
+    layers = [one for one in compat.layers_of(network) if isinstance(one, InputRange)]
+    return [(layer.scale, layer.offset, layer.reverse) for layer in layers]
+
+
+def _said(pixels: list[tuple[Any, ...]]) -> str:
+    said = [f"x * {scale} + {offset}" + ", BGR" * reverse for scale, offset, reverse in pixels]
+    return " and ".join(said) or "in [0, 1] as they are"
 
 
 def _shapes(weights: Sequence[np.ndarray]) -> list[tuple[int, ...]]:
