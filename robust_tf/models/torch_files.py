@@ -120,8 +120,8 @@ def _read_torch(path: str, name: str, mapped: bool) -> Mapping[str, Any]:
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise ValueError(
-            f"{name} is refused: it holds {named[1] if named else 'more'} beside plain weights, and "
-            f"to load that could run code of the file; none was run. Give another file, or "
+            f"{name} is refused: it holds {named[1] if named else 'more'} beside plain weights, "
+            "and to load that could run code of the file; none was run. Give another file, or "
             f"{_RESAVE}."
         ) from error
     except Exception as error:  # of a broken file torch raises of every kind

@@ -69,10 +69,12 @@ def test_by_shapes(chain):
     refused(
         network,
         other | {"their_c.weight": np.zeros((3, 100))},
-        r"it has their_c weight \(3, 100\), bias \(3,\), for which there is no layer; it has nothing for "
-        r"c weight \(3, 144\), bias \(3,\)",
+        r"it has their_c weight \(3, 100\), bias \(3,\), for which there is no layer; it has nothing "
+        r"for c weight \(3, 144\), bias \(3,\)",
     )
-    refused(network, without(state, "their_b."), r"2 layers .* against 3; .*nothing for b weight \(4,\)")
+    refused(
+        network, without(state, "their_b."), r"2 layers .* against 3; .*nothing for b weight \(4,\)"
+    )
     refused(network, other | {"d.weight": np.zeros((3, 3))}, r"it has d weight \(3, 3\), for which")
 
 
@@ -124,7 +126,11 @@ def test_same_shapes_in_files_that_sort(tmp_path):
     models.from_torch(network, written("conv2", "conv10")[1])
     np.testing.assert_allclose(left(), values[0], rtol=1e-6)
     state, path = written("b", "a")
-    refused(network, path, r"in the file they are sorted by name, so that a, b cannot be told apart: give a")
+    refused(
+        network,
+        path,
+        r"in the file they are sorted by name, so that a, b cannot be told apart: give a",
+    )
     models.from_torch(network, state)
     np.testing.assert_allclose(left(), values[0], rtol=1e-6)
     # By the names of layers that `to_torch` gave it, a file is read whatever its order.
@@ -146,7 +152,11 @@ def test_same_shapes_in_another_order(chain):
     network = twins()
     state = {f"module.their_{name}": value for name, value in models.to_torch(network).items()}
     moved = {name: state[name] for name in sorted(state, key=lambda name: "last" not in name)}
-    refused(network, moved, "stand in another order, so that their_left, their_right cannot be told apart")
+    refused(
+        network,
+        moved,
+        "stand in another order, so that their_left, their_right cannot be told apart",
+    )
 
 
 def test_layers_that_are_not_known():
