@@ -141,7 +141,10 @@ def _zip(*names):
         (lambda path: path.write_bytes(b""), "begins like neither"),
         (lambda path: path.write_bytes(b"\x93NUMPY\x01\x00v\x00{"), "begins like neither"),
         (lambda path: path.write_text("<!DOCTYPE html> <title>Quota"), "begins like neither"),
-        (lambda path: path.write_bytes(pickle.dumps([1, 2])), "is refused: it holds more beside plain weights"),
+        (
+            lambda path: path.write_bytes(pickle.dumps([1, 2], protocol=2)),
+            "is refused: it holds more beside plain weights",
+        ),
         (lambda path: save([torch.ones(2)], path, "zip"), "holds a list, and no weights"),
         (lambda path: save(torch.ones(2), path, "legacy"), "holds a Tensor, and no weights"),
         (_zip("config.json", "model.weights.h5"), "is a Keras file; keras.models.load_model reads"),
