@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -16,7 +17,7 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -152,7 +153,7 @@ def _allowed(torch: Any) -> contextlib.AbstractContextManager[None]:
 class Stored:
     """One tensor of a `.safetensors` file, which NumPy reads when it asks for the values."""
 
-    def __init__(self, file: BinaryIO, begin: int, dtype: str, shape: Sequence[int]):
+    def __init__(self, file: io.BufferedReader, begin: int, dtype: str, shape: Sequence[int]):
         self._file, self._begin = file, begin
         self.bfloat16 = dtype == "BF16"
         self.dtype = np.dtype(np.float32 if self.bfloat16 else _DTYPES[dtype])

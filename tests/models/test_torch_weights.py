@@ -243,6 +243,7 @@ def test_source_in_files(tmp_path):
     without.save(tmp_path / "without.keras")
     assert keras.models.load_model(tmp_path / "without.keras").weights_source is None
     plain = models.from_torch(mixed_keras(), theirs.state_dict())
+    assert models.split(plain).weights_source == plain.weights_source
     plain.save(tmp_path / "plain.keras")
     same_function(keras.models.load_model(tmp_path / "plain.keras"), theirs)
 
