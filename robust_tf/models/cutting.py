@@ -65,7 +65,7 @@ def split(
             f"the model {model.name!r} cannot be cut: before its last layer with weights there is "
             "no place that all of the computation passes; methods without features take it whole."
         )
-    return _made(SplitClassifier(*halves, name=model.name))  # type: ignore[return-value]
+    return _made(SplitClassifier(*halves, name=model.name), model)  # type: ignore[return-value]
 
 
 def as_classifier(model: Any) -> Classifier:
@@ -84,8 +84,8 @@ def as_classifier(model: Any) -> Classifier:
     images, logits = _whole(model, None)
     halves = _halves(images, logits, None)
     if halves is not None:
-        return _made(SplitClassifier(*halves, name=model.name))
-    return _made(WholeClassifier(keras.Model(images, logits, name=model.name)))
+        return _made(SplitClassifier(*halves, name=model.name), model)
+    return _made(WholeClassifier(keras.Model(images, logits, name=model.name)), model)
 
 
 def _model_of(model: Any) -> Any:
@@ -100,9 +100,10 @@ def _model_of(model: Any) -> Any:
     return model
 
 
-def _made(network: Classifier) -> Classifier:
-    """A network that was made here: logits, by a trial, and converted."""
+def _made(network: Classifier, model: Any) -> Classifier:
+    """A network that was made here of a model: logits, by a trial, and converted."""
     probe(network)
+    network.weights_source = getattr(model, "weights_source", None)
     return convert(network)  # type: ignore[no-any-return]
 
 

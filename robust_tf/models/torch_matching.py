@@ -163,7 +163,7 @@ def _by_shape(
         for _, others in kinds.values():
             # Numbers tell an order, other parts of names do not.
             if len({re.sub("[0-9]+", "#", path) for path in others}) > 1:
-                raise ValueError(_not_told(network, leaves, others, name, "are sorted by name"))
+                raise ValueError(_not_told(network, others, name, "are sorted by name"))
         return [pair for some, others in kinds.values() for pair in zip(some, others, strict=True)]
     found = []
     for order in (list(leaves), sorted(leaves, key=lambda leaf: depth[id(leaf.layer)])):
@@ -182,17 +182,15 @@ def _by_shape(
         return found[0]
     for _, others in kinds.values():
         if len(others) > 1:
-            raise ValueError(_not_told(network, leaves, others, name, "stand in another order"))
+            raise ValueError(_not_told(network, others, name, "stand in another order"))
     return [(some[0], others[0]) for some, others in kinds.values()]
 
 
-def _not_told(
-    network: Any, leaves: Sequence[Leaf], paths: Sequence[str], name: str, why: str
-) -> str:
+def _not_told(network: Any, paths: Sequence[str], name: str, why: str) -> str:
     return (
         f"{name} and the network {network.name!r} have layers of the same shapes, but in the file "
-        f"they {why}, so that {_listed(paths)} cannot be told apart: give a mapping of names to "
-        f"tensors in the order of {_listed([leaf.name for leaf in leaves])}."
+        f"they {why}, so that {_listed(paths)} cannot be told apart: give a mapping of the "
+        "names that models.to_torch(network) has to tensors."
     )
 
 

@@ -54,6 +54,11 @@ def test_the_same_adversarial_images_whatever_the_pixels(make):
         ("tf", lambda x: x * 2 - 1),
         ("torch", lambda x: (x - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]),
         ("caffe", lambda x: x[..., ::-1] * 255 - [103.939, 116.779, 123.68]),
+        (
+            {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 2)},
+            lambda x: (x - [0.1, 0.2, 0.3]) / [0.4, 0.5, 2],
+        ),
+        ({"std": 0.25, "mean": np.float32(0.5)}, lambda x: (x - 0.5) / 0.25),
         (L.Rescaling(3.0, 1.0), lambda x: 3 * x + 1),
     ],
 )
@@ -74,6 +79,21 @@ def test_modes_are_those_of_keras_applications(mode):
     flat = keras.Sequential([keras.Input((4, 4, 3)), L.Flatten()])
     got = with_input_range(flat, mode)(x)
     np.testing.assert_allclose(got, want.reshape(3, -1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"mean": 0.5}, "must have 'mean' and 'std', and no more"),
+        ({"mean": 0.5, "std": 0}, "must be finite numbers, std > 0"),
+        ({"mean": (0.5, 0.5), "std": 1}, "is of 2 channels, the model has 3"),
+        ({"mean": (123.7, 116.8, 103.9), "std": 1}, r"is of pixels in \[0, 255\]; divide by 255"),
+    ],
+)
+def test_mean_and_deviation_that_cannot_be(wanted, message):
+    flat = keras.Sequential([keras.Input((4, 4, 3)), L.Flatten()])
+    with pytest.raises(ValueError, match=message):
+        with_input_range(flat, wanted)
 
 
 class Subclassed(keras.Model):
