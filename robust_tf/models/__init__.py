@@ -16,6 +16,7 @@ from robust_tf.models.forward import forward_mode
 from robust_tf.models.input_range import InputRange, with_input_range
 from robust_tf.models.layers import BatchNormalization, Dropout, PerImageStandardization
 from robust_tf.models.mlp import MLP
+from robust_tf.models.normalized import Normalized
 from robust_tf.models.preact_resnet18 import PreActResNet18
 from robust_tf.models.resnet import ResNet
 from robust_tf.models.resnet18 import ResNet18
@@ -37,6 +38,7 @@ __all__ = [
     "DiscriminatorOutput",
     "InputRange",
     "MLPDiscriminator",
+    "Normalized",
     "Outputs",
     "PerImageStandardization",
     "PreActResNet18",
