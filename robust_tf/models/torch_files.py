@@ -6,6 +6,8 @@ reader of plain weights (`weights_only`) refuses whatever would run code.
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -13,8 +15,8 @@ import pickle
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
 import tensorflow as tf
@@ -114,10 +116,11 @@ def _read_torch(path: str, name: str, mapped: bool) -> Mapping[str, Any]:
             "pip install 'robust_tf[torch]', or save the weights as .safetensors where it is."
         ) from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with _allowed(torch):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = named[1] if named else "what is no part of weights"
+        what = named[1] if named else "more"
         raise ValueError(
             f"{name} is refused: it holds {what} beside plain weights, and to load that could run "
             f"code of the file; none was run. Give another file, or {_RESAVE}."
@@ -134,8 +137,39 @@ def _read_torch(path: str, name: str, mapped: bool) -> Mapping[str, Any]:
     return content
 
 
-class Safetensors(Mapping[str, Any]):
-    """The tensors of a `.safetensors` file as NumPy arrays, mapped; bfloat16 becomes float32."""
+def _allowed(torch: Any) -> contextlib.AbstractContextManager[None]:
+    """Lets checkpoints hold beside weights what runs no code: NumPy's numbers, and arguments."""
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
+        return contextlib.nullcontext()  # does not take other names
+    scalar = np.float64(0).__reduce__()[0]
+    of_numpy_1 = (scalar, "numpy.core.multiarray.scalar")
+    dtypes = [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "?")]
+    return torch.serialization.safe_globals(  # type: ignore[no-any-return]
+        [scalar, of_numpy_1, np.dtype, *dtypes, argparse.Namespace]
+    )
+
+
+class Stored:
+    """One tensor of a `.safetensors` file, which NumPy reads when it asks for the values."""
+
+    def __init__(self, file: BinaryIO, begin: int, dtype: str, shape: Sequence[int]):
+        self._file, self._begin = file, begin
+        self.bfloat16 = dtype == "BF16"
+        self.dtype = np.dtype(np.float32 if self.bfloat16 else _DTYPES[dtype])
+        self.shape = tuple(shape)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        self._file.seek(self._begin)
+        kind = np.dtype("<u2") if self.bfloat16 else self.dtype
+        array = np.empty(self.shape, kind)
+        self._file.readinto(array.reshape(-1).view(np.uint8).data)
+        if self.bfloat16:  # the upper half of a float32
+            array = (array.astype("<u4") << 16).view(np.float32)
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+
+class Safetensors(Mapping[str, Stored]):
+    """The tensors of a `.safetensors` file; bfloat16 is given as float32."""
 
     def __init__(self, path: str, name: str):
         try:
@@ -153,31 +187,25 @@ class Safetensors(Mapping[str, Any]):
                 f"{name} cannot be read: truncated, or no .safetensors file ({error}); get it "
                 "again."
             ) from error
-        self._name = name
-        with open(path, "rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size))
-        header.pop("__metadata__", None)
-        self._header: dict[str, Any] = header
-        self._bytes = np.memmap(path, np.uint8, "r")[8 + size :]
+        file = open(path, "rb")  # closed with the last tensor of it
+        size = int.from_bytes(file.read(8), "little")
+        self._tensors = {}
+        for key, entry in json.loads(file.read(size)).items():
+            if key == "__metadata__":
+                continue
+            if entry["dtype"] not in (*_DTYPES, "BF16"):
+                raise ValueError(
+                    f"{name}: {key} is of dtype {entry['dtype']}; save the weights as float32, "
+                    "float16 or bfloat16."
+                )
+            begin = 8 + size + entry["data_offsets"][0]
+            self._tensors[key] = Stored(file, begin, entry["dtype"], entry["shape"])
 
-    def __getitem__(self, key: str) -> np.ndarray:
-        entry = self._header[key]
-        if entry["dtype"] not in (*_DTYPES, "BF16"):
-            raise ValueError(
-                f"{self._name}: {key} is of dtype {entry['dtype']}; save the weights as float32, "
-                "float16 or bfloat16."
-            )
-        begin, end = entry["data_offsets"]
-        raw = self._bytes[begin:end]
-        if entry["dtype"] != "BF16":
-            return raw.view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
-        # The upper half of a float32.
-        values = raw.view("<u2").astype("<u4") << 16
-        return values.view("<f4").reshape(entry["shape"])
+    def __getitem__(self, key: str) -> Stored:
+        return self._tensors[key]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._header)
+        return iter(self._tensors)
 
     def __len__(self) -> int:
-        return len(self._header)
+        return len(self._tensors)

@@ -13,13 +13,14 @@ from robust_tf.models.torch_layout import Leaf, Shape
 from robust_tf.models.torch_names import TABLES, Table
 
 BY_SHAPE = "order and shapes"
+_LAYERS = Table("names of layers", ())
 Modules = Mapping[str, Mapping[str, Any]]
 
 
 class Match(NamedTuple):
     """Layers with their modules.
 
-    program: name of the table, or `BY_SHAPE`; pairs: (layer, path of its module).
+    program: name of the table, 'names of layers' or `BY_SHAPE`; pairs: (layer, path of its module).
     """
 
     program: str
@@ -50,6 +51,17 @@ def tables_for(network: Any, leaves: Sequence[Leaf]) -> list[tuple[Table, list[t
     return found
 
 
+def by_layer(leaves: Sequence[Leaf]) -> list[tuple[Leaf, str]]:
+    """The names of the layers, numbered where several have the same."""
+    counts: Counter[str] = Counter()
+    pairs = []
+    for leaf in leaves:
+        counts[leaf.name] += 1
+        number = counts[leaf.name]
+        pairs.append((leaf, leaf.name if number == 1 else f"{leaf.name}_{number}"))
+    return pairs
+
+
 def match(
     network: Any,
     leaves: Sequence[Leaf],
@@ -72,7 +84,7 @@ def match(
     Raises:
       ValueError: they do not fit; the sentence says where.
     """
-    tables = tables_for(network, leaves)
+    tables = [*tables_for(network, leaves), (_LAYERS, by_layer(leaves))]
     exact = [
         (table, pairs) for table, pairs in tables if {module for _, module in pairs} == set(modules)
     ]
@@ -140,6 +152,19 @@ def _by_shape(
     }
     ours = {id(leaf.layer): leaf.shapes() for leaf in leaves}
     depth = {id(layer): number for number, layer in enumerate(compat.layers_of(network))}
+    kinds: dict[Any, tuple[list[Leaf], list[str]]] = {}
+    for leaf in leaves:
+        kinds.setdefault(_key(ours[id(leaf.layer)]), ([], []))[0].append(leaf)
+    for path in paths:
+        kinds.setdefault(_key(theirs[path]), ([], []))[1].append(path)
+    if any(len(some) != len(others) for some, others in kinds.values()):
+        raise ValueError(_other_architecture(network, leaves, theirs, name))
+    if not ordered:
+        for _, others in kinds.values():
+            # Numbers tell an order, other parts of names do not.
+            if len({re.sub("[0-9]+", "#", path) for path in others}) > 1:
+                raise ValueError(_not_told(network, leaves, others, name, "are sorted by name"))
+        return [pair for some, others in kinds.values() for pair in zip(some, others, strict=True)]
     found = []
     for order in (list(leaves), sorted(leaves, key=lambda leaf: depth[id(leaf.layer)])):
         if [ours[id(leaf.layer)] for leaf in order] == list(theirs.values()):
@@ -155,23 +180,20 @@ def _by_shape(
                 stacklevel=4,
             )
         return found[0]
-    kinds: dict[Any, tuple[list[Leaf], list[str]]] = {}
-    for leaf in leaves:
-        kinds.setdefault(_key(ours[id(leaf.layer)]), ([], []))[0].append(leaf)
-    for path in paths:
-        kinds.setdefault(_key(theirs[path]), ([], []))[1].append(path)
-    if any(len(some) != len(others) for some, others in kinds.values()):
-        raise ValueError(_other_architecture(network, leaves, theirs, name))
-    for some, others in kinds.values():
-        alike = not ordered and len({re.sub("[0-9]+", "#", path) for path in others}) == 1
-        if len(some) > 1 and not alike:
-            why = "stand in another order" if ordered else "are sorted by name in the file"
-            raise ValueError(
-                f"{name} and the network {network.name!r} have layers of the same shapes, but "
-                f"they {why}, so that {_listed(others)} cannot be told apart: give a mapping of "
-                f"names to tensors in the order of {_listed([leaf.name for leaf in leaves])}."
-            )
-    return [pair for some, others in kinds.values() for pair in zip(some, others, strict=True)]
+    for _, others in kinds.values():
+        if len(others) > 1:
+            raise ValueError(_not_told(network, leaves, others, name, "stand in another order"))
+    return [(some[0], others[0]) for some, others in kinds.values()]
+
+
+def _not_told(
+    network: Any, leaves: Sequence[Leaf], paths: Sequence[str], name: str, why: str
+) -> str:
+    return (
+        f"{name} and the network {network.name!r} have layers of the same shapes, but in the file "
+        f"they {why}, so that {_listed(paths)} cannot be told apart: give a mapping of names to "
+        f"tensors in the order of {_listed([leaf.name for leaf in leaves])}."
+    )
 
 
 def _other_architecture(

@@ -63,7 +63,7 @@ def unpack(
     Args:
       content: what `torch_files.read` gives, or a mapping of a user.
       name: of the file, for messages.
-      channels: of the images; a stored normalization has so many numbers, or one.
+      channels: of the images, where known; a stored normalization has so many numbers, or one.
       entry: key of the weights; None: the first of `ENTRIES` that is there.
       part: which of `TOGETHER`, where both are there.
 
@@ -158,7 +158,8 @@ def _normalization(tensors: dict[str, Any], channels: int | None) -> dict[str, l
             if last != mean or "." in outside or other not in tensors:
                 continue
             pair = [as_array(tensors[one]).reshape(-1) for one in (key, other)]
-            if {len(one) for one in pair} <= {1, channels}:
+            sizes = {len(one) for one in pair} - {1}
+            if sizes <= ({1, 2, 3, 4} if channels is None else {channels}):
                 del tensors[key], tensors[other]
                 names = ("mean", "std")
                 return {n: one.astype(float).tolist() for n, one in zip(names, pair, strict=True)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,8 +17,8 @@ from robust_tf.models import torch_files, torch_matching, torch_state
 from robust_tf.models.classifier import image_shape_of
 from robust_tf.models.discriminator import Discriminator
 from robust_tf.models.input_range import InputRange, with_input_range
-from robust_tf.models.torch_layout import Leaf, leaves
-from robust_tf.models.torch_matching import tables_for
+from robust_tf.models.torch_layout import leaves
+from robust_tf.models.torch_matching import by_layer, tables_for
 from robust_tf.version import __version__
 
 
@@ -35,8 +34,10 @@ def from_torch(
     Layers are found by name where the network is one of this library and the checkpoint of a
     program of the field, otherwise by order and shapes: then every layer has a module of its
     shapes, at the same place of the order; two layers of the same shapes that the programs have in
-    another order cannot be told apart. Whether strides, padding, activations and the range of
-    pixels are the program's no file says: compare the accuracy with what was published.
+    another order cannot be told apart. A `.safetensors` file does not keep the order, so that there
+    layers of the same shapes are told apart by the numbers in their names alone. Whether strides,
+    padding, activations and the range of pixels are the program's no file says: compare the
+    accuracy with what was published.
 
     Args:
       network: built Keras model or `Discriminator`; its weights are set in place, all of them or,
@@ -136,7 +137,7 @@ def to_torch(network: Any, program: str | None = None) -> dict[str, np.ndarray]:
             f"models.to_torch(program={program!r}): the network {network.name!r} is not of this "
             f"program; those that have it: {known}."
         )
-    table, pairs = tables[program] if program is not None else (None, _by_layer(found))
+    table, pairs = tables[program] if program is not None else (None, by_layer(found))
     state: dict[str, np.ndarray] = {}
     for leaf, module in pairs:
         for last, variable in leaf.variables().items():
@@ -147,17 +148,6 @@ def to_torch(network: Any, program: str | None = None) -> dict[str, np.ndarray]:
         copies = {key: one.copy() for key, one in state.items() if key.startswith(of)}
         state |= {begin + key[len(of) :]: one for key, one in copies.items()}
     return state
-
-
-def _by_layer(found: list[Leaf]) -> list[tuple[Leaf, str]]:
-    """The names of the layers, numbered where two have the same."""
-    counts: Counter[str] = Counter()
-    pairs = []
-    for leaf in found:
-        counts[leaf.name] += 1
-        number = counts[leaf.name]
-        pairs.append((leaf, leaf.name if number == 1 else f"{leaf.name}_{number}"))
-    return pairs
 
 
 def _check_values(tensors: Mapping[str, Any], name: str) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from robust_tf import data, models
 from tests import tiny
+from tests import torch_networks as networks
 from tests.data.places import published, real_folder
 
 SHAPE, CLASSES = (9, 8, 3), 4
@@ -57,16 +58,8 @@ def mixed_keras(epsilon: float = 1e-5):
     )
 
 
-def randomized(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Random weights and statistics."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, value in network.state_dict().items():
-            if name.endswith("running_var"):
-                value.copy_(0.5 + torch.rand(value.shape, generator=generator))
-            elif value.dim() == 1:
-                value.copy_(1 + 0.3 * torch.randn(value.shape, generator=generator))
-    return network.eval()
+def randomized(network: nn.Module) -> nn.Module:
+    return networks.randomize(network).eval()
 
 
 def same_function(network, theirs, shape=SHAPE, batch=3):
@@ -112,54 +105,14 @@ def test_all_layouts_back():
     }
 
 
-class Block(nn.Module):
-    def __init__(self, inner, out, stride):
-        super().__init__()
-        self.bn1 = nn.BatchNorm2d(inner)
-        self.conv1 = nn.Conv2d(inner, out, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out)
-        self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
-        self.convShortcut = None
-        if inner != out:
-            self.convShortcut = nn.Conv2d(inner, out, 1, stride, 0, bias=False)
-
-    def forward(self, x):
-        activated = torch.relu(self.bn1(x))
-        inside = self.conv2(torch.relu(self.bn2(self.conv1(activated))))
-        return inside + (x if self.convShortcut is None else self.convShortcut(activated))
-
-
-class Stage(nn.Module):
-    def __init__(self, *arguments):
-        super().__init__()
-        self.layer = nn.Sequential(Block(*arguments))
-
-    def forward(self, x):
-        return self.layer(x)
-
-
-class Wide(nn.Module):
-    """WRN-10-1 as the program of TRADES has it, with the stage that it never calls."""
-
-    def __init__(self, unused=True):
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
-        self.block1 = Stage(16, 32, 1)
-        if unused:
-            self.sub_block1 = Stage(16, 32, 1)
-        self.block2 = Stage(32, 64, 2)
-        self.block3 = Stage(64, 128, 2)
-        self.bn1 = nn.BatchNorm2d(128)
-        self.fc = nn.Linear(128, CLASSES)
-
-    def forward(self, x):
-        x = self.block3(self.block2(self.block1(self.conv1(x))))
-        return self.fc(torch.relu(self.bn1(x)).mean((2, 3)))
+def wide_torch(unused: bool = True) -> nn.Module:
+    """With the stage of TRADES' program that is never called, or without."""
+    return networks.WideResNet(10, 2, CLASSES, unused=unused)
 
 
 @pytest.fixture(scope="module")
 def wide():
-    return randomized(Wide())
+    return randomized(wide_torch())
 
 
 def wide_keras(**arguments):
@@ -174,62 +127,40 @@ def test_by_name_and_back(wide):
     assert network.weights_source["program"] == "TRADES.WideResNet"
     assert network.weights_source["prefixes"] == ["module"]
     back = {name: torch.from_numpy(one) for name, one in models.to_torch(network).items()}
-    other = Wide()
+    other = wide_torch()
     other.load_state_dict(back)
     same_function(network, other.eval())
     without = models.to_torch(network, program="ATLD.WideResNet")
-    Wide(unused=False).load_state_dict({n: torch.from_numpy(one) for n, one in without.items()})
+    wide_torch(unused=False).load_state_dict(
+        {n: torch.from_numpy(one) for n, one in without.items()}
+    )
     with pytest.raises(ValueError, match=r"program='timm'.*'ATLD.WideResNet', 'TRADES.WideResN"):
         models.to_torch(network, program="timm")
 
 
 def test_of_one_pixel_the_center_of_kernels():
     """ATLD's discriminator: 3x3 kernels there, 1x1 here."""
-    theirs = randomized(Wide(unused=False))
-    theirs.conv1 = nn.Conv2d(5, 16, 3, 1, 1, bias=False)
-    theirs.fc, theirs.fc2 = nn.Linear(128, 1), nn.Linear(128, 3)
-    network = models.WideDiscriminator(5, 3, depth=10, width=2)
-    models.from_torch(network, theirs.state_dict())
+    theirs = randomized(networks.WideDiscriminator(10, 2, 5))
+    network = models.from_torch(
+        models.WideDiscriminator(5, 5, depth=10, width=2), theirs.state_dict()
+    )
     z = np.random.default_rng(0).normal(size=(4, 5)).astype("float32")
-    pixel = torch.tensor(z)[:, :, None, None]
-    natural = theirs(pixel).detach().numpy()
-    theirs.fc = theirs.fc2
-    classes = theirs(pixel).detach().numpy()
+    natural, classes = theirs(torch.tensor(z))
     judged = network(z)
-    np.testing.assert_allclose(judged.natural, natural[:, 0], atol=1e-5)
-    np.testing.assert_allclose(judged.classes, classes, atol=1e-5)
+    np.testing.assert_allclose(tf.sigmoid(judged.natural), natural.detach(), atol=1e-5)
+    np.testing.assert_allclose(judged.classes, classes.detach(), atol=1e-5)
     kernel = models.to_torch(network)["conv1.weight"]
     assert kernel.shape == (16, 5, 3, 3) and np.count_nonzero(kernel) == 16 * 5
     tiny.same_bits(kernel[:, :, 1, 1], theirs.conv1.weight.detach().numpy()[:, :, 1, 1])
 
 
-class SmallCNN(nn.Module):
-    def __init__(self):
-        super().__init__()
-        convolutions = [nn.Conv2d(*pair, 3) for pair in ((1, 2), (2, 2), (2, 3), (3, 3))]
-        self.feature_extractor = nn.Sequential()
-        for number, layer in enumerate(convolutions, start=1):
-            self.feature_extractor.add_module(f"conv{number}", layer)
-            self.feature_extractor.add_module(f"relu{number}", nn.ReLU())
-            if number in (2, 4):
-                self.feature_extractor.add_module(f"pool{number}", nn.MaxPool2d(2))
-        self.classifier = nn.Sequential()
-        for number, size in enumerate(((3 * 2 * 3, 8), (8, 8), (8, CLASSES)), start=1):
-            self.classifier.add_module(f"fc{number}", nn.Linear(*size))
-            if number < 3:
-                self.classifier.add_module(f"active{number}", nn.ReLU())
-
-    def forward(self, x):
-        return self.classifier(self.feature_extractor(x).flatten(1))
-
-
 @pytest.mark.parametrize("cut", ["4conv", "3conv"])
 def test_flatten_on_either_side_of_the_cut(cut):
-    theirs = randomized(SmallCNN())
-    network = models.CNN((20, 24, 1), CLASSES, filters=(2, 2, 3, 3), hidden=8, cut=cut)
+    theirs = randomized(networks.SmallCNN(20, CLASSES, (2, 3), 8))
+    network = models.CNN((20, 20, 1), CLASSES, filters=(2, 2, 3, 3), hidden=8, cut=cut)
     models.from_torch(network, theirs.state_dict())
     assert network.weights_source["program"] == "TRADES.SmallCNN"
-    same_function(network, theirs, (20, 24, 1))
+    same_function(network, theirs, (20, 20, 1))
     back = models.to_torch(network)
     for name, value in theirs.state_dict().items():
         tiny.same_bits(back[name], value.numpy())
