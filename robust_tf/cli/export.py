@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif run is not None:
         detector = _detector(run)
     calibration = (
-        _calibration(exported, options.max_examples, about)
+        _calibration(exported, options.dataset, options.max_examples, about)
         if set(formats) & set(conversion.CONVERTED)
         else None
     )
@@ -114,11 +114,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _calibration(exported: subject.Subject, examples: int, about: dict[str, Any]) -> Any:
+def _calibration(
+    exported: subject.Subject, dataset: str | None, examples: int, about: dict[str, Any]
+) -> Any:
     """What TFLite and ONNX files are measured on: the data, and the first attack of the run."""
     from robust_tf.evaluation import name_of
     from robust_tf.export import CalibrationData
 
+    if exported.run is not None and not dataset and not exported.run.data.get("name"):
+        raise UserError(
+            f"{exported.path} does not say which data it was trained on (summary.json), and "
+            "TFLite and ONNX files are measured on them: give --dataset, or choose "
+            "--formats=saved_model,keras."
+        )
     loaded, _ = exported.data("test")
     attack = None if exported.run is None else next(iter(exported.run.attacks.values()), None)
     title = "" if attack is None else name_of(attack)
