@@ -142,13 +142,8 @@ def _zip(*names):
         (lambda path: path.write_bytes(b"\x93NUMPY\x01\x00v\x00{"), "begins like neither"),
         (lambda path: path.write_text("<!DOCTYPE html> <title>Quota"), "begins like neither"),
         (
-<<<<<<< HEAD
-            lambda path: path.write_bytes(pickle.dumps([1, 2])),
-            "is refused: it holds more beside plain weights",
-=======
             lambda path: path.write_bytes(pickle.dumps([1, 2], protocol=2)),
             "cannot be read: truncated, or no file of torch.save",
->>>>>>> reading
         ),
         (lambda path: save([torch.ones(2)], path, "zip"), "holds a list, and no weights"),
         (lambda path: save(torch.ones(2), path, "legacy"), "holds a Tensor, and no weights"),
