@@ -158,8 +158,8 @@ classes, four images, one core. Split: `models.Application`, cut after the avera
 map. TRADES step: one batch of `train_on_batch`, two attack steps, tracing included. PGD: two steps.
 Evaluate: `robust_tf.evaluate` by that PGD, of some classes with its checks for masked gradients,
 170 more gradients. Export: a SavedModel that gives the same logits in a new process without this
-library. Seconds are nearly all tracing, beside other work. Classes that are not in the table have
-not been run yet.
+library. Seconds are nearly all tracing, beside other work.
+
 
 """
 
