@@ -160,7 +160,6 @@ Evaluate: `robust_tf.evaluate` by that PGD, of some classes with its checks for 
 170 more gradients. Export: a SavedModel that gives the same logits in a new process without this
 library. Seconds are nearly all tracing, beside other work.
 
-
 """
 
 if __name__ == "__main__":
