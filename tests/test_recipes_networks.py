@@ -51,8 +51,9 @@ def test_the_part_builds_its_network(name):
     with recipes.parse(files).in_force():
         for argument, value in bound.items():
             assert gin.query_parameter(f"{builder}.{argument}") == value
-    network = recipes.load(files, small).settings.network
-    built = network(input_shape=(32, 32, 3), num_classes=7)
+    loaded = recipes.load(files, small)
+    with loaded.bindings.in_force():
+        built = loaded.settings.network(input_shape=(32, 32, 3), num_classes=7)
     assert built.num_classes == 7 and built.image_shape == (32, 32, 3)
     first = built.generator.layers[1]
     assert isinstance(first, InputRange) == (pixels is not None)
