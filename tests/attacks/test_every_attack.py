@@ -4,7 +4,7 @@ import functools
 
 import pytest
 
-from robust_tf import attacks
+from robust_tf import attacks, compat
 from tests.harness import ATTACK_CHECKS, AttackCase, run_attack_test
 
 
@@ -122,11 +122,22 @@ def built():
 ONCE = ("check_callables", "check_batch_norm", "check_bfloat16", "check_gradient")
 
 
+# Keras 2 is another model under the same attack: there these are for every attack, all for PGD.
+ON_KERAS_2 = ("check_ball", "check_graph", *ONCE)
+
+
+def slow(name, check):
+    """Whether this check of this case would tell nothing that others do not."""
+    if " " in name and check in ONCE:
+        return True
+    return not (compat.KERAS_3 or name == "PGD" or check in ON_KERAS_2)
+
+
 def cases():
-    """Every check of every case; those of further cases that would tell nothing new are slow."""
+    """Every check of every case; those that would tell nothing new are slow."""
     for name in CASES:
         for check in ATTACK_CHECKS:
-            marks = [pytest.mark.slow] if " " in name and check.__name__ in ONCE else []
+            marks = [pytest.mark.slow] if slow(name, check.__name__) else []
             yield pytest.param(name, check, id=f"{name}-{check.__name__[6:]}", marks=marks)
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from robust_tf import files
-from robust_tf.cli import evaluate, export, figures, report, train
+from robust_tf.cli import evaluate, evaluate_file, export, figures, report, train
 
 # Each is a command and the arguments before the path that it writes; the path's ending.
 PLACES = {
@@ -108,5 +108,5 @@ def test_results_of_evaluate_are_replaced(tmp_path):
     made = {"run_dir": "runs/a", "data": {"name": "digits"}, "evaluation": {}}
     for result in (made, {**made, "inference": {}, "columns": {}}):
         files.write_json(tmp_path / "a.json", result)
-        assert files.check_replaceable(tmp_path / "a.json", "a result", evaluate._is_result)
-    assert not files.check_replaceable(tmp_path / "new.json", "a result", evaluate._is_result)
+        assert files.check_replaceable(tmp_path / "a.json", "a result", evaluate_file.is_result)
+    assert not files.check_replaceable(tmp_path / "new.json", "a result", evaluate_file.is_result)

@@ -160,25 +160,37 @@ CASES |= {
 ONCE = ("check_keras", "check_seed", "check_composed", "check_half", "check_export")
 # Keras' own layers: the step, and the bits of a run that is continued. All checks for one method.
 OF_KERAS = ("check_learns", "check_trainer")
-# Further cases that Keras 2 has to pass every time, too; there the others tell little of the stack.
-OF_KERAS_2 = ("ADR TRADES batch norm", "ATLD features batch norm")
+# Keras 2 is another Keras, not another method: there every method learns, trains on after a stop, is
+# saved, exported and fitted, and these, with the most in them, pass all.
+ON_KERAS_2 = ("check_learns", "check_trainer", "check_saved_midway", "check_keras", "check_export")
+WHOLE_ON_KERAS_2 = ("TRADES", "TRADES of Keras", "ADR TRADES batch norm", "ATLD features batch norm")
+
+
+def slow(name, check):
+    """Whether this check of this case would tell nothing that others do not."""
+    further = " " in name
+    # Where examples do not see each other, shares that differ begin with equal ones.
+    if check == "check_replicas" and CASES[name]().independent:
+        return True
+    if name.endswith(" of Keras"):
+        if check not in OF_KERAS and not name.startswith("TRADES"):
+            return True
+    elif further and check in ONCE:
+        return True
+    if compat.KERAS_3 or name in WHOLE_ON_KERAS_2:
+        return False
+    return check not in ON_KERAS_2 or (further and not name.endswith(" of Keras"))
 
 
 def cases():
-    """Every check of every case; those of further cases that would tell nothing new are slow."""
+    """Every check of every case; those that would tell nothing new are slow."""
     for name in CASES:
-        further = " " in name
         for check in METHOD_CHECKS:
             # There TRADES' start, where the divergence is 0 but for rounding, decides in float16
             # by rounding; see test_keras_contract.
             if check.__name__ == "check_half" and name.endswith(" of Keras"):
                 continue
-            slow = further and check.__name__ in ONCE
-            if name.endswith(" of Keras"):
-                slow = check.__name__ not in OF_KERAS and not name.startswith("TRADES")
-            elif further and not compat.KERAS_3:
-                slow |= name not in OF_KERAS_2
-            marks = [pytest.mark.slow] if slow else []
+            marks = [pytest.mark.slow] if slow(name, check.__name__) else []
             yield pytest.param(name, check, id=f"{name}-{check.__name__[6:]}", marks=marks)
 
 
