@@ -27,8 +27,9 @@ COMMANDS = ("train", "evaluate", "convert", "export", "figures", "report", "stud
 # Extras whose packages a part of the library may import; the rest has the dependencies only.
 MAY_IMPORT = {
     "robust_tf/data": ("formats",),
+    "robust_tf/models": ("torch",),
     "robust_tf/figures": ("figures",),
-    "robust_tf/cli": ("figures",),
+    "robust_tf/cli": ("figures", "torch"),
     "robust_tf/report": ("report",),
     "robust_tf/export": ("tflite", "onnx"),
     "robust_tf/training/optimizers.py": ("addons",),
