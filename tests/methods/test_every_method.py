@@ -160,10 +160,15 @@ CASES |= {
 ONCE = ("check_keras", "check_seed", "check_composed", "check_half", "check_export")
 # Keras' own layers: the step, and the bits of a run that is continued. All checks for one method.
 OF_KERAS = ("check_learns", "check_trainer")
-# Keras 2 is another Keras, not another method: there every method learns, trains on after a stop, is
-# saved, exported and fitted, and these, with the most in them, pass all.
+# Keras 2 is another Keras, not another method: there every method learns, trains on after a stop,
+# is saved, exported and fitted, and these, with the most in them, pass all.
 ON_KERAS_2 = ("check_learns", "check_trainer", "check_saved_midway", "check_keras", "check_export")
-WHOLE_ON_KERAS_2 = ("TRADES", "TRADES of Keras", "ADR TRADES batch norm", "ATLD features batch norm")
+WHOLE_ON_KERAS_2 = (
+    "TRADES",
+    "TRADES of Keras",
+    "ADR TRADES batch norm",
+    "ATLD features batch norm",
+)
 
 
 def slow(name, check):
