@@ -174,9 +174,6 @@ WHOLE_ON_KERAS_2 = (
 def slow(name, check):
     """Whether this check of this case would tell nothing that others do not."""
     further = " " in name
-    # Where examples do not see each other, shares that differ begin with equal ones.
-    if check == "check_replicas" and CASES[name]().independent:
-        return True
     if name.endswith(" of Keras"):
         if check not in OF_KERAS and not name.startswith("TRADES"):
             return True
