@@ -25,7 +25,7 @@ tf.config.set_logical_device_configuration(
 
 
 def pytest_collection_finish(session):
-    """Tracing makes many objects: looking for cycles among those of TensorFlow took a sixth of all."""
+    """Tracing makes many objects: to look for cycles among all took a sixth of the time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 10)

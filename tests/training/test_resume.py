@@ -13,6 +13,7 @@ import pytest
 
 from robust_tf import files, precision
 from robust_tf.attacks import TRADESAttack
+from robust_tf.cli import train
 from robust_tf.methods import TRADES
 from robust_tf.training import CheckpointError, RunFolderError, run_folder
 from robust_tf.training.optimizers import SGD
@@ -107,21 +108,26 @@ TINY = [
     "train.checkpoint_minutes=0",
     "train.evaluation_examples=20",
     "train.compare_with=None",
+    "train.evaluation_attacks=[@evaluation/PGD()]",
     "Augmentation.pad=2",
 ]
 
 
-def command(folder, advances=0, restart=False):
+def words(folder):
+    """Arguments of `train`."""
+    own = [f"--run_dir={folder}", "--gin_file=gin/adr_digits.gin"]
+    return own + [f"--gin_param={binding}" for binding in TINY]
+
+
+def command(folder, advances=0):
     """`train` in a process of its own; killed after so many calls of the loop."""
-    arguments = [str(advances), f"--run_dir={folder}", "--gin_file=gin/adr_digits.gin"]
-    arguments += [f"--gin_param={binding}" for binding in TINY] + ["--restart"] * restart
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(sys.path),
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
     return subprocess.run(
-        [sys.executable, "-c", KILLED, *arguments],
+        [sys.executable, "-c", KILLED, str(advances), *words(folder)],
         env=environment,
         capture_output=True,
         text=True,
@@ -129,9 +135,9 @@ def command(folder, advances=0, restart=False):
     )
 
 
-def test_killed_process_continues_to_the_bit(tmp_path):
-    whole = command(tmp_path / "straight")
-    assert whole.returncode == 0, whole.stderr
+def test_killed_process_continues_to_the_bit(tmp_path, capsys):
+    assert train.main(words(tmp_path / "straight")) == 0
+    whole = capsys.readouterr().out
     killed = command(tmp_path / "killed", advances=6)  # in the second epoch of four steps
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "killed/summary.json").exists()
@@ -139,7 +145,7 @@ def test_killed_process_continues_to_the_bit(tmp_path):
     assert rest.returncode == 0, rest.stderr
     assert "continuing in epoch 2 of 2" in rest.stdout
     assert_same_run(tmp_path / "straight", tmp_path / "killed")
-    assert whole.stdout.splitlines()[-3:-1] == rest.stdout.splitlines()[-3:-1]  # the table
+    assert whole.splitlines()[-3:-1] == rest.stdout.splitlines()[-3:-1]  # the table
 
 
 def test_a_finished_run_only_reports(tmp_path):
