@@ -70,7 +70,6 @@ def scattered(model, steps, step_size, space, seed, x=X):
     return reference_step.ascend(distance, moved, step_size, steps, low, high)
 
 
-@pytest.mark.parametrize("call", ["graph", "eager"])
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -81,15 +80,15 @@ def scattered(model, steps, step_size, space, seed, x=X):
     ],
     ids=lambda arguments: " ".join(arguments) or "default",
 )
-def test_perturbation(arguments, call):
+def test_perturbation(arguments):
+    """In the graph of a step, and eagerly."""
     model = model_of(methods.ScatteringAttack(EPS, **arguments))
     seed = reference_step.adversary_seed(model)
-    if call == "graph":
-        x_adv = reference_step.generated(model, X, Y)
-    else:
-        x_adv = model.attack(model.network, X, Y, seed=seed)
     full = {"steps": 1, "step_size": EPS, "space": "logits", **arguments}
-    np.testing.assert_allclose(x_adv, scattered(model, seed=seed, **full), rtol=0, atol=1e-6)
+    expected = scattered(model, seed=seed, **full)
+    eager = model.attack(model.network, X, Y, seed=seed)
+    for x_adv in (reference_step.generated(model, X, Y), eager):
+        np.testing.assert_allclose(x_adv, expected, rtol=0, atol=1e-6)
 
 
 def smoothed(y, smoothing):
