@@ -43,7 +43,7 @@ make_environment() {
         "$base" -Im venv "$clone/$folder" >&2
     fi
     rm -f "$ready"
-    if ! (cd "$clone" && "$python" -Im pip install --quiet --no-input --disable-pip-version-check \
+    if ! (cd "$clone" && "$python" -Im pip install --quiet --no-input --disable-pip-version-check --no-compile \
         -c "$constraints" -e "$requirement" >&2); then
         say "pip failed as it says above. Run this again once that is mended, or install robust_tf in an" \
             "environment of your own and activate it."
