@@ -19,6 +19,8 @@ from robust_tf.evaluation.protocol import Examples, Protocol
 from robust_tf.evaluation.state import EvaluationState
 from robust_tf.evaluation.target_model import TargetModel
 
+_ORDERS = {"Linf": np.inf, "L2": 2, "L1": 1}
+
 
 @dataclasses.dataclass(frozen=True)
 class AttackRunner:
@@ -51,9 +53,7 @@ class AttackRunner:
         x_adv = np.array(stage(model, x, y, seed=seeds))
         step = (x_adv.astype(np.float64) - x.numpy()).reshape(len(part), -1)
         eps = eps_of(stage)
-        length = (
-            np.abs(step).max(axis=1) if norm_of(stage) == "Linf" else np.linalg.norm(step, axis=1)
-        )
+        length = np.linalg.norm(step, _ORDERS.get(norm_of(stage), 2), axis=1)
         fits = np.isfinite(length) & (x_adv.reshape(len(part), -1).min(axis=1) >= 0)
         fits &= x_adv.reshape(len(part), -1).max(axis=1) <= 1
         if eps is not None:
