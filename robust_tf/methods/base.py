@@ -15,6 +15,7 @@ from robust_tf.methods.arguments import (
     check_attack,
     check_weights,
     checked_network,
+    gradient_steps,
     subclasses,
     unpack,
 )
@@ -98,6 +99,16 @@ class RobustModel(KerasModel):
         train_names += ["robust_accuracy"] if self.needs_adv else []
         super().__init__(train_names, network.image_shape, name)
         self.network, self.attack, self.term_weights = network, attack, term_weights
+
+    @property
+    def attack_steps(self) -> int:
+        """Gradient steps of the attack that makes the training images; 0 for a method without one.
+
+        Of an attack made of several, or that runs another one, the most steps of its parts;
+        restarts are not counted. A method whose images come otherwise than from `attack` says its
+        own number.
+        """
+        return gradient_steps(self.attack) if self.needs_adv and self.attack is not None else 0
 
     # ---- what a method defines -----------------------------------------------------------------
 
