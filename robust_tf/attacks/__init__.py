@@ -9,6 +9,7 @@ from robust_tf.attacks.multi_targeted import MultiTargeted
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Margin, Objective
 from robust_tf.attacks.presets import BIM, CW, FGSM, MIM, PGD, TRADESAttack
 from robust_tf.attacks.rays import RayS
+from robust_tf.attacks.single_step import FGSMRS, NFGSM
 from robust_tf.attacks.square import Square
 from robust_tf.attacks.steps import (
     CleanStart,
@@ -33,8 +34,10 @@ __all__ = [
     "CW",
     "FAB",
     "FGSM",
+    "FGSMRS",
     "L2",
     "MIM",
+    "NFGSM",
     "PGD",
     "APGDTargeted",
     "Attack",

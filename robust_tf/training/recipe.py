@@ -234,6 +234,11 @@ def _check_attack(name: str, value: Any) -> None:
         raise ValueError(
             f"{name}={value!r}: must be an attack, such as @PGD() (with brackets: it is made here)."
         )
+    if value.leaves_ball:
+        raise ValueError(
+            f"{name}: {type(value).__name__} moves images by more than eps, to train on them; "
+            "evaluate by @PGD()."
+        )
     if getattr(getattr(value, "objective", None), "targeted", False):
         raise ValueError(
             f"{name}: a targeted attack has no target here; wrap it, MultiTargeted.attack = @PGD()."
