@@ -23,6 +23,7 @@ from robust_tf.attacks.threat import L2, Budget, Linf, Threat
 from robust_tf.attacks.training import (
     Collaborative,
     ManifoldAttack,
+    NuclearAttack,
     ScatteringAttack,
     SqueezeAttack,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "L2",
     "MIM",
     "NFGSM",
+    "NuclearAttack",
     "PGD",
     "APGDTargeted",
     "Attack",

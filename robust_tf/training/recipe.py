@@ -191,7 +191,9 @@ class Recipe:
             if mixes(mixing := as_augmentations(dataset.augmentation)[-1:]):
                 model.check_soft_labels(names(mixing))
             rate = self.schedule(
-                learning_rate=self.learning_rate, steps_per_epoch=steps, epochs=self.epochs
+                learning_rate=self.learning_rate,
+                steps_per_epoch=steps * model.updates_per_batch,
+                epochs=self.epochs,
             )
             optimizer = self.optimizer(learning_rate=rate)
             if getattr(optimizer, "use_ema", False):

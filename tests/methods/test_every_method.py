@@ -8,9 +8,11 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import attacks, compat, methods, models
+from robust_tf.attacks.steps import Start
 from tests.harness import METHOD_CHECKS, MethodCase, run_method_test
 from tests.tiny import plain_network
 
+FGSM = attacks.FGSM(0.1)
 PGD = attacks.PGD(eps=0.1, step_size=0.05, steps=2)
 KL = attacks.TRADESAttack(0.1, 0.05, 2)
 ADR_KL = attacks.TRADESAttack(0.1, 0.05, 2, "adv_clean", "uniform", batch_norm="batch")
@@ -34,6 +36,17 @@ class FromAPattern(attacks.SqueezeAttack):
         pattern = 0.001 * tf.sin(tf.range(64, dtype=tf.float32))
         moved = bounds.center + tf.reshape(pattern, [8, 8, 1])
         return moved, bounds.center + 2 * (bounds.center - moved)
+
+
+class PatternStart(Start):
+    """Without chance, and not where the difference of logits is 0."""
+
+    def __call__(self, threat, bounds, seed):
+        return bounds.center + bounds.radius * tf.reshape(tf.sin(tf.range(64.0)), [8, 8, 1])
+
+
+class FromThePattern(attacks.NuclearAttack):
+    start = PatternStart()
 
 
 CASES = {
@@ -118,6 +131,43 @@ CASES = {
             "label_smoothing": 0.2,
         },
         network={"batch_norm": True},
+        independent=False,
+    ),
+    "Free": lambda: MethodCase(
+        methods.Free,
+        {"attack": FGSM, "replays": 3},
+        without_chance={"attack": attacks.FGSM(1.0, norm="L2")},
+    ),
+    "Free batch norm": lambda: MethodCase(
+        methods.Free,
+        {"attack": attacks.FGSM(0.1, batch_norm="training"), "replays": 2},
+        network={"batch_norm": True},
+        without_chance={"attack": attacks.FGSM(1.0, norm="L2")},
+        independent=False,
+    ),
+    "GradAlign": lambda: MethodCase(
+        methods.GradAlign,
+        {"attack": FGSM, "weight": 0.5},
+        without_chance={"attack": attacks.FGSM(1.0, norm="L2"), "weight": 0.0},
+    ),
+    "GradAlign batch norm": lambda: MethodCase(
+        methods.GradAlign,
+        {"attack": attacks.FGSM(0.1, batch_norm="training"), "weight": 0.5},
+        network={"batch_norm": True},
+        without_chance={"attack": attacks.FGSM(1.0, norm="L2"), "weight": 0.0},
+        independent=False,
+    ),
+    "NuAT": lambda: MethodCase(
+        methods.NuAT,
+        {"attack": attacks.NuclearAttack(0.1), "weight": 0.5},
+        without_chance={"attack": FromThePattern(0.1)},
+        independent=False,
+    ),
+    "NuAT two steps batch norm": lambda: MethodCase(
+        methods.NuAT,
+        {"attack": attacks.NuclearAttack(0.1, steps=2), "weight": 0.5},
+        network={"batch_norm": True},
+        without_chance={"attack": FromThePattern(0.1, steps=2)},
         independent=False,
     ),
     "Bilateral": lambda: MethodCase(methods.Bilateral, {"attack": PGD, "gap": 0.1}),
