@@ -71,10 +71,11 @@ class NuAT(RobustModel):
         """By the weights of this batch; else as `attack` makes them."""
         attack = self.attack
         assert isinstance(attack, NuclearAttack)
-        bounds = attack.threat.bounds(x, (budget := attack.budget(scale=scale)).eps)
+        budget = attack.budget(scale=scale)
+        bounds = attack.threat.bounds(x, budget.eps)
         ascent = Ascent(attack.threat, bounds, budget.step_size, attack.step)
         weight = self.weight * tf.convert_to_tensor(self.settings.term_factor(self.batches))
-        turn = attack.steps > 1 or tf.equal(self.batches % 2, 1)
+        turn = tf.logical_or(attack.steps > 1, tf.equal(self.batches % 2, 1))
         statistics = logits_of(self.network, "batch")
         classes = self.network.num_classes
         clean = tf.cond(
