@@ -42,7 +42,8 @@ class AttackCase:
 
     make: (eps, batch_norm) -> attack, of at least 2 eps in steps if `exact`. norm: of its ball.
     random: other seeds give other images. targeted: labels are aims. objective: what it raises
-    (`gains`). exact: reaches the worst point of a linear model's Linf ball.
+    (`gains`). exact: reaches the worst point of a linear model's Linf ball. reach: radius of the
+    ball in which its results lie, in multiples of eps.
     """
 
     make: Callable[..., Any]
@@ -51,6 +52,7 @@ class AttackCase:
     targeted: bool = False
     objective: str = "cross_entropy"
     exact: bool = True
+    reach: float = 1.0
 
     def __post_init__(self):
         self.model, self.x = Smooth(), images()
@@ -97,6 +99,7 @@ def gains(case: AttackCase, model: Callable[..., Any], x_adv: Any, aim: np.ndarr
 
 def assert_inside(case: AttackCase, x: np.ndarray, x_adv: Any, eps: float) -> None:
     """To the last bit, in float64."""
+    eps = case.reach * eps
     assert x_adv.dtype == tf.float32 and x_adv.shape == x.shape
     after, before = np.asarray(x_adv, "float64"), np.asarray(x, "float64")
     assert np.isfinite(after).all() and (after >= 0).all() and (after <= 1).all()

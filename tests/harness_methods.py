@@ -235,7 +235,7 @@ def check_saved_midway(case: MethodCase, folder: Any) -> None:
     second = keras.models.load_model(path)
     assert type(second) is case.method
     assert (second.attack, second.settings.evaluation_attack) == (first.attack, evaluation)
-    assert int(second.optimizer.iterations) == 2
+    assert int(second.optimizer.iterations) == 2 * first.updates_per_batch
     for name in ("settings", "term_weights", "name"):
         assert getattr(second, name) == getattr(first, name)
     was, now = first.get_config(), second.get_config()

@@ -9,6 +9,7 @@ from robust_tf.attacks.multi_targeted import MultiTargeted
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Margin, Objective
 from robust_tf.attacks.presets import BIM, CW, FGSM, MIM, PGD, TRADESAttack
 from robust_tf.attacks.rays import RayS
+from robust_tf.attacks.single_step import FGSMRS, NFGSM
 from robust_tf.attacks.square import Square
 from robust_tf.attacks.steps import (
     CleanStart,
@@ -22,6 +23,7 @@ from robust_tf.attacks.threat import L1, L2, Budget, Linf, Threat
 from robust_tf.attacks.training import (
     Collaborative,
     ManifoldAttack,
+    NuclearAttack,
     ScatteringAttack,
     SqueezeAttack,
 )
@@ -34,8 +36,11 @@ __all__ = [
     "FAB",
     "FGSM",
     "L1",
+    "FGSMRS",
     "L2",
     "MIM",
+    "NFGSM",
+    "NuclearAttack",
     "PGD",
     "APGDTargeted",
     "Attack",

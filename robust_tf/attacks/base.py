@@ -49,7 +49,8 @@ class Attack:
 
     Attributes:
       eps: radius of the ball, in pixel units of images in [0, 1].
-      step_size: of an attack with `has_step_size`, in the same units; None: eps.
+      step_size: of an attack with `has_step_size`, in the same units; None: eps, or the multiple of
+        it that is usual for the attack (`step_per_eps`).
       norm: 'Linf' or 'L2'.
       batch_norm: mode of `robust_tf.models.BatchNormalization`, and of Keras' own in a model that
         `models.convert`, `models.split` or a training method has seen. On another Keras model with
@@ -64,6 +65,8 @@ class Attack:
     renamed: ClassVar[dict[str, str]] = {}
     # Whether a step size may be given; other attacks choose theirs.
     has_step_size: ClassVar[bool] = False
+    # The step size where none is said, in multiples of eps.
+    step_per_eps: ClassVar[float] = 1.0
     # Whether it does without the gradients of the model that it attacks (black box).
     black_box: ClassVar[bool] = False
     # Whether it sees labels alone: then only those of the model in full precision will do, as
@@ -73,6 +76,8 @@ class Attack:
     takes_soft_labels: ClassVar[bool] = False
     # Whether an evaluation also attacks misclassified images, and judges what it returns alone.
     judged_alone: ClassVar[bool] = False
+    # Whether what it returns may be further away than eps, which an evaluation refuses.
+    leaves_ball: ClassVar[bool] = False
 
     def run(
         self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
@@ -192,7 +197,7 @@ class Attack:
             eps = check_eps(owner, known_value(eps), self.norm)
         if step_size is None:
             own = getattr(self, "step_size", None)
-            step_size = eps if own is None else own
+            step_size = self.step_per_eps * eps if own is None else own
         elif is_known(step_size):
             step_size = check_step_size(owner, known_value(step_size), self.norm)
         scale = tf.cast(plain(scale), tf.float32)

@@ -60,9 +60,9 @@ class Preset(GradientAttack):
 
     @property
     def _size(self) -> float:
-        """The step size, > 0: eps where none is said, and any where a ball is one point."""
+        """The step size, > 0: by eps where none is said, and any where a ball is one point."""
         size = getattr(self, "step_size", None)
-        return (self.eps or 1.0) if size is None else size
+        return self.step_per_eps * (self.eps or 1.0) if size is None else size
 
 
 @registration.configurable

@@ -64,6 +64,23 @@ class UnclippedStart(Start):
         return bounds.center + bounds.radius * threat.random(bounds.center, seed)
 
 
+@registration.serializable
+@dataclasses.dataclass(frozen=True)
+class BernoulliStart(Start):
+    """Starts with each pixel moved by + or - a part of the radius, a coin for each (NuAT: 0.5)."""
+
+    part: float = 0.5
+
+    def __post_init__(self) -> None:
+        part = check_number("BernoulliStart", "part", self.part, 0.0, "NuAT has 0.5", high=1.0)
+        object.__setattr__(self, "part", part)
+
+    def __call__(self, threat: Threat, bounds: Bounds, seed: tf.Tensor) -> tf.Tensor:
+        center = bounds.center
+        coin = tf.where(randomness.uniform(seed, tf.shape(center)) < 0.5, -1.0, 1.0)
+        return threat.project(center + self.part * bounds.radius * coin, bounds)
+
+
 @registration.configurable
 @registration.serializable
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from robust_tf.attacks import Attack, GradientAttack, MultiTargeted, Transfer
+from robust_tf.attacks import FGSMRS, NFGSM, Attack, GradientAttack, MultiTargeted, Transfer
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Margin
 from robust_tf.attacks.steps import CleanStart, Momentum
 from robust_tf.attacks.threat import Linf
@@ -73,9 +73,14 @@ def stages_of(name: str, attack: Attack) -> dict[str, Attack]:
 
 
 def check_aim(name: str, attack: Attack) -> None:
-    """Raises ValueError for an attack that is targeted, and at nothing."""
+    """Raises ValueError for an attack that is targeted, and at nothing, or that leaves its ball."""
     for _, stage in attack.stages():
         inner = stage.attack if isinstance(stage, Transfer) else stage
+        if inner.leaves_ball:
+            raise ValueError(
+                f"{name}: {type(inner).__name__} moves images by more than eps, to train on them; "
+                "evaluate by FGSM, FGSMRS or PGD, which stay in the ball."
+            )
         if getattr(getattr(inner, "objective", None), "targeted", False):
             raise ValueError(
                 f"{name}: a targeted attack has no target here; wrap it, MultiTargeted(attack), to "
@@ -109,7 +114,7 @@ def name_of(attack: Attack) -> str:
 
 def _plain_name(attack: Attack) -> str:
     """Class, eps, and whatever is not as usual: 'APGD eps=8/255 loss=dlr'."""
-    parts = [type(attack).__name__]
+    parts = ["N-FGSM" if isinstance(attack, NFGSM) else type(attack).__name__]
     for field in dataclasses.fields(attack):  # type: ignore[arg-type]
         value = getattr(attack, field.name)
         if field.name == "eps":
@@ -124,7 +129,9 @@ def _plain_name(attack: Attack) -> str:
 
 
 def _kind(attack: GradientAttack) -> str:
-    """FGSM, BIM-20, PGD-20, MIM-20, CW-20, TRADES-10."""
+    """FGSM, FGSM-RS, BIM-20, PGD-20, MIM-20, CW-20, TRADES-10."""
+    if isinstance(attack, FGSMRS):
+        return "FGSM-RS"
     clean = isinstance(attack.start, CleanStart)
     if isinstance(attack.step, Momentum):
         kind = "MIM"

@@ -14,6 +14,7 @@ from robust_tf.losses.labels import (
     smooth_labels,
     soft_cross_entropy,
 )
+from robust_tf.losses.single_step import gradient_alignment, nuclear_norm
 from robust_tf.losses.smoothness import kl_divergence, smoothness, virtual_adversarial
 from robust_tf.losses.squeeze import (
     jensen_shannon,
@@ -37,11 +38,13 @@ __all__ = [
     "cosine_triplet",
     "cross_entropy",
     "global_compactness",
+    "gradient_alignment",
     "hardest_negative",
     "jensen_shannon",
     "kl_divergence",
     "label_cross_entropy",
     "local_compactness",
+    "nuclear_norm",
     "other_positive",
     "pair_weights",
     "sinkhorn_distance",

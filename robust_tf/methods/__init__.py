@@ -10,8 +10,11 @@ from robust_tf.methods.batch import AdversarialBatch, Batch
 from robust_tf.methods.bilateral import Bilateral
 from robust_tf.methods.discriminator_training import DiscriminatorTraining
 from robust_tf.methods.feature_scattering import FeatureScattering
+from robust_tf.methods.free import Free
+from robust_tf.methods.grad_align import GradAlign
 from robust_tf.methods.lat import LAT
 from robust_tf.methods.mart import MART
+from robust_tf.methods.nuat import NuAT
 from robust_tf.methods.squeeze import SqueezeTraining
 from robust_tf.methods.standard import Standard
 from robust_tf.methods.tla import TLA
@@ -32,7 +35,10 @@ __all__ = [
     "AdversarialBatch",
     "DiscriminatorTraining",
     "FeatureScattering",
+    "Free",
+    "GradAlign",
     "ManifoldAttack",
+    "NuAT",
     "RobustModel",
     "ScatteringAttack",
     "SqueezeTraining",

@@ -59,6 +59,14 @@ def check_weights(owner: str, weights: dict[str, float]) -> None:
             raise ValueError(f"{owner}({term}={weight!r}): weights must be finite and >= 0.")
 
 
+def gradient_steps(attack: Attack) -> int:
+    """The most gradient steps of an attack, of those that it runs, and of its stages; or 0."""
+    parts = [one for _, one in attack.stages() if one is not attack]
+    parts += [one for one in (getattr(attack, "attack", None),) if isinstance(one, Attack)]
+    own = getattr(attack, "steps", 0)
+    return max([int(own) if isinstance(own, int) else 0, *map(gradient_steps, parts)])
+
+
 def subclasses(cls: type) -> set[Any]:
     """All of a class, of whatever depth."""
     found: set[Any] = set(cls.__subclasses__())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -15,6 +16,7 @@ from robust_tf.methods.arguments import (
     check_attack,
     check_weights,
     checked_network,
+    gradient_steps,
     subclasses,
     unpack,
 )
@@ -34,12 +36,16 @@ from robust_tf.models import Classifier
 
 
 class Scored(NamedTuple):
-    """A batch with its loss on this replica, the values of its terms, and the gradients."""
+    """A batch with its loss on this replica, the values of its terms, and the gradients.
+
+    gradients: of the trained weights; inputs: of what else was watched.
+    """
 
     batch: Any
     loss: tf.Tensor
     values: dict[str, tf.Tensor]
     gradients: list[tf.Tensor]
+    inputs: list[tf.Tensor]
 
 
 class RobustModel(KerasModel):
@@ -74,6 +80,8 @@ class RobustModel(KerasModel):
     # Whether training labels may also be distributions over the classes (B, C), as mixup makes
     # them: the loss is theirs, and accuracies go by the most probable class.
     takes_soft_labels = False
+    # Updates of the network that it makes on a batch, by which schedules count.
+    updates_per_batch = 1
     # Terms beside the cross-entropies, whose weights rise over `term_warmup_steps`.
     warmup_terms: tuple[str, ...] = ()
     # The network of averaged weights, where `compile` was given a `weight_average`.
@@ -98,6 +106,16 @@ class RobustModel(KerasModel):
         train_names += ["robust_accuracy"] if self.needs_adv else []
         super().__init__(train_names, network.image_shape, name)
         self.network, self.attack, self.term_weights = network, attack, term_weights
+
+    @property
+    def attack_steps(self) -> int:
+        """Gradient steps of the attack that makes the training images; 0 for a method without one.
+
+        Of an attack made of several, or that runs another one, the most steps of its parts;
+        restarts are not counted. A method whose images come otherwise than from `attack` says its
+        own number.
+        """
+        return gradient_steps(self.attack) if self.needs_adv and self.attack is not None else 0
 
     # ---- what a method defines -----------------------------------------------------------------
 
@@ -250,27 +268,44 @@ class RobustModel(KerasModel):
         self.counters.batches.assign(batches)  # a number, before the optimizer's iterations move
         seed = step_seed(self.settings.seed, batches)
         with share.reduced(self.counted):
-            made: Any = AdversarialBatch(x)
-            if self.needs_adv:
-                scale = tf.convert_to_tensor(self.settings.eps_factor(batches))
-                made = self.generate_adversarial(x, y, fold(seed, 0), scale)
-            adversarial = made if hasattr(made, "x_adv") else AdversarialBatch(made)
-
-            def score(decay: bool = True) -> Scored:
-                return self._score(x, y, adversarial, fold(seed, 1), decay)
-
-            trained = self.network.trainable_variables
-            perturbation, average = self.settings.weight_perturbation, self.settings.weight_average
-            scored = score() if perturbation is None or not trained else perturbation(self, score)
-            if trained:
-                compat.apply_gradients(self.optimizer, scored.gradients, trained)
-            else:
-                warnings.warn(f"{self.name}: no weight is trainable.", stacklevel=2)
+            scale = tf.convert_to_tensor(self.settings.eps_factor(batches))
+            scored = self.learn(x, y, seed, scale)
             self.auxiliary_step(scored.batch)
             self.counters.batches.assign(batches + 1)
+            average = self.settings.weight_average
             if average is not None:
                 average.update(self.averaged, self.network, batches + 1)
             return self._report(scored)
+
+    def learn(self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor) -> Scored:
+        """Adversarial images of a batch, and the update of the network on them."""
+        made: Any = AdversarialBatch(x)
+        if self.needs_adv:
+            made = self.generate_adversarial(x, y, fold(seed, 0), scale)
+        adversarial = made if hasattr(made, "x_adv") else AdversarialBatch(made)
+        return self._update(x, y, adversarial, fold(seed, 1))
+
+    def _update(
+        self,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        adversarial: Any,
+        seed: tf.Tensor,
+        watched: Sequence[tf.Tensor] = (),
+    ) -> Scored:
+        """Applies the gradient of the loss; `watched` is what else its gradient is taken of."""
+
+        def score(decay: bool = True) -> Scored:
+            return self._score(x, y, adversarial, seed, decay, watched)
+
+        trained = self.network.trainable_variables
+        perturbation = self.settings.weight_perturbation
+        scored = score() if perturbation is None or not trained else perturbation(self, score)
+        if trained:
+            compat.apply_gradients(self.optimizer, scored.gradients, trained)
+        else:
+            warnings.warn(f"{self.name}: no weight is trainable.", stacklevel=3)
+        return scored
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Natural cross-entropy and accuracy; robust accuracy where an evaluation attack is set."""
@@ -295,12 +330,17 @@ class RobustModel(KerasModel):
         return logits[: share.number]
 
     def _score(
-        self, x: tf.Tensor, y: tf.Tensor, adversarial: Any, seed: tf.Tensor, decay: bool
+        self,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        adversarial: Any,
+        seed: tf.Tensor,
+        decay: bool,
+        watched: Sequence[tf.Tensor] = (),
     ) -> Scored:
         variables = [compat.raw(v) for v in self.network.trainable_variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            for variable in variables:
-                tape.watch(variable)
+            tape.watch([*variables, *watched])
             batch = self.forward(x, y, adversarial, seed)
             # Before the terms, some of which forward again: Keras keeps those of the last forward.
             penalty = self.settings.penalty(self.network) if decay else 0.0
@@ -315,7 +355,9 @@ class RobustModel(KerasModel):
             loss = mean_here(part) + penalty
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
             scaled = compat.scale_loss(self.optimizer, part + penalty / replicas)
-        return Scored(batch, loss, values, tape.gradient(scaled, variables))
+        gradients = tape.gradient(scaled, [*variables, *watched])
+        count = len(variables)
+        return Scored(batch, loss, values, gradients[:count], gradients[count:])
 
     def _report(self, scored: Scored) -> dict[str, tf.Tensor]:
         batch = scored.batch

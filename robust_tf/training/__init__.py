@@ -2,7 +2,7 @@
 
 from robust_tf.training.checkpoints import CheckpointError
 from robust_tf.training.distribution import is_chief, make_strategy
-from robust_tf.training.optimizers import SGD, Adam, cosine, piecewise
+from robust_tf.training.optimizers import SGD, Adam, cosine, piecewise, polyline
 from robust_tf.training.pseudo_labels import PseudoLabels
 from robust_tf.training.recipe import Recipe
 from robust_tf.training.run_folder import RunFolderError
@@ -28,5 +28,6 @@ __all__ = [
     "is_chief",
     "make_strategy",
     "piecewise",
+    "polyline",
     "refresh_statistics",
 ]

@@ -182,6 +182,70 @@ def cosine(
 
 
 @registration.serializable
+class Polyline(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate along straight lines between points; see `polyline`.
+
+    Args:
+      steps: of the points, ascending; of two that are equal the rate jumps from one to the other.
+      rates: at these steps.
+    """
+
+    def __init__(self, steps: Sequence[float], rates: Sequence[float]):
+        self.steps, self.rates = [float(step) for step in steps], [float(rate) for rate in rates]
+
+    def __call__(self, step: Any) -> tf.Tensor:
+        at = tf.cast(step, tf.float32)
+        steps, rates = tf.constant(self.steps), tf.constant(self.rates)
+        # The last point at or before the step begins its line.
+        reached = tf.reduce_sum(tf.cast(at >= steps, tf.int32))
+        begin, end = tf.maximum(reached - 1, 0), tf.minimum(reached, len(self.steps) - 1)
+        first, length = tf.gather(steps, begin), tf.gather(steps, end) - tf.gather(steps, begin)
+        part = tf.clip_by_value((at - first) / tf.maximum(length, 1e-6), 0.0, 1.0)
+        below, above = tf.gather(rates, begin), tf.gather(rates, end)
+        return below + (above - below) * part
+
+    def get_config(self) -> dict[str, Any]:
+        return {"steps": self.steps, "rates": self.rates}
+
+
+@registration.configurable
+def polyline(
+    learning_rate: float,
+    steps_per_epoch: int,
+    epochs: int,
+    points: Sequence[Sequence[float]] = ((0, 0), (0.5, 1), (1, 0)),
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """A rate that goes along straight lines, update by update: 0, up, and down again by default.
+
+    Args:
+      learning_rate: what the rates of `points` are parts of, > 0.
+      steps_per_epoch: >= 1.
+      epochs: of the run, >= 1.
+      points: two or more of (part of the run in [0, 1], ascending from 0 to 1; part of
+        `learning_rate`, >= 0). Of two at the same place the rate jumps from one to the other. As
+        parts they fit a run of any length: `(20 / 50, 1)` is the peak after 20 of 50 epochs.
+
+    Raises:
+      ValueError: an argument out of its range.
+
+    Source: the cyclic rates of Smith (2017), as single-step programs have them (Wong et al., 2020).
+    """
+    check_number("polyline", "learning_rate", learning_rate, 0.0, "0.2 is Wong's", strict=True)
+    pairs = isinstance(points, (tuple, list)) and len(points) > 1
+    pairs = pairs and all(isinstance(p, (tuple, list)) and len(p) == 2 for p in points)
+    numbers = [tuple(map(plain, point)) for point in points] if pairs else []
+    known = bool(numbers) and all(isinstance(n, (int, float)) and n >= 0 for p in numbers for n in p)
+    places = [point[0] for point in numbers]
+    if not known or places != sorted(places) or (places[0], places[-1]) != (0, 1):
+        raise ValueError(
+            f"polyline(points={points!r}): must be pairs of parts of the run, ascending from 0 to 1, "
+            "and parts of the rate >= 0, e.g. ((0, 0), (1 / 2, 1), (1, 0))."
+        )
+    total = steps_per_epoch * epochs
+    return Polyline([total * p for p in places], [learning_rate * part for _, part in numbers])
+
+
+@registration.serializable
 class EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """What `.keras` files of version 0.1 name as schedule; it is read as one of Keras'."""
 

@@ -191,7 +191,9 @@ class Recipe:
             if mixes(mixing := as_augmentations(dataset.augmentation)[-1:]):
                 model.check_soft_labels(names(mixing))
             rate = self.schedule(
-                learning_rate=self.learning_rate, steps_per_epoch=steps, epochs=self.epochs
+                learning_rate=self.learning_rate,
+                steps_per_epoch=steps * model.updates_per_batch,
+                epochs=self.epochs,
             )
             optimizer = self.optimizer(learning_rate=rate)
             if getattr(optimizer, "use_ema", False):
@@ -233,6 +235,11 @@ def _check_attack(name: str, value: Any) -> None:
     if not isinstance(value, Attack):
         raise ValueError(
             f"{name}={value!r}: must be an attack, such as @PGD() (with brackets: it is made here)."
+        )
+    if value.leaves_ball:
+        raise ValueError(
+            f"{name}: {type(value).__name__} moves images by more than eps, to train on them; "
+            "evaluate by @PGD()."
         )
     if getattr(getattr(value, "objective", None), "targeted", False):
         raise ValueError(

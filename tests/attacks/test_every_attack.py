@@ -34,6 +34,12 @@ def multi_targeted(attack, **arguments):
 CASES = {
     "FGSM": lambda: AttackCase(fgsm(False), random=False),
     "FGSM random": lambda: AttackCase(fgsm(True), exact=False),
+    "FGSM-RS": lambda: AttackCase(attacks.FGSMRS, exact=False),
+    "FGSM-RS L2": lambda: AttackCase(
+        functools.partial(attacks.FGSMRS, boxed_start=False, norm="L2"), "L2", exact=False
+    ),
+    # It may leave the ball: noise of 2 eps and a step of eps.
+    "N-FGSM": lambda: AttackCase(attacks.NFGSM, exact=False, reach=3.0),
     "BIM": lambda: AttackCase(make(attacks.BIM), random=False),
     "BIM best L2": lambda: AttackCase(
         make(attacks.BIM, keep="best", norm="L2"), "L2", random=False, exact=False

@@ -11,6 +11,8 @@ from tests.tiny import Smooth, images, same_bits
 
 ALIKE = {
     attacks.FGSM: {},
+    attacks.FGSMRS: {},
+    attacks.NFGSM: {},
     attacks.BIM: {"step_size": 0.1, "steps": 2},
     attacks.PGD: {"step_size": 0.1, "steps": 2},
     attacks.MIM: {"step_size": 0.1, "steps": 2},

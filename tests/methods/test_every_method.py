@@ -8,9 +8,11 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import attacks, compat, methods, models
+from robust_tf.attacks.steps import Start
 from tests.harness import METHOD_CHECKS, MethodCase, run_method_test
 from tests.tiny import plain_network
 
+FGSM = attacks.FGSM(0.1, batch_norm="training")
 PGD = attacks.PGD(eps=0.1, step_size=0.05, steps=2)
 KL = attacks.TRADESAttack(0.1, 0.05, 2)
 ADR_KL = attacks.TRADESAttack(0.1, 0.05, 2, "adv_clean", "uniform", batch_norm="batch")
@@ -34,6 +36,17 @@ class FromAPattern(attacks.SqueezeAttack):
         pattern = 0.001 * tf.sin(tf.range(64, dtype=tf.float32))
         moved = bounds.center + tf.reshape(pattern, [8, 8, 1])
         return moved, bounds.center + 2 * (bounds.center - moved)
+
+
+class PatternStart(Start):
+    """Without chance, and not where the difference of logits is 0."""
+
+    def __call__(self, threat, bounds, seed):
+        return bounds.center + bounds.radius * tf.reshape(tf.sin(tf.range(64.0)), [8, 8, 1])
+
+
+class FromThePattern(attacks.NuclearAttack):
+    start = PatternStart()
 
 
 CASES = {
@@ -120,6 +133,24 @@ CASES = {
         network={"batch_norm": True},
         independent=False,
     ),
+    # The rows of a replica go on from its own rows of the batch before.
+    "Free": lambda: MethodCase(
+        methods.Free,
+        {"attack": attacks.FGSM(0.03), "replays": 2},
+        without_chance={"attack": attacks.FGSM(1.0, norm="L2")},
+        independent=False,
+    ),
+    "GradAlign": lambda: MethodCase(
+        methods.GradAlign,
+        {"attack": FGSM, "weight": 0.5},
+        without_chance={"attack": attacks.FGSM(1.0, norm="L2"), "weight": 0.0},
+    ),
+    "NuAT": lambda: MethodCase(
+        methods.NuAT,
+        {"attack": attacks.NuclearAttack(0.1), "weight": 0.5},
+        without_chance={"attack": FromThePattern(0.1)},
+        independent=False,
+    ),
     "Bilateral": lambda: MethodCase(methods.Bilateral, {"attack": PGD, "gap": 0.1}),
     "Bilateral batch norm": lambda: MethodCase(
         methods.Bilateral,
@@ -160,6 +191,7 @@ CASES |= {
 ONCE = ("check_keras", "check_seed", "check_composed", "check_half", "check_export")
 # Keras' own layers: the step, and the bits of a run that is continued. All checks for one method.
 OF_KERAS = ("check_learns", "check_trainer")
+OF_THE_BASE = ("check_keras", "check_export", "check_seed", "check_composed")
 # Keras 2 is another Keras, not another method: there every method learns, trains on after a stop,
 # is saved, exported and fitted, and these, with the most in them, pass all.
 ON_KERAS_2 = ("check_learns", "check_trainer", "check_saved_midway", "check_keras", "check_export")
@@ -174,6 +206,9 @@ WHOLE_ON_KERAS_2 = (
 def slow(name, check):
     """Whether this check of this case would tell nothing that others do not."""
     further = " " in name
+    # What Keras asks of a method they leave to the base class, as AdversarialTraining does.
+    if name.startswith(("Free", "GradAlign", "NuAT")) and check in OF_THE_BASE:
+        return True
     if name.endswith(" of Keras"):
         if check not in OF_KERAS and not name.startswith("TRADES"):
             return True

@@ -1,12 +1,13 @@
 """Attacks that methods train with, or that models are studied with: not for evaluations.
 
 `SqueezeAttack` is of SqueezeTraining, `ScatteringAttack` of FeatureScattering, `ManifoldAttack` of
-ATLD, `attack_features` of LAT; `Collaborative` lowers the loss.
+ATLD, `NuclearAttack` of NuAT, `attack_features` of LAT; `Collaborative` lowers the loss.
 """
 
 from robust_tf.attacks.training.collaborative import Collaborative
 from robust_tf.attacks.training.latent import attack_features
 from robust_tf.attacks.training.manifold import ManifoldAttack, ManifoldLoss
+from robust_tf.attacks.training.nuclear import NuclearAttack
 from robust_tf.attacks.training.scattering import ScatteringAttack
 from robust_tf.attacks.training.squeeze import SqueezeAttack
 
@@ -14,6 +15,7 @@ __all__ = [
     "Collaborative",
     "ManifoldAttack",
     "ManifoldLoss",
+    "NuclearAttack",
     "ScatteringAttack",
     "SqueezeAttack",
     "attack_features",
