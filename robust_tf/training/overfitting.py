@@ -10,7 +10,7 @@ from typing import NamedTuple
 # overfitting, and 17 % or less after it.
 FALL = 0.5
 # Standard deviations of the difference, for the choice of so few images.
-NOISE = 2.0
+NOISE = 3.0
 # Checks one after the other that tell a training which never was robust to PGD.
 CONFIRMED = 3
 

@@ -27,8 +27,7 @@ def soften(attack: Attack) -> Attack:
     if isinstance(noise, (int, float)) and noise > 0:
         return dataclasses.replace(attack, noise=NOISIER * noise)  # type: ignore[type-var]
     if attack.has_step_size and attack.eps:
-        size = float(attack.budget().step_size)
-        sized = attack
+        size, sized = _step_size(attack), attack
         if isinstance(attack, GradientAttack) and "step_size" not in vars(attack):
             sized = attack.composition()  # FGSM's step is eps, whatever is said
         shorter = sized.at(step_size=SHORTER * size)
@@ -45,4 +44,10 @@ def described(attack: Attack) -> dict[str, Any]:
     noise = getattr(attack, "noise", None)
     if isinstance(noise, (int, float)) and noise > 0:
         return {"noise": float(noise)}
-    return {"step_size": round(float(attack.budget().step_size), 6)}
+    return {"step_size": _step_size(attack)}
+
+
+def _step_size(attack: Attack) -> float:
+    """Of the attack itself, without a warm-up."""
+    size = getattr(attack, "step_size", None)
+    return getattr(attack, "step_per_eps", 1.0) * attack.eps if size is None else size
