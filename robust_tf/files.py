@@ -16,6 +16,7 @@ RUN_FILES = (
     "run.json",
     "config.gin",
     "metrics.jsonl",
+    "guard.jsonl",
     "checkpoints",
     "tensorboard",
     "model.keras",

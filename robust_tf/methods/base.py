@@ -117,6 +117,10 @@ class RobustModel(KerasModel):
         """
         return gradient_steps(self.attack) if self.needs_adv and self.attack is not None else 0
 
+    def set_attack(self, attack: Attack) -> None:
+        """Another training attack of the same kind, for steps that are traced from now on."""
+        self.attack = attack
+
     # ---- what a method defines -----------------------------------------------------------------
 
     def generate_adversarial(self, x: tf.Tensor, y: tf.Tensor, seed: Any, scale: Any) -> Any:

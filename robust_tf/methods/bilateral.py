@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from robust_tf import losses, registration
-from robust_tf.attacks import GradientAttack
+from robust_tf.attacks import Attack, GradientAttack
 from robust_tf.attacks.network import logits_of
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
@@ -70,6 +70,11 @@ class Bilateral(RobustModel):
             raise ValueError(
                 "Bilateral: the network has one class; it needs two or more, one of them to aim at."
             )
+
+    def set_attack(self, attack: Attack) -> None:
+        assert isinstance(attack, GradientAttack)
+        super().set_attack(attack)
+        self.aimed = attack.as_targeted()
 
     def generate_adversarial(
         self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor

@@ -41,7 +41,11 @@ PARTS: dict[str, type | tuple[type, ...]] = {
 
 
 def describe(
-    recipe: Any, model: Any, dataset: data.Data, precision: dict[str, Any] | None = None
+    recipe: Any,
+    model: Any,
+    dataset: data.Data,
+    precision: dict[str, Any] | None = None,
+    guard: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """All that is known of a run when it starts, JSON-ready.
 
@@ -50,17 +54,20 @@ def describe(
       model: what it built, a `methods.RobustModel`.
       dataset: what it trains on.
       precision: what it computes in, and why, as `precision.Choice.to_json` gives it.
+      guard: how it is watched for catastrophic overfitting, None if it is not.
 
     Returns:
-      'method' (name, terms with their weights, and the names of its auxiliary models), 'network'
+      'method' (name, terms with their weights, the names of its auxiliary models, and the steps of
+      the attack that makes its training images), 'network'
       (builder, class, parameters, image shape and classes, and of weights from elsewhere that it
       starts from 'weights_source'), 'data', 'threat' (norm, eps, step_size,
       steps and name of the training attack, or of the strongest of the evaluation where the
       training has none), 'attacks'
       ('training', 'validation', and 'evaluation' by name, as Keras serializes them), 'disc_input'
       (of a method with a discriminator), 'training' (the recipe's settings), 'seed', 'precision',
-      'versions', 'bindings' (of gin) and 'modules': the user's own that gin or the classes of the
-      run name, each with the folder where it lies, to be imported before those classes are known.
+      'guard', 'versions', 'bindings' (of gin) and 'modules': the user's own that gin or the classes
+      of the run name, each with the folder where it lies, to be imported before those classes are
+      known.
     """
     evaluation = as_attacks(recipe.evaluation_attacks)
     attack = getattr(model, "attack", None)
@@ -73,6 +80,7 @@ def describe(
             "name": type(model).__name__,
             "terms": dict(model.term_weights),
             "models": list(model.auxiliary_models()),
+            "attack_steps": model.attack_steps,
         },
         "network": {
             "builder": _name(recipe.network),
@@ -93,6 +101,7 @@ def describe(
         "training": _settings(recipe),
         "seed": recipe.seed,
         "precision": precision,
+        "guard": guard,
         "versions": versions(),
         "bindings": bindings.operative(),
         "modules": _modules([*builders, *map(type, used)], modules_of(attacks), dataset),

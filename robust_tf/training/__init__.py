@@ -1,6 +1,7 @@
 """Training in a run folder, under any strategy, resumable to the bit."""
 
 from robust_tf.training.checkpoints import CheckpointError
+from robust_tf.training.collapse_guard import CollapseGuard
 from robust_tf.training.distribution import is_chief, make_strategy
 from robust_tf.training.optimizers import SGD, Adam, cosine, piecewise, polyline
 from robust_tf.training.pseudo_labels import PseudoLabels
@@ -17,6 +18,7 @@ __all__ = [
     "SWA",
     "Adam",
     "CheckpointError",
+    "CollapseGuard",
     "NonFiniteLossError",
     "PseudoLabels",
     "Recipe",

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from robust_tf import compat, files
 from robust_tf.methods import RobustModel
+from robust_tf.training.guard import GuardState
 
 
 class CheckpointError(OSError):
@@ -35,6 +36,8 @@ class Progress(tf.Module):
 class Checkpoints:
     """`last` (networks, optimisers, running metrics, progress) and `best` (what is saved) of a run.
 
+    `good` holds what `last` does, of the last step at which a guard has seen the run in order.
+
     Random state needs no saving: data order, noise and dropout masks are functions of
     (seed, epoch, step).
 
@@ -47,7 +50,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str, model: RobustModel, chief: bool = True):
-        self.progress = Progress()
+        self.progress, self.guard = Progress(), GuardState()
         averaged = [] if model.averaged is None else [model.averaged]
         auxiliary_models = list(model.auxiliary_models().values())
         auxiliary_optimizers = [optimizer for optimizer, _ in model.auxiliary_optimizers().values()]
@@ -62,7 +65,9 @@ class Checkpoints:
             "metrics": _plain(list(model.step_metrics.values())),
             "progress": self.progress,
         }
-        self._last = tf.train.Checkpoint(**self._parts, counters=model.counters)
+        # Parts that checkpoints of earlier versions lack, with the beginning of their names.
+        self._later = {"counters": model.counters, "guard": self.guard}
+        self._last = tf.train.Checkpoint(**self._parts, **self._later)
         self._best = tf.train.Checkpoint(network=_plain([model.final_network, *auxiliary_models]))
         self._folder = folder
         if not chief:
@@ -70,6 +75,7 @@ class Checkpoints:
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
         self._last_manager = tf.train.CheckpointManager(self._last, os.path.join(folder, "last"), 2)
         self._best_manager = tf.train.CheckpointManager(self._best, os.path.join(folder, "best"), 1)
+        self._good_manager = tf.train.CheckpointManager(self._last, os.path.join(folder, "good"), 1)
 
     def save_last(self) -> None:
         """Saves everything; the one before is kept until this one is complete.
@@ -87,23 +93,52 @@ class Checkpoints:
         """
         self._save(self._best_manager)
 
+    def save_good(self) -> None:
+        """Saves everything as what `restore_good` goes back to.
+
+        Raises:
+          CheckpointError: see `save_last`.
+        """
+        self._save(self._good_manager)
+
     def restore_last(self) -> bool:
         """Restores the newest complete checkpoint; False where there is none.
 
         Raises:
           CheckpointError: it is damaged, or another version of this library wrote it.
         """
-        path = self._latest("last")
+        return self._restore_all("last")
+
+    def restore_good(self) -> bool:
+        """Restores what `save_good` saved; False where there is nothing.
+
+        Raises:
+          CheckpointError: see `restore_last`.
+        """
+        return self._restore_all("good")
+
+    @property
+    def has_good(self) -> bool:
+        """Whether there is what `restore_good` restores."""
+        return self._latest("good") is not None
+
+    def _restore_all(self, which: str) -> bool:
+        path = self._latest(which)
         if path:
             self._restore(path, lambda: self._restore_parts(path))
         return bool(path)
 
     def _restore_parts(self, path: str) -> None:
-        """All of a checkpoint, or all but the number of batches of one that has none."""
+        """All of a checkpoint, but for the parts that one of an earlier version lacks."""
         # `tf.train.list_variables` takes a prefix in a file system without folders for a folder.
         names = tf.compat.v1.train.NewCheckpointReader(path).get_variable_to_shape_map()
-        counted = any(name.startswith("counters/") for name in names)
-        last = self._last if counted else tf.train.Checkpoint(**self._parts)
+        there = {
+            part: value
+            for part, value in self._later.items()
+            if any(name.startswith(f"{part}/") for name in names)
+        }
+        whole = len(there) == len(self._later)
+        last = self._last if whole else tf.train.Checkpoint(**self._parts, **there)
         last.restore(path).assert_consumed()
 
     def load_best(self, models: Sequence[keras.Model]) -> bool:

@@ -55,7 +55,6 @@ def summary(
         "worst_case": result.worst_case_accuracy,
         "data": runs.describe_data(dataset),
         "parameters": network.count_params(),
-        "selected": recipe.select,
         "versions": runs.versions(),
         "evaluation": result.to_json(),
     }

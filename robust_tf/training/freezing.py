@@ -21,25 +21,26 @@ class Frozen:
       networks: of the same layers; the one that is trained, and that of its averaged weights.
       until: name of the last layer that is frozen; 'generator': all before the features.
 
+    Attributes:
+      on: whether they are frozen now.
+
     Raises:
       ValueError: there is no such layer; or nothing would be left to train.
     """
 
     def __init__(self, networks: list[Classifier], until: str):
         layers = [layer for network in networks for layer in _until(network, until)]
-        self.before = [(layer, layer.trainable) for layer in layers]
-        for layer in layers:
-            layer.trainable = False
+        self._before = [(layer, layer.trainable) for layer in layers]
+        self.on = False
+        self.turn(on=True)
         if not networks[0].trainable_variables:
             raise ValueError(f"train.frozen={until!r}: no weight would be left to train.")
 
-    def unfreeze(self) -> None:
-        """Has those layers trained again that were before."""
-        for (
-            layer,
-            trainable,
-        ) in self.before:  # a model before its layers, which it sets
-            layer.trainable = trainable
+    def turn(self, on: bool) -> None:
+        """Freezes those layers, or has those of them trained again that were before."""
+        for layer, before in self._before:  # a model before its layers, which it sets
+            layer.trainable = before and not on
+        self.on = on
 
 
 def _until(network: Any, until: str) -> list[keras.layers.Layer]:

@@ -59,6 +59,16 @@ class Recipe:
       steps_per_call: steps in one call of the compiled loop, >= 1.
       checkpoint_minutes: between checkpoints inside an epoch; each epoch's end has one anyway, and
         several workers save only there. 0: after each call of the loop.
+      guard_every: steps between checks for catastrophic overfitting; None: as often as costs 4 % of
+        the training's passes, for methods whose attack has one or two steps, and never for others;
+        0: never. See `training.guard`.
+      guard_images: how many validation images a check attacks, at most, >= 1; training images where
+        there are no others.
+      on_collapse: what happens where catastrophic overfitting is found: 'warn'; 'stop' ends the
+        training, and the network of the best robust validation is evaluated and saved; 'rollback'
+        goes back to the last good checkpoint and trains on from there with half the step size, or
+        with 1.5 times the noise where the attack has any.
+      guard_rollbacks: how often, >= 0; after that the training is stopped.
       dtype_policy: 'float32', 'mixed_float16' (for GPUs; losses are scaled), 'mixed_bfloat16'
         (faster where the processor has instructions for it, else many times slower), or 'auto':
         float32 or bfloat16, whichever is measured to be faster on this device when the run begins;
@@ -95,6 +105,10 @@ class Recipe:
     evaluation_examples: int | None = None
     steps_per_call: int = 10
     checkpoint_minutes: float = 2.0
+    guard_every: int | None = None
+    guard_images: int = 128
+    on_collapse: str = "warn"
+    guard_rollbacks: int = 3
     dtype_policy: str = "float32"
     seed: int = 0
 
@@ -102,7 +116,15 @@ class Recipe:
         plain_fields(self)
         for name in ("epochs", "batch_size", "validate_every", "steps_per_call"):
             check_whole("train", name, getattr(self, name), 1)
-        check_whole("train", "seed", self.seed, 0)
+        check_whole("train", "guard_images", self.guard_images, 1)
+        for name in ("seed", "guard_rollbacks"):
+            check_whole("train", name, getattr(self, name), 0)
+        if self.guard_every is not None:
+            check_whole("train", "guard_every", self.guard_every, 0, "0 is never")
+        if self.on_collapse not in ("warn", "stop", "rollback"):
+            raise ValueError(
+                f"train.on_collapse={self.on_collapse!r}: must be 'warn', 'stop' or 'rollback'."
+            )
         for name in ("evaluation_examples", "patience", "unfreeze_epoch"):
             if getattr(self, name) is not None:
                 check_whole("train", name, getattr(self, name), 1)

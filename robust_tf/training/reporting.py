@@ -79,12 +79,26 @@ class Reporter:
         text += " collapsed" * bool(row.get("collapsed"))
         print(f"epoch {row['epoch']}/{self.epochs} {text}", flush=True)
         self._rows.append(row)
-        files.write_text(self._path, "".join(json.dumps(r) + "\n" for r in self._rows))
+        self._write()
         with self._writer.as_default(step=row["step"]):
             for name, value in row.items():
                 if name not in ("epoch", "step"):
                     tf.summary.scalar(name, float(value))
         self._writer.flush()
+
+    def go_back(self, epochs: int) -> None:
+        """Ends the bar, and drops the rows of all but the first so many epochs."""
+        if self.chief:
+            self.bar.close()
+            self._rows = [row for row in self._rows if row["epoch"] <= epochs]
+            self._write()
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        """Numbers for TensorBoard."""
+        if self.chief:
+            with self._writer.as_default(step=step):
+                for name, value in values.items():
+                    tf.summary.scalar(name, value)
 
     def images(self, name: str, images: tf.Tensor, step: int) -> None:
         """A few images for TensorBoard, where they are images."""
@@ -97,6 +111,9 @@ class Reporter:
         if self.chief:
             with self._writer.as_default(step=0):
                 tf.summary.text(name, "```\n" + text + "\n```")
+
+    def _write(self) -> None:
+        files.write_text(self._path, "".join(json.dumps(r) + "\n" for r in self._rows))
 
     def close(self) -> None:
         """Flushes what is open."""

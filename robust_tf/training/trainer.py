@@ -27,6 +27,7 @@ from robust_tf.training.freezing import Frozen
 from robust_tf.training.loop import Loop
 from robust_tf.training.recipe import Recipe, check_dataset
 from robust_tf.training.reporting import Reporter
+from robust_tf.training.run_guard import ROLLBACK, STOP, RunGuard, note_idle
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -89,6 +90,7 @@ class Trainer:
         identity = run_folder.identity(dataset, configuration)
         self.precision = self._precision(identity, restart)
         self.model = recipe.build(dataset, strategy, self.precision)
+        note_idle(recipe, self.model)
         self._copies: dict[str, keras.Model] = {}
         if fresh:
             spread = spans_replicas(strategy)
@@ -102,11 +104,14 @@ class Trainer:
         self.loop = Loop(self.model, strategy)
         self.checkpoints = Checkpoints(os.path.join(run_dir, "checkpoints"), self.model, self.chief)
         self.progress = self.checkpoints.progress
+        where = (self.checkpoints, run_dir, self.chief)
+        self.guard = RunGuard(recipe, self.model, dataset, strategy, *where)
         self.resumed = self.checkpoints.restore_last()
-        self._unfreeze_from(int(self.progress.epoch.numpy()))
+        self.guard.restored()
+        self._freeze_in(int(self.progress.epoch.numpy()))
         self.configuration = gin.operative_config_str() or configuration
         chosen = self.precision.to_json()
-        self.record = runs.describe(recipe, self.model, dataset, chosen)
+        self.record = runs.describe(recipe, self.model, dataset, chosen, self.guard.settings)
         if self.chief:
             files.write_text(os.path.join(run_dir, "config.gin"), self.configuration)
             files.write_json(os.path.join(run_dir, runs.RECORD), self.record)
@@ -132,12 +137,12 @@ class Trainer:
         averaged = [] if self.model.averaged is None else [self.model.averaged]
         return Frozen([self.model.network, *averaged], until)
 
-    def _unfreeze_from(self, epoch: int) -> None:
-        """Has all layers trained from `train.unfreeze_epoch` on."""
+    def _freeze_in(self, epoch: int) -> None:
+        """Has all layers trained from `train.unfreeze_epoch` on, and not before."""
         at = self.recipe.unfreeze_epoch
-        if self.frozen is not None and at is not None and epoch >= at:
-            self.frozen.unfreeze()
-            self.frozen = None
+        frozen = at is None or epoch < at
+        if self.frozen is not None and self.frozen.on != frozen:
+            self.frozen.turn(frozen)
             self.loop, self._copies = Loop(self.model, self.strategy), {}
 
     def train(self) -> dict[str, Any]:
@@ -154,15 +159,17 @@ class Trainer:
             return files.read_json(self._summary)
         if not self.resumed:
             self.checkpoints.save_last()
+        self.guard.begin()
         start = int(self.progress.epoch.numpy())
         reporter = Reporter(self.run_dir, self.recipe.epochs, start, self.chief)
         if self.chief:
             hparams.write_start(self.run_dir, hparams.hparams_of(self.record))
-        done, left = int(self.progress.step_in_epoch.numpy()), self.recipe.epochs - start
         try:
-            batches = iter(self._training_batches(start, done, left)) if left else None
+            batches = None
             while not self.over:
-                self._epoch(int(self.progress.epoch.numpy()), batches, reporter)
+                batches = batches or self._batches_from_here()
+                if not self._epoch(int(self.progress.epoch.numpy()), batches, reporter):
+                    batches = None
         finally:
             reporter.close()
         self.loop.refresh(self._training_batches(self.recipe.epochs, 0))
@@ -172,18 +179,24 @@ class Trainer:
         barrier(self.strategy)
         return files.read_json(self._summary)
 
+    def _batches_from_here(self) -> Any:
+        """Iterator of the rest of the run's batches."""
+        epoch, done = int(self.progress.epoch.numpy()), int(self.progress.step_in_epoch.numpy())
+        return iter(self._training_batches(epoch, done, self.recipe.epochs - epoch))
+
     @property
     def over(self) -> bool:
-        """Whether all epochs are done, or the last validation was too long after the best."""
+        """Whether all epochs are done, the guard has ended the run, or patience has."""
         done, best = int(self.progress.epoch.numpy()), int(self.progress.best_epoch.numpy())
         validated = done - done % self.recipe.validate_every
         patience = self.recipe.patience
         lost = patience is not None and best > 0 and validated - best >= patience
-        return done >= self.recipe.epochs or lost
+        return done >= self.recipe.epochs or lost or self.guard.stopped
 
-    def _epoch(self, epoch: int, batches: Any, reporter: Reporter) -> None:
+    def _epoch(self, epoch: int, batches: Any, reporter: Reporter) -> bool:
+        """Trains the rest of an epoch; False where the guard has gone back to an earlier step."""
         recipe, progress = self.recipe, self.progress
-        self._unfreeze_from(epoch)
+        self._freeze_in(epoch)
         done = int(progress.step_in_epoch.numpy())
         if done == 0:
             self.loop.reset()
@@ -192,7 +205,8 @@ class Trainer:
         first = done
         several_workers = isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy)
         while done < self.steps:
-            count = min(recipe.steps_per_call, self.steps - done)
+            step = epoch * self.steps + done
+            count = min(recipe.steps_per_call, self.steps - done, self.guard.to_next(step))
             good, finite = self.loop.train(batches, tf.constant(count))
             if int(good) < count:
                 self._stop_at_loss(finite, epoch * self.steps + done + int(good) + 1)
@@ -200,7 +214,14 @@ class Trainer:
             done += count
             progress.step_in_epoch.assign(done)
             reporter.advance(count * recipe.batch_size, metrics)
+            action = self.guard.look(step + count, epoch, reporter)
+            if action == STOP:
+                break
             now = time.monotonic()
+            if action == ROLLBACK:
+                progress.seconds.assign_add(now - saved)
+                self._roll_back(reporter)
+                return False
             due = now - saved > 60 * recipe.checkpoint_minutes
             if several_workers:  # their clocks differ, and all must save or none
                 due = recipe.checkpoint_minutes == 0
@@ -210,12 +231,13 @@ class Trainer:
                 self._save_last(epoch * self.steps + done)
         seconds = max(time.monotonic() - began, 1e-9)
         progress.seconds.assign_add(time.monotonic() - saved)
-        step = (epoch + 1) * self.steps
-        row = {"epoch": epoch + 1, "step": step, **metrics}
+        step = epoch * self.steps + done
+        row = {"epoch": epoch + 1, "step": step, **metrics, **self.guard.metrics(epoch)}
         row["images_per_second"] = (done - first) * recipe.batch_size / seconds
         row["learning_rate"] = self._learning_rate()
         self._check_weights(step)
-        if (epoch + 1) % recipe.validate_every == 0 or epoch + 1 == recipe.epochs:
+        last = epoch + 1 == recipe.epochs or self.guard.stopped
+        if last or (epoch + 1) % recipe.validate_every == 0:
             row.update(self._validate(epoch))
         if "collapsed" not in row:
             one_class = self.loop.collapsed(self._a_training_batch)
@@ -227,6 +249,17 @@ class Trainer:
             warnings.warn(f"epoch {epoch + 1}: {found}", stacklevel=2)
         self._show_images(reporter, epoch, step)
         self._save_last(step)
+        return True
+
+    def _roll_back(self, reporter: Reporter) -> None:
+        """Trains on from the last good checkpoint, with another attack, in the same order."""
+        barrier(self.strategy)  # all have looked before one reads
+        self.guard.roll_back()
+        self.loop = Loop(self.model, self.strategy)
+        epoch = int(self.progress.epoch.numpy())
+        reporter.go_back(epoch)
+        self._freeze_in(epoch)
+        self.checkpoints.save_last()
 
     @functools.cached_property
     def _a_training_batch(self) -> Any:
@@ -235,6 +268,7 @@ class Trainer:
 
     def _save_last(self, step: int) -> None:
         self._check_weights(step)
+        self.guard.flush()
         self.checkpoints.save_last()
 
     def _training_batches(self, first: int, skip: int, count: int = 1) -> Any:
@@ -340,7 +374,10 @@ class Trainer:
 
     def _finish(self, models: dict[str, keras.Model]) -> None:
         """Saves the models, evaluates on the test images, writes the summary."""
-        finalize.save_models(self.run_dir, models, self.checkpoints, self.recipe.select)
+        # Of a run that was stopped the last network is the overfitted one.
+        robust = self.recipe.validation_attack is not None and self.progress.best_epoch.numpy() > 0
+        select = "best" if self.guard.stopped and robust else self.recipe.select
+        finalize.save_models(self.run_dir, models, self.checkpoints, select)
         about = {
             "method": type(self.model).__name__,
             "weights": self.model.term_weights,
@@ -349,7 +386,10 @@ class Trainer:
             "best_epoch": int(self.progress.best_epoch.numpy()),
             "best_validation_accuracy": float(self.progress.best_accuracy.numpy()),
             "training_seconds": float(self.progress.seconds.numpy()),
+            "selected": select,
         }
+        guard = self.guard.summary()
+        about |= {} if guard is None else {"guard": guard}
         network = models["model"]
         summary = finalize.summary(self.recipe, self.dataset, network, about)
         hparams.write_end(self.run_dir, summary)

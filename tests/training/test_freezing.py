@@ -123,7 +123,7 @@ def test_a_layer_that_was_frozen_before_stays_so():
     block.get_layer("kept").trainable = False
     frozen = Frozen([net], "block")
     assert not generator.trainable_variables and len(net.trainable_variables) == 2
-    frozen.unfreeze()
+    frozen.turn(on=False)
     assert not block.get_layer("kept").trainable
     assert block.trainable and len(generator.trainable_variables) == 2
 
