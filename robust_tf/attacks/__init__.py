@@ -26,6 +26,7 @@ from robust_tf.attacks.training import (
     SqueezeAttack,
 )
 from robust_tf.attacks.transfer import Transfer
+from robust_tf.attacks.union import Union
 
 __all__ = [
     "APGD",
@@ -64,4 +65,5 @@ __all__ = [
     "Threat",
     "Transfer",
     "UniformStart",
+    "Union",
 ]

@@ -50,14 +50,13 @@ class AttackRunner:
         x, y = self.examples.pixels(part), tf.constant(self.examples.labels[part])
         x_adv = np.array(stage(model, x, y, seed=seeds))
         step = (x_adv.astype(np.float64) - x.numpy()).reshape(len(part), -1)
-        eps = eps_of(stage)
-        length = (
-            np.abs(step).max(axis=1) if norm_of(stage) == "Linf" else np.linalg.norm(step, axis=1)
-        )
-        fits = np.isfinite(length) & (x_adv.reshape(len(part), -1).min(axis=1) >= 0)
+        fits = np.isfinite(step).all(axis=1) & (x_adv.reshape(len(part), -1).min(axis=1) >= 0)
         fits &= x_adv.reshape(len(part), -1).max(axis=1) <= 1
-        if eps is not None:
-            fits &= length <= eps * (1 + 1e-6)
+        inside = [
+            _lengths(step, norm) <= (np.inf if eps is None else eps * (1 + 1e-6))
+            for norm, eps in stage.balls
+        ]
+        fits &= np.logical_or.reduce(inside)  # of a union, in one of its balls
         x_adv[~fits] = x.numpy()[~fits]
         return x_adv
 
@@ -130,6 +129,11 @@ class AttackRunner:
     def _passes(self, stage: Attack) -> np.ndarray:
         models = {id(m): m for m in (self.target.model, self.target.search)}.values()
         return np.array(stage.passes(*models))
+
+
+def _lengths(step: np.ndarray, norm: str) -> np.ndarray:
+    """The norm of each row, (B,)."""
+    return np.abs(step).max(axis=1) if norm == "Linf" else np.linalg.norm(step, axis=1)
 
 
 class Progress:
