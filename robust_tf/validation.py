@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 _EPS_HINT = "use 8 / 255 for CIFAR-10, 0.3 for MNIST"
+_L1_EPS_HINT = "in L1, a sum over pixels, use 12 for CIFAR-10, 10 for MNIST"
 _STEP_HINT = "common are eps / 4, 2 / 255 for CIFAR-10, 0.01 for MNIST"
 
 
@@ -65,7 +66,7 @@ def check_whole(owner: str, name: str, value: Any, least: int, hint: str = "") -
     raise ValueError(_sentence(owner, name, value, f"an integer >= {least}", hint))
 
 
-NORMS = ("Linf", "L2")
+NORMS = ("Linf", "L2", "L1")
 
 
 def check_norm(owner: str, norm: Any) -> str:
@@ -79,12 +80,15 @@ def check_norm(owner: str, norm: Any) -> str:
     return norm
 
 
-def check_eps(owner: str, eps: Any, norm: str = "Linf", hint: str = _EPS_HINT) -> float:
+def check_eps(owner: str, eps: Any, norm: str = "Linf", hint: str = "") -> float:
     """A radius around images in [0, 1]: >= 0, and in L-inf at most 1.
+
+    L2 and L1 sum over all pixels and channels, so their radii have no upper limit.
 
     Raises:
       ValueError: anything else; for a radius above 1 the error asks whether 255ths were meant.
     """
+    hint = hint or (_L1_EPS_HINT if norm == "L1" else _EPS_HINT)
     return _in_pixels(owner, "eps", eps, norm, hint, strict=False)
 
 

@@ -18,7 +18,7 @@ from robust_tf.attacks.steps import (
     Steepest,
     UniformStart,
 )
-from robust_tf.attacks.threat import L2, Budget, Linf, Threat
+from robust_tf.attacks.threat import L1, L2, Budget, Linf, Threat
 from robust_tf.attacks.training import (
     Collaborative,
     ManifoldAttack,
@@ -34,6 +34,7 @@ __all__ = [
     "CW",
     "FAB",
     "FGSM",
+    "L1",
     "L2",
     "MIM",
     "PGD",
