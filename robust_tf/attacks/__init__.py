@@ -5,6 +5,7 @@ from robust_tf.attacks.autoattack import AutoAttack
 from robust_tf.attacks.base import Attack, MinimalDistance
 from robust_tf.attacks.fab import FAB
 from robust_tf.attacks.gradient import GradientAttack, ProjectedGradient
+from robust_tf.attacks.msd import MSD
 from robust_tf.attacks.multi_targeted import MultiTargeted
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Margin, Objective
 from robust_tf.attacks.presets import BIM, CW, FGSM, MIM, PGD, TRADESAttack
@@ -37,6 +38,7 @@ __all__ = [
     "L1",
     "L2",
     "MIM",
+    "MSD",
     "PGD",
     "APGDTargeted",
     "Attack",

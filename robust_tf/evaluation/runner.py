@@ -133,7 +133,8 @@ class AttackRunner:
 
 def _lengths(step: np.ndarray, norm: str) -> np.ndarray:
     """The norm of each row, (B,)."""
-    return np.abs(step).max(axis=1) if norm == "Linf" else np.linalg.norm(step, axis=1)
+    order = {"Linf": np.inf, "L1": 1}.get(norm, 2)
+    return np.linalg.norm(step, order, axis=1)
 
 
 class Progress:

@@ -1,4 +1,4 @@
-"""Adversarial training on a union of balls, by the maximum or the average over attacks."""
+"""Adversarial training on a union of balls: by the maximum, the average, or by MSD."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import keras
 import tensorflow as tf
 
 from robust_tf import compat, losses, registration
-from robust_tf.attacks import Attack, Union
+from robust_tf.attacks import MSD, Attack, Union
 from robust_tf.attacks.objectives import margin
 from robust_tf.attacks.randomness import fold
+from robust_tf.attacks.union import AttackUnion
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms, forward_together
 from robust_tf.models import Outputs, forward_mode
 
-CHOICES = ("max", "average")
+CHOICES = ("max", "average", "msd")
 
 
 class Candidates(NamedTuple):
@@ -49,7 +50,8 @@ class UnionTraining(RobustModel):
 
     'max': of each example the image of the highest cross-entropy, in the attacks' mode of batch
     normalization. 'average': the mean of the cross-entropies of all attacks' images, each a term in
-    the logs; there `robust_accuracy` counts an image that is right under all of them.
+    the logs; there `robust_accuracy` counts an image that is right under all of them. 'msd': the
+    image of `attacks.MSD`, one ascent that takes at each step the best of the steps in all balls.
 
     A step costs all attacks; 'max' adds a forward of each attack's images to choose and one forward
     and backward, 'average' a forward and backward of each attack's images, in one pass unless the
@@ -59,14 +61,15 @@ class UnionTraining(RobustModel):
       network: to be trained.
       attacks: two or more training adversaries, such as `[PGD(0.3, 0.01, 40), PGD(2.0, 0.1, 40,
         norm="L2")]`; a warm-up of eps scales the radius and the steps of each.
-      choose: 'max' or 'average'.
+      choose: 'max', 'average' or 'msd', which takes attacks such as `BIM`.
 
     Raises:
-      ValueError: another choice; attacks that `attacks.Union` refuses.
+      ValueError: another choice; attacks that `attacks.Union`, or `attacks.MSD`, refuses.
 
-    Source: Tramer & Boneh (2019), "Adversarial Training and Robustness for Multiple Perturbations".
-    Their program chooses by cross-entropy as here, while its attacks ascend the margin. The program
-    of Maini et al. (2020) takes an update for each attack in place of the average on CIFAR-10.
+    Source: Tramer & Boneh (2019), "Adversarial Training and Robustness for Multiple Perturbations";
+    MSD: Maini et al. (2020). The first program chooses by cross-entropy as here, while its attacks
+    ascend the margin. That of Maini et al. takes an update for each attack, on CIFAR-10, where the
+    average is meant.
     """
 
     needs_clean = False
@@ -81,7 +84,7 @@ class UnionTraining(RobustModel):
     ):
         if choose not in CHOICES:
             raise ValueError(f"UnionTraining(choose={choose!r}): must be one of {CHOICES}.")
-        union = Union(attacks, keep="loss")
+        union: AttackUnion = MSD(attacks) if choose == "msd" else Union(attacks, keep="loss")  # type: ignore
         self.choose, names = choose, ["adversarial"]
         if choose == "average":
             names = _names(union.members)
@@ -90,16 +93,16 @@ class UnionTraining(RobustModel):
     def generate_adversarial(
         self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor
     ) -> Any:
+        if self.choose != "average":
+            return super().generate_adversarial(x, y, seed, scale)
         union = self.attack
         assert isinstance(union, Union)
-        if self.choose == "max":
-            return union(self.network, x, y, seed=seed, scale=scale)
         return Candidates(
             tuple(one(self.network, x, y, seed=seed, scale=scale) for one in union.members)
         )
 
     def forward(self, x: tf.Tensor, y: tf.Tensor, adversarial: Any, seed: tf.Tensor) -> Any:
-        if self.choose == "max":
+        if self.choose != "average":
             return super().forward(x, y, adversarial, seed)
         images = adversarial.images
         if self.network.has_batch_norm:
@@ -126,7 +129,7 @@ class UnionTraining(RobustModel):
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         union = self.attack
-        assert isinstance(union, Union)
+        assert isinstance(union, AttackUnion)
         del config["attack"]
         attacks = [compat.serialize(one) for one in union.members]
         return {**config, "attacks": attacks, "choose": self.choose}
