@@ -8,6 +8,7 @@ of the step alone, so that a resumed run needs nothing but the step.
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -179,6 +180,68 @@ def cosine(
     """Half a cosine from the rate to 0 over all epochs."""
     check_number("cosine", "learning_rate", learning_rate, 0.0, "0.1 is usual", strict=True)
     return keras.optimizers.schedules.CosineDecay(learning_rate, steps_per_epoch * epochs)
+
+
+@registration.serializable
+class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear between points, by steps; the first and the last value outside of them.
+
+    Args:
+      steps: of the points, ascending.
+      rates: at them, as many.
+    """
+
+    def __init__(self, steps: Sequence[int], rates: Sequence[float]):
+        super().__init__()
+        self.steps, self.rates = [int(one) for one in steps], [float(one) for one in rates]
+
+    def __call__(self, step: Any) -> tf.Tensor:
+        step = tf.cast(step, tf.float32)
+        rate = tf.constant(self.rates[0])
+        points = zip(self.steps, self.rates, strict=True)
+        for (first, low), (last, high) in itertools.pairwise(points):
+            share = tf.clip_by_value((step - first) / (last - first), 0.0, 1.0)
+            rate += (high - low) * share
+        return rate
+
+    def get_config(self) -> dict[str, Any]:
+        return {"steps": self.steps, "rates": self.rates}
+
+
+@registration.configurable
+def piecewise_linear(
+    learning_rate: float,
+    steps_per_epoch: int,
+    epochs: int,
+    points: Sequence[Sequence[float]] = ((0, 0.0), (0.4, 1.0), (0.8, 0.05), (1, 0.0)),
+) -> PiecewiseLinear:
+    """A rate that is linear in the step between points.
+
+    Args:
+      learning_rate: by which the factors are multiplied, > 0.
+      steps_per_epoch: >= 1.
+      epochs: of the run, >= 1.
+      points: (share of the epochs in [0, 1], factor >= 0) each, shares ascending, two or more. By
+        default those of Maini et al. (2020): up until 0.4 of the run, down to a twentieth until
+        0.8, and to 0.
+
+    Raises:
+      ValueError: an argument out of its range.
+    """
+    check_number("piecewise_linear", "learning_rate", learning_rate, 0.0, "0.1", strict=True)
+    try:
+        shares, factors = zip(*((float(a), float(b)) for a, b in points), strict=True)
+    except (TypeError, ValueError):
+        shares, factors = (), ()
+    ascending = all(a < b for a, b in itertools.pairwise(shares))
+    inside = len(shares) > 1 and shares[0] >= 0 and shares[-1] <= 1 and min(factors) >= 0
+    if not (ascending and inside):
+        raise ValueError(
+            f"piecewise_linear(points={points!r}): must be pairs of a share of the epochs in "
+            "[0, 1] and a factor >= 0, in order, e.g. ((0, 0), (0.4, 1), (1, 0))."
+        )
+    steps = [round(share * epochs * steps_per_epoch) for share in shares]
+    return PiecewiseLinear(steps, [learning_rate * factor for factor in factors])
 
 
 @registration.serializable
