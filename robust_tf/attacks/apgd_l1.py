@@ -10,7 +10,7 @@ import tensorflow as tf
 from robust_tf.attacks import sparse_steps
 from robust_tf.attacks.active_set import Rows
 from robust_tf.attacks.randomness import normal
-from robust_tf.attacks.threat import Bounds, Threat, flat
+from robust_tf.attacks.threat import Bounds, Threat
 
 FACTORS = (3.0, 2.0, 1.0)  # of the radius, in the stages of a run
 
@@ -83,9 +83,7 @@ class SparseAscent:
 
         def begun() -> Rows:
             pixels = sparse_steps.moved_pixels(image, center)
-            count = tf.cast(tf.shape(flat(center))[1], tf.float32)
-            share = pixels / count / sparse_steps.FEWER
-            return sparse_steps.begun(rows, share, pixels, radius)
+            return sparse_steps.begun(rows, sparse_steps.next_share(image, center), pixels, radius)
 
         def adapted() -> Rows:
             due = tf.gather(self.due, i)

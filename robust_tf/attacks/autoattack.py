@@ -45,9 +45,9 @@ class AutoAttack(Attack):
       ValueError: an argument outside its range.
 
     Source: Croce & Hein (2020) and their program AutoAttack, whose settings are followed in all
-    three versions. As there, all attacks are given the same seed. In L1 the program has the standard
-    version alone, after Croce & Hein (2021), 'Mind the box'; the other two are those of L-inf here,
-    with APGD in its form for L1, and APGD-T has 5 targets.
+    three versions. As there, all attacks are given the same seed. L1 is after Croce & Hein (2021),
+    'Mind the box'. There the program has the standard version alone; the other two are those of
+    L-inf here, with APGD in its form for L1 and with 5 targets of APGD-T.
     """
 
     eps: float

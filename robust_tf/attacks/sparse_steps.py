@@ -13,7 +13,7 @@ from robust_tf.attacks.threat import flat
 SHARE = 0.2  # of the pixels, at first
 _SPARSER = 0.95  # of the pixels moved before: with fewer the step size starts anew
 _SHORTER, _LEAST = 1.5, 0.1  # divisor of the step size; its least value, in radii
-FEWER = 1.5  # by which the next steps move fewer pixels than the best image has moved
+FEWER = 1.5  # so many times fewer pixels move in the next step than have moved so far
 
 
 def initial(x: tf.Tensor) -> Rows:
@@ -57,6 +57,11 @@ def moved_pixels(x: tf.Tensor, center: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(tf.not_equal(flat(x), flat(center)), tf.float32), axis=1)
 
 
+def next_share(x: tf.Tensor, center: tf.Tensor) -> tf.Tensor:
+    """Of the pixels that the next step moves, after the image x has moved some, (B,)."""
+    return moved_pixels(x, center) / tf.cast(tf.shape(flat(center))[1], tf.float32) / FEWER
+
+
 def ascended(rows: Rows) -> tf.Tensor:
     """The iterate after a step, to be projected."""
     return rows["iterate"] + sparse_step(rows["gradient"], rows["share"], rows["step_size"])
@@ -98,7 +103,7 @@ def adapted(rows: Rows, center: tf.Tensor, radius: tf.Tensor) -> Rows:
     shorter = tf.maximum(rows["step_size"] / _SHORTER, _LEAST * radius)
     return {
         **rows,
-        "share": pixels / tf.cast(tf.shape(flat(center))[1], tf.float32) / FEWER,
+        "share": next_share(rows["best"], center),
         "moved_pixels": pixels,
         "step_size": tf.where(sparser, radius, shorter),
         "iterate": choose(sparser, rows["best"], rows["iterate"]),

@@ -19,6 +19,8 @@ from robust_tf.evaluation.protocol import Examples, Protocol
 from robust_tf.evaluation.state import EvaluationState
 from robust_tf.evaluation.target_model import TargetModel
 
+_ORDERS = {"Linf": np.inf, "L2": 2, "L1": 1}
+
 
 @dataclasses.dataclass(frozen=True)
 class AttackRunner:
@@ -53,7 +55,8 @@ class AttackRunner:
         fits = np.isfinite(step).all(axis=1) & (x_adv.reshape(len(part), -1).min(axis=1) >= 0)
         fits &= x_adv.reshape(len(part), -1).max(axis=1) <= 1
         inside = [
-            _lengths(step, norm) <= (np.inf if eps is None else eps * (1 + 1e-6))
+            np.linalg.norm(step, _ORDERS.get(norm, 2), axis=1)
+            <= (np.inf if eps is None else eps * (1 + 1e-6))
             for norm, eps in stage.balls
         ]
         fits &= np.logical_or.reduce(inside)  # of a union, in one of its balls
@@ -129,12 +132,6 @@ class AttackRunner:
     def _passes(self, stage: Attack) -> np.ndarray:
         models = {id(m): m for m in (self.target.model, self.target.search)}.values()
         return np.array(stage.passes(*models))
-
-
-def _lengths(step: np.ndarray, norm: str) -> np.ndarray:
-    """The norm of each row, (B,)."""
-    order = {"Linf": np.inf, "L1": 1}.get(norm, 2)
-    return np.linalg.norm(step, order, axis=1)
 
 
 class Progress:

@@ -250,7 +250,7 @@ def test_fewer_classes_than_targets_are_said():
     "argument",
     [
         {"eps": -1.0},
-        {"norm": "L1"},
+        {"norm": "L3"},
         {"steps": 0},
         {"targets": 1.5},
         {"restarts": 0},
