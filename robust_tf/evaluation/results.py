@@ -185,6 +185,9 @@ class Evaluation:
             forwards, gradients = (f"{count:,.0f}" if count else "" for count in passes)
             accuracy = f"{100 * self.accuracy(name):.2f} %"
             rows.append((name, accuracy, _duration(outcome.seconds), forwards, gradients))
+            if self.settings.get("balls", {}).get(name, ["", 0])[1] is None:  # of a union
+                for stage, verdict in outcome.stages.items():
+                    rows.append((f"  after {stage}", f"{100 * verdict.mean():.2f} %", "", "", ""))
             if outcome.eight_bits is not None:
                 rounded = f"{100 * outcome.eight_bits.mean():.2f} %"
                 rows.append((f"{name}, rounded to 8 bits", rounded, "", "", ""))
