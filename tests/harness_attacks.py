@@ -33,6 +33,8 @@ LENGTHS = {
     "Linf": lambda step: np.abs(step).max(1, initial=0),
     "L2": lambda step: np.sqrt((step**2).sum(1)),
     "L1": lambda step: np.abs(step).sum(1),
+    # Of the union of an L-inf ball and an L2 ball of five times its radius.
+    "union": lambda step: np.minimum(LENGTHS["Linf"](step), LENGTHS["L2"](step) / 5),
 }
 
 
@@ -58,7 +60,7 @@ class AttackCase:
         self.model, self.x = Smooth(), images()
         self.y = np.argmax(self.model(self.x), axis=1).astype("int32")
         self.aim = (self.y + 1) % CLASSES if self.targeted else self.y
-        self.eps = 0.3 if self.norm == "Linf" else 1.5
+        self.eps = 0.3 if self.norm in ("Linf", "union") else 1.5
 
     @property
     def follows_labels(self) -> bool:
@@ -110,7 +112,7 @@ def assert_inside(case: AttackCase, x: np.ndarray, x_adv: Any, eps: float) -> No
 
 def check_ball(case: AttackCase) -> None:
     """Inside the ball and the box to the last bit; moved."""
-    for eps in (0.3, 8 / 255, 0.1 if case.norm == "Linf" else 1.5):
+    for eps in (0.3, 8 / 255, 0.1 if case.eps < 1 else 1.5):
         x_adv = case.make(eps)(case.model, case.x, case.aim)
         assert_inside(case, case.x, x_adv, eps)
         assert (np.abs(x_adv - case.x).reshape(len(case.x), -1).max(1) > 0).all()
@@ -141,6 +143,9 @@ def check_traces(case: AttackCase) -> None:
         x_adv = attack(model, case.x[:batch], case.aim[:batch], seed=seed, scale=scale)
         assert_inside(case, case.x[:batch], x_adv, case.eps * float(scale))
     case.make(case.eps)(model, case.x, case.aim)  # an equal attack is the same attack
+    if case.norm == "union":  # whose radii are not one number that a call could give
+        assert model.traces == traces
+        return
     smaller = case.make(case.eps / 4)(model, case.x, case.aim)
     assert_inside(case, case.x, smaller, case.eps / 4)
     same_bits(smaller, case.make(case.eps / 4)(model, case.x, case.aim, eps=case.eps / 4))

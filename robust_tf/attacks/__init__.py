@@ -5,6 +5,7 @@ from robust_tf.attacks.autoattack import AutoAttack
 from robust_tf.attacks.base import Attack, MinimalDistance
 from robust_tf.attacks.fab import FAB
 from robust_tf.attacks.gradient import GradientAttack, ProjectedGradient
+from robust_tf.attacks.msd import MSD
 from robust_tf.attacks.multi_targeted import MultiTargeted
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Margin, Objective
 from robust_tf.attacks.presets import BIM, CW, FGSM, MIM, PGD, TRADESAttack
@@ -28,6 +29,7 @@ from robust_tf.attacks.training import (
     SqueezeAttack,
 )
 from robust_tf.attacks.transfer import Transfer
+from robust_tf.attacks.union import Union
 
 __all__ = [
     "APGD",
@@ -41,6 +43,7 @@ __all__ = [
     "MIM",
     "NFGSM",
     "NuclearAttack",
+    "MSD",
     "PGD",
     "APGDTargeted",
     "Attack",
@@ -70,4 +73,5 @@ __all__ = [
     "Threat",
     "Transfer",
     "UniformStart",
+    "Union",
 ]

@@ -9,15 +9,14 @@ from typing import Any
 import tensorflow as tf
 
 from robust_tf import registration
-from robust_tf.attacks.active_set import choose
 from robust_tf.attacks.apgd import APGD, APGDTargeted
 from robust_tf.attacks.base import Attack
 from robust_tf.attacks.fab import FAB
 from robust_tf.attacks.network import Network
-from robust_tf.attacks.objectives import is_misclassified, margin
 from robust_tf.attacks.randomness import each
 from robust_tf.attacks.square import Square
 from robust_tf.attacks.threat import Budget
+from robust_tf.attacks.worst_case import worst_case
 from robust_tf.models.forward import check_batch_norm_mode
 from robust_tf.validation import check_eps, check_norm
 
@@ -110,30 +109,8 @@ class AutoAttack(Attack):
     def run(
         self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
     ) -> tf.Tensor:
-        def stage(
-            attack: Attack, seed: tf.Tensor, active: tf.Tensor, x_adv: tf.Tensor, margins: tf.Tensor
-        ) -> tuple:
-            """Which examples are robust, the images and their margins after one more attack."""
-            clean, labels, seeds = (tf.gather(rows, active) for rows in (x, y, seed))
-            found = attack.run(network, clean, labels, seeds, self._budget_of(attack, budget))
-            logits = network(found)
-            is_adversarial = is_misclassified(logits, labels)
-            reached, before = margin(logits, labels), tf.gather(margins, active)
-            take = tf.logical_or(is_adversarial, reached < before)
-            found = choose(take, found, tf.gather(x_adv, active))
-            where = active[:, tf.newaxis]
-            return (
-                tf.boolean_mask(active, tf.logical_not(is_adversarial)),
-                tf.tensor_scatter_nd_update(x_adv, where, found),
-                tf.tensor_scatter_nd_update(margins, where, tf.minimum(reached, before)),
-            )
-
-        state = tf.range(tf.shape(y)[0]), x, tf.fill(tf.shape(y), float("inf"))
-        for _, attack, own in self.seeded_stages(each(seed, tf.shape(y)[0])):
-            # No stage is run on an empty batch, of which batch normalization may know no mean.
-            state = tf.cond(
-                tf.size(state[0]) > 0,
-                lambda attack=attack, own=own, state=state: stage(attack, own, *state),
-                lambda state=state: state,
-            )
-        return state[1]
+        stages = [
+            (attack, own, self._budget_of(attack, budget))
+            for _, attack, own in self.seeded_stages(each(seed, tf.shape(y)[0]))
+        ]
+        return worst_case(stages, network, x, y)

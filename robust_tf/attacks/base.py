@@ -79,6 +79,15 @@ class Attack:
     # Whether what it returns may be further away than eps, which an evaluation refuses.
     leaves_ball: ClassVar[bool] = False
 
+    @property
+    def balls(self) -> tuple[tuple[str, float | None], ...]:
+        """Norm and radius of the ball that it works in, None where it has none; of a union all.
+
+        What the attack returns lies in one of them.
+        """
+        eps = getattr(self, "eps", None)
+        return ((self.norm, None if eps is None else float(eps)),)
+
     def run(
         self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
     ) -> tf.Tensor:
@@ -210,8 +219,8 @@ class Attack:
         Raises:
           ValueError: a value out of range; a step size for an attack that chooses its own.
         """
-        if step_size is not None and not self.has_step_size:
-            self.budget(step_size=step_size)  # says so
+        if eps is not None or (step_size is not None and not self.has_step_size):
+            self.budget(eps, step_size)  # says so
         return _at(self, {"eps": eps, "step_size": step_size})
 
     def enter(
@@ -287,8 +296,17 @@ class WrappedAttack(Attack):
         return self.attack.norm
 
     @property
+    def balls(self) -> tuple[tuple[str, float | None], ...]:
+        return self.attack.balls
+
+    @property
     def batch_norm(self) -> str:  # type: ignore[override]
         return self.attack.batch_norm
+
+    def budget(
+        self, eps: Number | None = None, step_size: Number | None = None, scale: Number = 1.0
+    ) -> Budget:
+        return self.attack.budget(eps, step_size, scale)
 
     def notes(self, num_classes: int) -> list[str]:
         return self.attack.notes(num_classes)

@@ -20,6 +20,8 @@ def chosen(
 ) -> dict[str, Any]:
     """The attacks of a battery at each eps; eps, step_size and steps are the run's by default.
 
+    The norm is that of the run's ball; a run that was trained in several is attacked in each.
+
     Args:
       path: name of a battery, or a gin file.
       eps: numbers divided by commas, or None.
@@ -35,7 +37,10 @@ def chosen(
     from robust_tf.evaluation.attack_parser import number
     from robust_tf.evaluation.batteries import KEPT, macros
 
+    if run is not None and len(run.balls) > 1:
+        return _in_balls(path, eps, run, step_size, sources)
     own = None if run is None else run.eps
+    norm = None if run is None or run.threat == "Linf" else run.threat
     radii = [number(text) for text in eps.split(",") if text] if eps else [own] if own else []
     if not radii:
         way = "or the --run_dir of a run, whose own it is" if run is None else "the run names none"
@@ -47,6 +52,30 @@ def chosen(
     found: list[Any] = []
     for group in [radii] if keeps or of_run is None else [[radius] for radius in radii]:
         size = of_run if given is None and (keeps or group == [own]) else given
-        made = evaluation.battery(path, group, step_size=size, steps=steps, sources=sources)
+        made = evaluation.battery(path, group, norm, size, steps, sources)
         found += made.values()
+    return evaluation.named(found)
+
+
+def _in_balls(
+    path: str,
+    eps: str | None,
+    run: Run,
+    step_size: str | None,
+    sources: Sequence[Callable[..., Any]],
+) -> dict[str, Any]:
+    """The battery in each ball of the run, with steps of eps / 4 where it leaves them open."""
+    from robust_tf import evaluation
+    from robust_tf.evaluation.attack_names import balls_text
+
+    for name, value in (("eps", eps), ("step_size", step_size)):
+        if value is not None:
+            raise UserError(
+                f"--{name}={value}: {run.path} was trained in several balls "
+                f"({balls_text(run.balls)}), each with units of its own; leave it out, "
+                "or name attacks: --attacks=\"PGD(eps=0.3, ...); PGD(eps=2, ..., norm='L2')\"."
+            )
+    steps, found = run.evaluation_steps or None, []
+    for norm, radius in run.balls:
+        found += evaluation.battery(path, radius, norm, None, steps, sources).values()
     return evaluation.named(found)

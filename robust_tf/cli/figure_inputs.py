@@ -107,9 +107,9 @@ def _defended(options: Options, run: Run) -> Any:
 
 
 def eps_of(options: Options, runs: Mapping[str, Run]) -> float:
-    """The one radius: that of the option, or of the first run."""
+    """The one radius, in L-inf: that of the option, or of the first run that has one."""
     given = numbers(options.eps, "eps", 1)
-    own = next((run.eps for run in runs.values() if run.eps), None)
+    own = next((run.linf_eps for run in runs.values() if run.linf_eps), None)
     eps = given[0] if given else own
     if not eps:
         raise UserError("no eps: give --eps=0.3, or runs that were trained with one.")

@@ -113,7 +113,6 @@ def defended(
     from robust_tf import evaluation
     from robust_tf.attacks import Transfer
     from robust_tf.evaluation.adaptive import EFFORTS
-    from robust_tf.evaluation.attack_names import eps_of, norm_of
 
     run = judged.run
     model = transformation(options, run, judged.model)
@@ -121,7 +120,7 @@ def defended(
     # Images of other models are what they are, whoever is defended.
     attacks = {name: one for name, one in attacks.items() if not isinstance(one, Transfer)}
     groups |= {evaluation.ADAPTIVE + name: attack for name, attack in attacks.items()}
-    for norm, eps in dict.fromkeys((norm_of(one), eps_of(one)) for one in attacks.values()):
+    for norm, eps in dict.fromkeys(ball for one in attacks.values() for ball in one.balls):
         if eps:
             step_size = run.evaluation_step_size if run and eps == run.eps else None
             effort = EFFORTS[options.adaptive or "full"]

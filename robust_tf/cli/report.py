@@ -103,7 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     analyses = []
     for run in runs:
         if options.no_model:
-            analyses.append(model_analysis.ModelAnalysis(run.eps or model_analysis.DEFAULT_EPS))
+            analyses.append(
+                model_analysis.ModelAnalysis(run.linf_eps or model_analysis.DEFAULT_EPS)
+            )
             continue
         analyses.append(
             model_analysis.analyze(run, read, options.examples, options.seed, progress=_progress)

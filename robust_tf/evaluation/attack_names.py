@@ -10,6 +10,7 @@ from robust_tf.attacks import FGSMRS, NFGSM, Attack, GradientAttack, MultiTarget
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Margin
 from robust_tf.attacks.steps import CleanStart, Momentum
 from robust_tf.attacks.threat import Linf
+from robust_tf.attacks.union import AttackUnion
 from robust_tf.evaluation.sources import SourceModel
 
 
@@ -36,19 +37,25 @@ def modules_of(attacks: Iterable[Any]) -> set[str]:
         found.add(type(value).__module__)
         if dataclasses.is_dataclass(value):
             parts = [getattr(value, field.name) for field in dataclasses.fields(value)]
+            parts += [one for part in parts if isinstance(part, tuple) for one in part]
             found |= modules_of(part for part in parts if dataclasses.is_dataclass(part))
     return found
 
 
 def eps_of(attack: Attack) -> float | None:
-    """The radius of the ball that an attack works in, where it has one."""
+    """The radius of the ball that an attack works in, where it has one; a union has several."""
     eps = getattr(attack, "eps", None)
     return None if eps is None else float(eps)
 
 
 def norm_of(attack: Attack) -> str:
-    """The norm of that ball, 'Linf' where nothing is said."""
+    """The norm of that ball, 'Linf' where nothing is said; 'Linf+L2' of a union."""
     return attack.norm
+
+
+def balls_text(balls: Iterable[tuple[str, float | None]]) -> str:
+    """Balls in words: 'Linf eps 0.3, L2 eps 2'; '' where there is none."""
+    return ", ".join(f"{norm} eps {fraction(eps)}" for norm, eps in balls if eps is not None)
 
 
 def at_eps(attack: Attack, eps: float) -> Attack:
@@ -58,6 +65,8 @@ def at_eps(attack: Attack, eps: float) -> Attack:
       ValueError: the attack has no eps, or cannot have this one.
     """
     own = eps_of(attack)
+    if len(attack.balls) > 1:
+        attack.at(eps)  # says that each of its members has one of its own
     if not own:
         raise ValueError(f"{name_of(attack)} has no eps > 0 that could be changed; leave eps out.")
     size = getattr(attack, "step_size", None) if attack.has_step_size else None
@@ -94,6 +103,8 @@ def name_of(attack: Attack) -> str:
         inner = name_of(attack.attack).replace(" targeted", "")
         kind, _, rest = inner.partition(" ")
         return f"{kind} multi-targeted{' logits' * attack.logits} {rest}".strip()
+    if isinstance(attack, AttackUnion):
+        return _name_of_union(attack)
     if not isinstance(attack, GradientAttack):
         return _plain_name(attack)
     objective, threat = attack.objective, attack.threat
@@ -110,6 +121,13 @@ def name_of(attack: Attack) -> str:
     if attack.batch_norm != "running":
         parts.append(f"batch_norm={attack.batch_norm}")
     return " ".join(parts)
+
+
+def _name_of_union(attack: AttackUnion) -> str:
+    """'Union of PGD-40 eps=0.3 and PGD-40 L2 eps=2'."""
+    *first, last = map(name_of, attack.members)
+    name = f"{type(attack).__name__} of {', '.join(first)} and {last}"
+    return name if getattr(attack, "keep", "adversarial") == "adversarial" else f"{name} by loss"
 
 
 def _plain_name(attack: Attack) -> str:
@@ -151,6 +169,6 @@ def _kind(attack: GradientAttack) -> str:
 def fraction(eps: float) -> str:
     """`eps` as n/255 where it is such a number, else as a decimal."""
     pixels = eps * 255
-    if pixels >= 1 and abs(pixels - round(pixels)) < 1e-9 and f"{eps:.4g}" != str(eps):
+    if pixels >= 1 and abs(pixels - round(pixels)) < 1e-9 and float(f"{eps:.4g}") != eps:
         return f"{round(pixels)}/255"
     return f"{eps:.4g}"

@@ -44,7 +44,8 @@ def parse_attack(text: str) -> Attack:
 def parse_attacks(text: str) -> dict[str, Attack]:
     """Attacks by a readable name, from descriptions divided by semicolons.
 
-    A list in place of a number, `PGD(eps=[0.1, 0.2, 0.3], ...)`, is as many attacks.
+    A list in place of a number, `PGD(eps=[0.1, 0.2, 0.3], ...)`, is as many attacks; the list of a
+    union's attacks, `Union([PGD(...), PGD(...)])`, is that of one.
 
     Raises:
       ValueError: as `parse_attack`; or there is none.
@@ -61,7 +62,8 @@ def _spread(text: str) -> list[str]:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError):
         return [text]  # parse_attack says what is wrong with it
-    lists = [node for node in ast.walk(tree) if isinstance(node, ast.List)]
+    members = _members_in(tree)
+    lists = [node for node in ast.walk(tree) if isinstance(node, ast.List) and node not in members]
     if not lists:
         return [text]
     lengths = {len(node.elts) for node in lists}
@@ -73,10 +75,30 @@ def _spread(text: str) -> list[str]:
             self.index = index
 
         def visit_List(self, node: ast.List) -> ast.expr:
+            if node in self.members:
+                return self.generic_visit(node)  # type: ignore[return-value]
             return node.elts[self.index]
+
+        def visit_Expression(self, node: ast.Expression) -> ast.AST:
+            self.members = _members_in(node)
+            return self.generic_visit(node)
 
     picked = [Pick(k).visit(ast.parse(text.strip(), mode="eval")) for k in range(lengths.pop())]
     return [ast.unparse(tree) for tree in picked]
+
+
+def _members_in(tree: ast.AST) -> list[ast.expr]:
+    """The lists in a description that are an argument called `attacks`, by name or the first."""
+    found = []
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call):
+            maker = _maker(ast.unparse(call.func), _makers())
+            names = [] if maker is None else list(inspect.signature(maker).parameters)
+            given = dict(zip(names, call.args, strict=False))
+            given |= {str(keyword.arg): keyword.value for keyword in call.keywords}
+            if "attacks" in names and "attacks" in given:
+                found.append(given["attacks"])
+    return found
 
 
 def number(text: str) -> float:
@@ -233,6 +255,7 @@ def _makes_attack(maker: Any) -> bool:
 
 class _AttackText(CallText):
     kind, example = "attack", "PGD(eps=8/255, step_size=2/255, steps=20)"
+    sequences = True
 
     def maker(self, name: str) -> Callable[..., Any] | None:
         return _maker(name, _makers())

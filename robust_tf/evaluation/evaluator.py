@@ -130,7 +130,7 @@ def evaluate(
     named = as_attacks(attacks, eps)
     for name, attack in named.items():
         check_aim(name, attack)
-        if eps_of(attack) == 0:
+        if any(radius == 0 for _, radius in attack.balls):
             raise ValueError(f"{name}: eps is 0, which leaves nothing to attack; give eps > 0.")
     first = examples.pixels(np.arange(min(64, batch_size, len(examples))))
     with own_graphs():
@@ -226,8 +226,9 @@ class _Run:
         """Looks at the model on a few images before the attacks, in every norm of theirs."""
         balls: dict[str, float] = {}
         for attack in attacks.values():
-            if eps := eps_of(attack):
-                balls[norm_of(attack)] = max(eps, balls.get(norm_of(attack), 0.0))
+            for norm, eps in attack.balls:
+                if eps:
+                    balls[norm] = max(eps, balls.get(norm, 0.0))
         collapsed = self.state.get("collapsed")
         if not balls and collapsed is None:
             return []

@@ -11,6 +11,7 @@ from typing import Any
 from robust_tf import compat, modules
 from robust_tf.attacks import PGD, Attack, GradientAttack, ProjectedGradient
 from robust_tf.attacks.threat import Linf
+from robust_tf.attacks.union import AttackUnion
 from robust_tf.evaluation.adaptive import OBLIVIOUS, undefended
 from robust_tf.evaluation.attack_parser import dotted, parse_attack
 from robust_tf.evaluation.results import Evaluation
@@ -107,6 +108,8 @@ def _parts(attack: Attack) -> Attack:
     """The attack, a gradient attack in it as a free composition: version 0.1 wrote those."""
     if isinstance(attack, GradientAttack):
         return attack.composition()
+    if isinstance(attack, AttackUnion):
+        return dataclasses.replace(attack, attacks=tuple(map(_parts, attack.members)))  # type: ignore
     inner = getattr(attack, "attack", None)
     wraps = isinstance(inner, Attack)
     return dataclasses.replace(attack, attack=_parts(inner)) if wraps else attack  # type: ignore
@@ -125,13 +128,15 @@ def _text(value: Any) -> str:
             if isinstance(own, SourceModel):
                 said.append(f"run={own.path!r}")
             elif own != field.default:
-                alone = isinstance(own, Attack) and not said
+                alone = isinstance(own, (Attack, tuple)) and not said
                 said.append(_text(own) if alone else f"{field.name}={_text(own)}")
         module, name = type(value).__module__, type(value).__name__
         if module == "__main__":
             raise ValueError(f"{name} is of a script, which no command can import.")
         name = dotted(type(value)) if modules.own(module) else name
         return f"{name}({', '.join(said)})"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_text, value))}]"
     if isinstance(value, float):
         return _number(value)
     if value is None or isinstance(value, (int, str)):

@@ -131,10 +131,32 @@ class Evaluation:
         return float(self.worst_case.mean())
 
     def review(self) -> list[Flag]:
-        """Signs of masked gradients in the verdicts; what works in one ball is compared."""
+        """Signs of masked gradients in the verdicts; what works in one ball is compared.
+
+        A stage that follows others in another ball (of a union) saw what they left, and is compared
+        with its like on those images alone.
+        """
         kinds = {name: Kind(**kind) for name, kind in self.settings.get("kinds", {}).items()}
-        verdicts = {name: verdict for name, verdict in self.stages.items() if name in kinds}
-        return review_balls(self.natural, verdicts, kinds)
+        whole: dict[str, np.ndarray] = {}
+        found: dict[str, Flag] = {}
+        for name, outcome in self.outcomes.items():
+            stages = outcome.stages or {"": outcome.robust}
+            before, balls = self.natural, []
+            parts: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
+            for stage, verdict in stages.items():
+                full = f"{name}: {stage}" if stage else name
+                if full in kinds:
+                    balls.append((kinds[full].norm, kinds[full].eps))
+                    if len(balls) == 1 or balls[-1] != balls[-2]:
+                        parts.append((before, {}))
+                    parts[-1][1][full] = verdict
+                before = verdict
+            if parts:
+                whole |= parts[0][1]
+            for reached, verdicts in parts[1:]:
+                found |= {one.name: one for one in review_balls(reached, verdicts, kinds)}
+        found |= {one.name: one for one in review_balls(self.natural, whole, kinds)}
+        return list(found.values())
 
     def curves(self) -> dict[str, list[tuple[float, float]]]:
         """Robustness curves: for each norm (eps, worst-case accuracy over attacks up to that eps).
@@ -163,6 +185,9 @@ class Evaluation:
             forwards, gradients = (f"{count:,.0f}" if count else "" for count in passes)
             accuracy = f"{100 * self.accuracy(name):.2f} %"
             rows.append((name, accuracy, _duration(outcome.seconds), forwards, gradients))
+            if self.settings.get("balls", {}).get(name, ["", 0])[1] is None:  # of a union
+                for stage, verdict in outcome.stages.items():
+                    rows.append((f"  after {stage}", f"{100 * verdict.mean():.2f} %", "", "", ""))
             if outcome.eight_bits is not None:
                 rounded = f"{100 * outcome.eight_bits.mean():.2f} %"
                 rows.append((f"{name}, rounded to 8 bits", rounded, "", "", ""))

@@ -52,12 +52,14 @@ class AttackRunner:
         x, y = self.examples.pixels(part), tf.constant(self.examples.labels[part])
         x_adv = np.array(stage(model, x, y, seed=seeds))
         step = (x_adv.astype(np.float64) - x.numpy()).reshape(len(part), -1)
-        eps = eps_of(stage)
-        length = np.linalg.norm(step, _ORDERS.get(norm_of(stage), 2), axis=1)
-        fits = np.isfinite(length) & (x_adv.reshape(len(part), -1).min(axis=1) >= 0)
+        fits = np.isfinite(step).all(axis=1) & (x_adv.reshape(len(part), -1).min(axis=1) >= 0)
         fits &= x_adv.reshape(len(part), -1).max(axis=1) <= 1
-        if eps is not None:
-            fits &= length <= eps * (1 + 1e-6)
+        inside = [
+            np.linalg.norm(step, _ORDERS.get(norm, 2), axis=1)
+            <= (np.inf if eps is None else eps * (1 + 1e-6))
+            for norm, eps in stage.balls
+        ]
+        fits &= np.logical_or.reduce(inside)  # of a union, in one of its balls
         x_adv[~fits] = x.numpy()[~fits]
         return x_adv
 

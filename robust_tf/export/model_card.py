@@ -204,16 +204,25 @@ def _classes(names: list[str]) -> list[str]:
     ]
 
 
+def _radii(about: dict[str, Any]) -> str | None:
+    """'0.3', of balls that are not L-inf alone with their norms."""
+    balls = about.get("balls") or []
+    if len(balls) > 1 or any(norm != "Linf" for norm, _ in balls):
+        return ", ".join(f"{norm} {eps:g}" for norm, eps in balls)
+    eps = about["eps"]
+    return f"{eps:g}" if eps else None
+
+
 def _training(about: dict[str, Any] | None, defended: bool) -> list[str]:
     if not about:
         return ["", "Nothing is known of its training."]
-    data, eps = about["data"], about["eps"]
+    data = about["data"]
     sizes = [f"{data[k]:,} {k}" for k in ("train", "validation", "test") if k in data]
     rows = [
         ("method", about["method"]),
         ("data", f"{data.get('name', 'unknown')} ({', '.join(sizes)} images)"),
         ("fingerprint of the data", data.get("fingerprint")),
-        ("eps of the recipe, in units of [0, 1]", eps and f"{eps:g}"),
+        ("eps of the recipe, in units of [0, 1]", _radii(about)),
         ("epoch taken", f"{about['selected']} (best validation: {about['best_epoch']})"),
         ("run", about["run_dir"]),
         ("recipe", "`config.gin`, all of its bindings" if about["recipe"] else None),

@@ -46,6 +46,7 @@ def of_run(run: Run, fingerprint: str | None = None) -> dict[str, Any]:
         "weights": run.terms,
         "data": run.data,
         "eps": run.eps,
+        "balls": [list(ball) for ball in run.balls],
         "best_epoch": run.summary.get("best_epoch"),
         "selected": run.summary.get("selected") or "last",
         "training_seconds": run.summary.get("training_seconds"),
@@ -81,7 +82,7 @@ def _result(run: Run, result: Result) -> dict[str, Any]:
         "natural_accuracy": evaluation.natural_accuracy,
         "robust_accuracy": {attack: evaluation.accuracy(attack) for attack in evaluation.outcomes},
         "worst_case_accuracy": evaluation.worst_case_accuracy,
-        "eps": sorted({eps for _, eps in evaluation.settings.get("balls", {}).values() if eps}),
+        "balls": _balls(result),
         "flags": [flag["title"] for flag in evaluation.flags],
     }
     for key, value in (
@@ -95,6 +96,22 @@ def _result(run: Run, result: Result) -> dict[str, Any]:
     return found
 
 
+def _balls(result: Result) -> list[list[Any]]:
+    """Norm and radius of all balls in which its attacks worked, by norm."""
+    found = {ball for one in result.attacks for ball in one.balls if ball[1]}
+    return [list(ball) for ball in sorted(found)]
+
+
+def _upto(balls: Sequence[Sequence[Any]]) -> str:
+    """' up to eps 0.3', with several norms ' up to L2 eps 2, Linf eps 0.3'; '' of one ball."""
+    largest = {norm: eps for norm, eps in balls}  # rising within a norm
+    if len(balls) < 2:
+        return ""
+    if len(largest) == 1:
+        return f" up to eps {balls[-1][1]:g}"
+    return f" up to {', '.join(f'{norm} eps {eps:g}' for norm, eps in largest.items())}"
+
+
 def results_text(results: Sequence[dict[str, Any]], defended: bool) -> list[str]:
     """Markdown.
 
@@ -104,8 +121,7 @@ def results_text(results: Sequence[dict[str, Any]], defended: bool) -> list[str]
     """
     said = ["", "## Results", ""]
     for result in results:
-        radii = result["eps"]
-        upto = f" up to eps {radii[-1]:g}" if len(radii) > 1 else ""
+        upto = _upto(result["balls"])
         said += [
             f"On {_images(result)} ({result['file']}{_behind(result, defended)}): natural "
             f"{percent(result['natural_accuracy'])}, worst case over all attacks{upto}, image by "

@@ -19,6 +19,7 @@ from robust_tf.methods.squeeze import SqueezeTraining
 from robust_tf.methods.standard import Standard
 from robust_tf.methods.tla import TLA
 from robust_tf.methods.trades import TRADES
+from robust_tf.methods.union import UnionTraining
 
 __all__ = [
     "ADR",
@@ -43,4 +44,5 @@ __all__ = [
     "ScatteringAttack",
     "SqueezeTraining",
     "Standard",
+    "UnionTraining",
 ]

@@ -225,6 +225,14 @@ def number(value: float | None, digits: int = 4) -> Cell:
     return Cell(f"{value:.{digits}g}", value)
 
 
+def radius(balls: Sequence[tuple[str, float | None]]) -> Cell:
+    """The radius of a threat model, of several balls, or of one that is not L-inf, with norms."""
+    if not balls or (len(balls) == 1 and balls[0][0] == "Linf"):
+        return number(balls[0][1] if balls else None)
+    said = [f"{norm} {eps:.4g}" for norm, eps in balls if eps is not None]
+    return Cell(", ".join(said) or "–", balls[0][1])
+
+
 def slug(text: str) -> str:
     """`text` as part of an id."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"

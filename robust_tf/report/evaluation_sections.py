@@ -21,6 +21,7 @@ from robust_tf.report.blocks import (
     interval,
     number,
     percent,
+    radius,
 )
 from robust_tf.report.charts import Charts, plain
 from robust_tf.report.model_analysis import CURVE_STEPS, ModelAnalysis
@@ -51,19 +52,19 @@ def accuracies(runs: Sequence[Run], charts: Charts) -> list[Block]:
                 if one.plain and attacked.attack is not None:
                     _keep(bars, f"{attacked.kind}{eps}", bar)
                 rows.append(_attack_row(k, run, one, attacked, bar))
-        cases = worst_cases(run.results, run.eps)
+        cases = worst_cases(run.results, run.balls)
         for case in cases:
             bar = bar_of(case["robust"])
             name = f"worst case of {', '.join(case['attacks'])}"
             what = [
                 run.name,
                 name,
-                number(run.eps),
+                radius(run.balls),
                 *_bar(bar, case["examples"]),
                 "all evaluations",
             ]
             rows.append(Row(what, k, strong=True))
-        best = headline(run.results, run.eps)
+        best = headline(run.results, run.balls)
         if best:
             bars["worst case"] = bar_of(best["robust"])
         if bars:
@@ -73,7 +74,7 @@ def accuracies(runs: Sequence[Run], charts: Charts) -> list[Block]:
     columns = "Run|Attack|eps|Accuracy, %|95 % interval|Images|Seconds|Forwards|Gradients|File"
     text = (
         "Seconds are of the whole attack, forwards and gradients per image. The worst case of a "
-        "run takes, image by image, every attack with an eps up to the training's, over all "
+        "run takes, image by image, every attack inside the balls of the training, over all "
         "evaluations of the plain network that saw these images."
     )
     chart = charts.add(
@@ -102,11 +103,16 @@ def _bar(bar: Any, size: int) -> list[Cell]:
 
 def _attack_row(k: int, run: Run, one: Result, attacked: Any, bar: Any) -> Row:
     size = len(one.evaluation)
-    cells = [run.name, attacked.name, number(attacked.eps), *_bar(bar, size)[:3]]
+    cells = [run.name, attacked.name, _radius(attacked), *_bar(bar, size)[:3]]
     cells.append(Cell(f"{attacked.seconds:,.1f}", attacked.seconds))
     for passes in (attacked.forwards, attacked.gradients):
         cells.append(count(passes / size) if passes else Cell("–"))
     return Row([*cells, one.title], k)
+
+
+def _radius(attacked: Any) -> Cell:
+    """Of a union of balls all, with their norms."""
+    return radius(attacked.balls) if len(attacked.balls) > 1 else number(attacked.eps)
 
 
 def _bars(k: int, run: Run, bars: dict[str, Any], charts: Charts) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def analyze(
       seed: of the attack, the random directions and the map.
       progress: is told what is computed, before it is.
     """
-    result = ModelAnalysis(run.eps or DEFAULT_EPS)
+    result = ModelAnalysis(run.linf_eps or DEFAULT_EPS)
     dataset = result.attempt("The test images cannot be read", lambda: read(run))
     if dataset is None:
         return result

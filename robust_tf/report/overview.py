@@ -24,6 +24,7 @@ from robust_tf.report.blocks import (
     interval,
     number,
     percent,
+    radius,
     slug,
 )
 from robust_tf.report.charts import Charts
@@ -51,7 +52,7 @@ def in_short(runs: Sequence[Run], analyses: Sequence[ModelAnalysis]) -> list[Blo
     columns = "Run|Natural, %|Worst case, %|95 % interval|Images|Method|Data|eps|Attacks"
     text = (
         "The worst case counts an image only if it withstood every attack named here, all of them "
-        "with an eps up to that of the training. It is an upper bound: the next attack may find "
+        "inside the balls of the training (eps). It is an upper bound: the next attack may find "
         "more. The interval is Wilson's, for the choice of images alone."
     )
     if several:
@@ -67,7 +68,7 @@ def in_short(runs: Sequence[Run], analyses: Sequence[ModelAnalysis]) -> list[Blo
 
 def _short(k: int, run: Run) -> Row:
     """The row of one run."""
-    best = headline(run.results, run.eps)
+    best = headline(run.results, run.balls)
     if best:
         bar = bar_of(best["robust"])
         found = [
@@ -78,8 +79,8 @@ def _short(k: int, run: Run) -> Row:
             ", ".join(best["attacks"]),
         ]
     else:
-        found = [*[Cell("–")] * 4, why_none(run.results, run.eps)]
-    about = [run.label, run.data.get("name"), number(run.eps)]
+        found = [*[Cell("–")] * 4, why_none(run.results, run.balls)]
+    about = [run.label, run.data.get("name"), radius(run.balls)]
     return Row([run.name, *found[:-1], *about, found[-1]], k)
 
 
@@ -89,8 +90,8 @@ def _over_seeds(runs: Sequence[Run]) -> Row:
     name, last = os.path.split(os.path.abspath(runs[0].path))
     name = os.path.basename(name) if last.startswith("seed-") else last
     name = f"{name} (seeds {seeds})"
-    about = [runs[0].label, runs[0].data.get("name"), number(runs[0].eps)]
-    best = [headline(run.results, run.eps) for run in runs]
+    about = [runs[0].label, runs[0].data.get("name"), radius(runs[0].balls)]
+    best = [headline(run.results, run.balls) for run in runs]
     measured = [one for one in best if one]
     alike = {(one["examples"], tuple(one["attacks"])) for one in measured}
     if len(measured) < len(runs) or len(alike) > 1:
@@ -135,6 +136,8 @@ def _how(k: int, run: Run) -> Group:
         for name, key in (("eps", "eps"), ("step size", "step_size"), ("steps", "steps"))
         if threat.get(key)
     ]
+    if len(run.balls) > 1:
+        attack = [str(threat.get("attack")), *attack[1:]]
     schedule = [
         f"{name} {_text(given[key]).lstrip('@')}"
         for name, key in (

@@ -14,8 +14,9 @@ import tensorflow as tf
 
 from robust_tf import compat, data, modules
 from robust_tf.attacks import Attack
+from robust_tf.attacks.union import AttackUnion
 from robust_tf.data.augmenting import describe as describe_augmentations
-from robust_tf.evaluation.attack_names import eps_of, modules_of, name_of, norm_of
+from robust_tf.evaluation.attack_names import modules_of, name_of
 from robust_tf.evaluation.attack_parser import as_attacks
 from robust_tf.runs import bindings
 from robust_tf.validation import plain
@@ -62,7 +63,8 @@ def describe(
       (builder, class, parameters, image shape and classes, and of weights from elsewhere that it
       starts from 'weights_source'), 'data', 'threat' (norm, eps, step_size,
       steps and name of the training attack, or of the strongest of the evaluation where the
-      training has none), 'attacks'
+      training has none; of several norms those of L-inf, else of the first, and 'balls', norm
+      and largest eps of all), 'attacks'
       ('training', 'validation', and 'evaluation' by name, as Keras serializes them), 'disc_input'
       (of a method with a discriminator), 'training' (the recipe's settings), 'seed', 'precision',
       'guard', 'versions', 'bindings' (of gin) and 'modules': the user's own that gin or the classes
@@ -160,21 +162,29 @@ def _weights_source(network: Any) -> dict[str, Any]:
 
 
 def _threat(attacks: list[Attack]) -> dict[str, Any]:
-    """Ball, steps and name of the attack with the largest eps; {} where none has a ball."""
-    balls = [(eps, attack) for attack in attacks if (eps := eps_of(attack))]
-    if not balls:
+    """Ball, steps and name of the attack with the largest eps of its norm; {} without a ball."""
+    largest: dict[str, tuple[float, Attack]] = {}
+    for attack in attacks:
+        for norm, eps in attack.balls:
+            if eps and eps > largest.get(norm, (0.0,))[0]:
+                largest[norm] = eps, attack
+    if not largest:
         return {}
-    eps, attack = max(balls, key=lambda pair: pair[0])
+    norm = "Linf" if "Linf" in largest else next(iter(largest))
+    eps, attack = largest[norm]
     inner = attack
+    if isinstance(attack, AttackUnion):
+        inner = next(one for one in attack.members if (norm, eps) in one.balls)
     while isinstance(getattr(inner, "attack", None), Attack):
         inner = inner.attack  # type: ignore[attr-defined]
     size = getattr(getattr(inner, "step", inner), "step_size", None)
     return {
-        "norm": norm_of(attack),
+        "norm": norm,
         "eps": eps,
         "step_size": size if size is None else float(size),
         "steps": getattr(inner, "steps", None),
         "attack": name_of(attack),
+        **({"balls": [[n, one[0]] for n, one in largest.items()]} if len(largest) > 1 else {}),
     }
 
 

@@ -13,7 +13,11 @@ from robust_tf import modules
 from robust_tf.attacks import Attack
 from robust_tf.evaluation import Evaluation, attacks_from_json
 from robust_tf.evaluation.adaptive import ADAPTIVE, OBLIVIOUS, undefended
-from robust_tf.evaluation.attack_names import eps_of, name_of, norm_of
+from robust_tf.evaluation.attack_names import balls_text, eps_of, name_of, norm_of
+
+Ball = tuple[str, float | None]  # norm and radius, None of an attack that has none
+# Of equal radius each of these balls lies in those before it.
+_NESTED = ("Linf", "L2", "L1")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,6 +45,11 @@ class AttackResult:
     gradients: int
     attack: Attack | None
     alone: np.ndarray | None = None
+
+    @property
+    def balls(self) -> Sequence[Ball]:
+        """Norm and eps of the ball that it works in, of a union of balls all."""
+        return ((self.norm, self.eps),) if self.attack is None else self.attack.balls
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -148,20 +157,51 @@ def _attack_result(name: str, evaluation: Evaluation) -> AttackResult:
 
 
 def kind_of(attack: Attack) -> str:
-    """`name_of` without the eps: 'PGD-40', 'PGD-40 multi-targeted'."""
+    """`name_of` without the eps: 'PGD-40', 'PGD-40 multi-targeted'; with those of a union."""
+    if len(attack.balls) > 1:
+        return name_of(attack)
     return re.sub(r" eps=\S+", "", name_of(attack))
 
 
-def worst_cases(results: Sequence[Result], eps: float | None) -> list[dict[str, Any]]:
+def inside(attacked: Sequence[Ball], threat: Sequence[Ball] | float | None) -> bool:
+    """Whether each ball of an attack lies in one of those of a threat model, as far as is known.
+
+    Args:
+      attacked: of the attack; one without a radius lies in any.
+      threat: norms and radii; a number is the radius of an L-inf ball, () or None allows all.
+    """
+    allowed = [("Linf", threat)] if isinstance(threat, float | int) else list(threat or ())
+    if not allowed:
+        return True
+    for norm, eps in attacked:
+        if eps is None and "+" in norm:  # a union that cannot be built again
+            return False
+        if eps is not None and not any(_contains(ball, (norm, eps)) for ball in allowed):
+            return False
+    return True
+
+
+def _contains(outer: Ball, inner: tuple[str, float]) -> bool:
+    if outer[1] is not None and inner[1] > outer[1] * (1 + 1e-6):
+        return False
+    if outer[0] in _NESTED and inner[0] in _NESTED:
+        return _NESTED.index(outer[0]) <= _NESTED.index(inner[0])
+    return outer[0] == inner[0]
+
+
+def worst_cases(
+    results: Sequence[Result], threat: Sequence[Ball] | float | None
+) -> list[dict[str, Any]]:
     """The worst case, image by image, over all evaluations that share their images.
 
     Evaluations of the first N test images of the same data share the first of them, and so do those
-    of one draw, so each size gives a row: all attacks that saw at least so many images, at an eps
-    up to `eps`.
+    of one draw, so each size gives a row: all attacks that saw at least so many images and stay
+    inside the threat model. An L2 ball lies in the L-inf ball of its radius, not the other way.
 
     Args:
       results: of one run; defences at inference, shards and other splits are left out.
-      eps: the largest to count; None: any.
+      threat: balls, norm and radius of each, as `Run.balls`; a number is the radius of an L-inf
+        ball, () or None allows all attacks. A union of balls counts if all of them are inside.
 
     Returns:
       'examples', 'natural' and 'robust' bool (examples,), 'attacks' (their kinds), 'num_classes'
@@ -172,11 +212,13 @@ def worst_cases(results: Sequence[Result], eps: float | None) -> list[dict[str, 
     plain = [one for one in results if one.plain]
     rows: list[dict[str, Any]] = []
     for draw in sorted({one.draw for one in plain}, reverse=True):  # those of the first images last
-        rows += _worst_cases([one for one in plain if one.draw == draw], eps)
+        rows += _worst_cases([one for one in plain if one.draw == draw], threat)
     return rows
 
 
-def _worst_cases(plain: Sequence[Result], eps: float | None) -> list[dict[str, Any]]:
+def _worst_cases(
+    plain: Sequence[Result], threat: Sequence[Ball] | float | None
+) -> list[dict[str, Any]]:
     """As `worst_cases`, of results whose images are the first of one order."""
     if _differ(plain):
         return []
@@ -189,7 +231,7 @@ def _worst_cases(plain: Sequence[Result], eps: float | None) -> list[dict[str, A
         kinds: dict[str, str] = {}
         for one in those:
             for attack in one.attacks:
-                if eps is None or attack.eps is None or attack.eps <= eps * (1 + 1e-6):
+                if inside(attack.balls, threat):
                     robust &= attack.robust[:size]
                     kinds[repr(attack.attack or attack.name)] = attack.kind
         if set(kinds) - known:
@@ -215,7 +257,7 @@ def _numbers(one: Result, size: int) -> np.ndarray:
     return np.asarray(draw["numbers"][:size]) if draw else np.arange(size)
 
 
-def why_none(results: Sequence[Result], eps: float | None) -> str:
+def why_none(results: Sequence[Result], threat: Sequence[Ball] | float | None) -> str:
     """Why `worst_cases` has none."""
     plain = [one for one in results if one.plain]
     if not results:
@@ -225,7 +267,15 @@ def why_none(results: Sequence[Result], eps: float | None) -> str:
     found = _differ(plain)
     if found:
         return f"the evaluations are of different {found}, by their fingerprints"
-    return f"no attack with an eps up to the training's, {eps:.4g}" if eps else "no attack"
+    if not threat:
+        return "no attack"
+    if isinstance(threat, float | int):
+        threat = (("Linf", threat),)
+    if len(threat) > 1:
+        return f"no attack inside the balls of the training, {balls_text(threat)}"
+    [(norm, eps)] = threat
+    where = "" if norm == "Linf" else f" in {norm}"
+    return f"no attack{where} with an eps up to the training's, {eps:.4g}"
 
 
 def _differ(plain: Sequence[Result]) -> str:
@@ -239,9 +289,11 @@ def _differ(plain: Sequence[Result]) -> str:
     return "weights" if len(models) > 1 else ""
 
 
-def headline(results: Sequence[Result], eps: float | None) -> dict[str, Any] | None:
+def headline(
+    results: Sequence[Result], threat: Sequence[Ball] | float | None
+) -> dict[str, Any] | None:
     """The worst case to quote: of most attacks, on 500 images or more where there are so many."""
-    rows = worst_cases(results, eps)
+    rows = worst_cases(results, threat)
     if not rows:
         return None
     enough = min(500, rows[0]["examples"])

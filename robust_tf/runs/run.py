@@ -90,6 +90,20 @@ class Run(RunFolder):
         return self.record["threat"].get("eps")
 
     @property
+    def balls(self) -> tuple[tuple[str, float], ...]:
+        """Norm and radius of the ball that it was trained in, of a union of balls all; () of none.
+
+        `threat` and `eps` are the L-inf one's of a union, else the first one's.
+        """
+        found = self.record["threat"].get("balls") or [(self.threat, self.eps)]
+        return tuple((str(norm), float(eps)) for norm, eps in found if eps)
+
+    @property
+    def linf_eps(self) -> float | None:
+        """Radius of the L-inf ball that it was trained in; None where there is none."""
+        return next((eps for norm, eps in self.balls if norm == "Linf"), None)
+
+    @property
     def step_size(self) -> float | None:
         """Of the training attack."""
         return self.record["threat"].get("step_size")

@@ -31,6 +31,12 @@ def multi_targeted(attack, **arguments):
     return lambda eps, **kwargs: attacks.MultiTargeted(inner(eps, **kwargs), **arguments)
 
 
+def union(attack, member, **arguments):
+    """eps -> attack on an L-inf ball and an L2 ball of five times its radius."""
+    linf, l2 = make(member), make(member, norm="L2")
+    return lambda eps, **kwargs: attack([linf(eps, **kwargs), l2(5 * eps, **kwargs)], **arguments)
+
+
 CASES = {
     "FGSM": lambda: AttackCase(fgsm(False), random=False),
     "FGSM random": lambda: AttackCase(fgsm(True), exact=False),
@@ -109,6 +115,8 @@ CASES = {
         objective="margin",
         exact=False,
     ),
+    "Union": lambda: AttackCase(union(attacks.Union, attacks.PGD), "union", exact=False),
+    "MSD": lambda: AttackCase(union(attacks.MSD, attacks.BIM), "union", random=False, exact=False),
     "FAB untargeted": lambda: AttackCase(
         functools.partial(attacks.FAB, steps=4, targeted=False),
         random=False,

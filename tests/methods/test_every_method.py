@@ -16,6 +16,8 @@ FGSM = attacks.FGSM(0.1, batch_norm="training")
 PGD = attacks.PGD(eps=0.1, step_size=0.05, steps=2)
 KL = attacks.TRADESAttack(0.1, 0.05, 2)
 ADR_KL = attacks.TRADESAttack(0.1, 0.05, 2, "adv_clean", "uniform", batch_norm="batch")
+# In L2 balls steps are continuous in the gradient, see `check_replicas`.
+L2_PAIR = [attacks.FGSM(0.5, norm="L2"), attacks.FGSM(1.0, norm="L2")]
 SCATTERING = methods.ScatteringAttack(0.1)
 
 
@@ -47,6 +49,17 @@ class PatternStart(Start):
 
 class FromThePattern(attacks.NuclearAttack):
     start = PatternStart()
+
+
+def union(choose, **arguments):
+    """Training on L-inf and L2 balls."""
+    members = [
+        attacks.FGSM(eps, random_start=True, norm=n) for n, eps in (("Linf", 0.1), ("L2", 1.0))
+    ]
+    given = {"attacks": members, "choose": choose}
+    return MethodCase(
+        methods.UnionTraining, given, without_chance={"attacks": L2_PAIR}, **arguments
+    )
 
 
 CASES = {
@@ -157,6 +170,10 @@ CASES = {
         {"attack": attacks.FGSM(0.1, random_start=True), "multiplier": 4.0},
         network={"batch_norm": True},
         independent=False,
+    ),
+    "UnionTraining": lambda: union("average"),
+    "UnionTraining max batch norm": lambda: union(
+        "max", network={"batch_norm": True}, independent=False
     ),
     "SqueezeTraining": lambda: MethodCase(
         methods.SqueezeTraining,
