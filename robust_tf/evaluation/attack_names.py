@@ -113,7 +113,7 @@ def _plain_name(attack: Attack) -> str:
     for field in dataclasses.fields(attack):  # type: ignore[arg-type]
         value = getattr(attack, field.name)
         if field.name == "eps":
-            parts.append(f"eps={fraction(value)}")
+            parts += [] if value is None else [f"eps={fraction(value)}"]
         elif isinstance(value, Attack):
             parts.append(name_of(value))
         elif isinstance(value, SourceModel):

@@ -183,6 +183,7 @@ def _makers() -> dict[str, Callable[..., Any]]:
         "Budget",
         "GradientAttack",
         "MinimalDistance",
+        "MinimumNorm",
         "Objective",
         "Start",
         "Threat",
