@@ -44,8 +44,8 @@ class FMN(GradientSearch):
     constraints', algorithm 1, untargeted. The authors' program and adv_lib default to 10 steps,
     Foolbox to 100. The projection is the paper's, to the ball and then to the box; in L1 it is the
     exact one to both. In L2 Foolbox does not project at all, and adv_lib scales to the sphere.
-    Programs leave the last iterate out; here it counts. Beside the paper: while nothing is found the
-    radius is at least 1 + gamma times the distance so far; it is at most that of the farthest
+    Programs leave the last iterate out; here it counts. Beside the paper: while nothing is found
+    the radius is at least 1 + gamma times the distance so far; it is at most that of the farthest
     corner of the box; a random direction takes the place of a gradient that is zero.
     """
 

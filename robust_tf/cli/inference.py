@@ -115,6 +115,9 @@ def defended(
     from robust_tf.evaluation.adaptive import EFFORTS
     from robust_tf.evaluation.attack_names import eps_of, norm_of
 
+    for name, one in attacks.items():
+        if one.measures_distance:
+            raise UserError(f"{name}: --inference compares verdicts at a radius; give it an eps.")
     run = judged.run
     model = transformation(options, run, judged.model)
     groups = evaluation.oblivious_attacks(model, attacks)

@@ -54,10 +54,14 @@ def norm_of(attack: Attack) -> str:
 def at_eps(attack: Attack, eps: float) -> Attack:
     """The attack at another radius, > 0; its step size changes in proportion.
 
+    One that measures distances has none, and gets it.
+
     Raises:
       ValueError: the attack has no eps, or cannot have this one.
     """
     own = eps_of(attack)
+    if attack.measures_distance:
+        return attack.at(eps)
     if not own:
         raise ValueError(f"{name_of(attack)} has no eps > 0 that could be changed; leave eps out.")
     size = getattr(attack, "step_size", None) if attack.has_step_size else None

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from robust_tf.attacks import Attack
 from robust_tf.attacks.randomness import each
 from robust_tf.evaluation.attack_names import eps_of, norm_of
+from robust_tf.evaluation.distances import length_of, rounded_up, to_text
 from robust_tf.evaluation.protocol import Examples, Protocol
 from robust_tf.evaluation.state import EvaluationState
 from robust_tf.evaluation.target_model import TargetModel
@@ -51,9 +52,7 @@ class AttackRunner:
         x_adv = np.array(stage(model, x, y, seed=seeds))
         step = (x_adv.astype(np.float64) - x.numpy()).reshape(len(part), -1)
         eps = eps_of(stage)
-        length = (
-            np.abs(step).max(axis=1) if norm_of(stage) == "Linf" else np.linalg.norm(step, axis=1)
-        )
+        length = length_of(step, norm_of(stage))
         fits = np.isfinite(length) & (x_adv.reshape(len(part), -1).min(axis=1) >= 0)
         fits &= x_adv.reshape(len(part), -1).max(axis=1) <= 1
         if eps is not None:
@@ -62,8 +61,11 @@ class AttackRunner:
         return x_adv
 
     def searches(self, stage: Attack) -> bool:
-        """Whether the stage runs on a copy of another precision."""
-        return self.target.searches and not stage.hard_labels
+        """Whether the stage runs on a copy of another precision.
+
+        Those that end at the boundary do not: it is another one there.
+        """
+        return self.target.searches and not (stage.hard_labels or stage.measures_distance)
 
     def run_stage(
         self, place: str, name: str, stage: Attack, part: np.ndarray, seed: tf.Tensor, last: bool
@@ -80,7 +82,8 @@ class AttackRunner:
 
         Returns:
           'broken' and 'rounded', positions in `part` whose image is adversarial, as it is and
-          rounded to 8 bits; 'costs', seconds, forwards and gradients.
+          rounded to 8 bits; 'costs', seconds, forwards and gradients; 'distances' of the images, as
+          text, if the stage measures them.
         """
         began, before = time.perf_counter(), self._passes(stage)
         searches = self.searches(stage)
@@ -101,7 +104,12 @@ class AttackRunner:
         settled = np.arange(len(part)) if last else adversarial
         self.state.save_images(name, place, self.examples.numbers[part[settled]], x_adv[settled])
         costs = [seconds, *(self._passes(stage) - before).tolist()]
-        return {"broken": adversarial.tolist(), "rounded": rounded.tolist(), "costs": costs}
+        piece = {"broken": adversarial.tolist(), "rounded": rounded.tolist(), "costs": costs}
+        if stage.measures_distance:
+            step = x_adv.astype(np.float64) - self.examples.pixels(part).numpy()
+            length = length_of(step.reshape(len(part), -1), norm_of(stage))
+            piece["distances"] = to_text(rounded_up(np.where(is_robust, np.inf, length)))
+        return piece
 
     def run_misclassified(
         self, attack: Attack, part: np.ndarray, seed: tf.Tensor

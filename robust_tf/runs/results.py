@@ -27,6 +27,7 @@ class AttackResult:
       norm, eps: of its ball; None where it has none.
       robust: bool (N,).
       alone: bool (N,), see `Outcome.alone`; None of most attacks, and in files of versions before.
+      distance: float32 (N,), see `Outcome.distance`; None of an attack that measures none.
       attack: built again, of an oblivious one what runs on the bare network; None where this
         version does not know it.
     """
@@ -41,6 +42,7 @@ class AttackResult:
     gradients: int
     attack: Attack | None
     alone: np.ndarray | None = None
+    distance: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -144,6 +146,7 @@ def _attack_result(name: str, evaluation: Evaluation) -> AttackResult:
         outcome.gradients,
         attack,
         outcome.alone,
+        outcome.distance,
     )
 
 
@@ -161,7 +164,8 @@ def worst_cases(results: Sequence[Result], eps: float | None) -> list[dict[str, 
 
     Args:
       results: of one run; defences at inference, shards and other splits are left out.
-      eps: the largest to count; None: any.
+      eps: the largest to count; None: any. An attack that measures distances counts as far as the
+        largest of the others in its norm.
 
     Returns:
       'examples', 'natural' and 'robust' bool (examples,), 'attacks' (their kinds), 'num_classes'
@@ -187,11 +191,19 @@ def _worst_cases(plain: Sequence[Result], eps: float | None) -> list[dict[str, A
         natural = np.logical_and.reduce([one.evaluation.natural[:size] for one in those])
         robust = natural.copy()
         kinds: dict[str, str] = {}
-        for one in those:
-            for attack in one.attacks:
-                if eps is None or attack.eps is None or attack.eps <= eps * (1 + 1e-6):
-                    robust &= attack.robust[:size]
-                    kinds[repr(attack.attack or attack.name)] = attack.kind
+        every = [attack for one in those for attack in one.attacks]
+        radii: dict[str, float] = {}
+        for attack in every:
+            if attack.distance is not None:
+                continue
+            if eps is None or attack.eps is None or attack.eps <= eps * (1 + 1e-6):
+                robust &= attack.robust[:size]
+                kinds[repr(attack.attack or attack.name)] = attack.kind
+                radii[attack.norm] = max(attack.eps or 0.0, radii.get(attack.norm, 0.0))
+        for attack in every:
+            if attack.distance is not None and radii.get(attack.norm):
+                robust &= attack.distance[:size] > radii[attack.norm]
+                kinds[repr(attack.attack or attack.name)] = attack.kind
         if set(kinds) - known:
             known |= set(kinds)
             names = list(dict.fromkeys(kinds.values()))
