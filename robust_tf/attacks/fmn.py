@@ -45,8 +45,8 @@ class FMN(GradientSearch):
     Foolbox to 100. The projection is the paper's, to the ball and then to the box; in L1 it is the
     exact one to both. In L2 Foolbox does not project at all, and adv_lib scales to the sphere.
     Programs leave the last iterate out; here it counts. Beside the paper: while nothing is found
-    the radius is at least 1 + gamma times the distance so far; it is at most that of the farthest
-    corner of the box; a random direction takes the place of a gradient that is zero.
+    the radius grows at least by the factor 1 + gamma; it is at most that of the farthest corner of
+    the box; a random direction takes the place of a gradient that is zero.
     """
 
     eps: float | None = None
@@ -84,8 +84,9 @@ class FMN(GradientSearch):
         gamma = annealed(k, self.steps, self.gamma_init, self.gamma_final)
         before, best = rows["radius"], rows["best"]
         inwards = tf.minimum(before * (1 - gamma), best)
-        # On a plane the estimate is the boundary itself, and by rounding this side of it for ever.
-        estimate = rows["distance"] + tf.maximum(away, gamma * rows["distance"])
+        # It grows at least by gamma: on a plane the estimate is the boundary itself, which rounding
+        # may leave out of reach for ever, and what the box cuts off brings no point farther.
+        estimate = tf.maximum(rows["distance"] + away, before * (1 + gamma))
         outwards = tf.where(tf.math.is_finite(best), before * (1 + gamma), estimate)
         return tf.where(wrong, inwards, outwards)
 

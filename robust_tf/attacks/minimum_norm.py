@@ -180,7 +180,7 @@ class GradientSearch(MinimumNorm):
             "seed": randomness.each(seed, tf.shape(y)[0]),
             "point": x,
             "x_adv": x,
-            "radius": tf.ones_like(unknown),
+            "radius": tf.zeros_like(unknown),
             "distance": unknown,
             "best": unknown,
             "is_adversarial": tf.zeros(tf.shape(y), tf.bool),

@@ -214,8 +214,8 @@ def attacked(runs: Mapping[str, Run]) -> dict[str, tuple[Any, Any]]:
 def best_curves(runs: Mapping[str, Run], wanted: str | None) -> tuple[str, dict[str, curves.Curve]]:
     """By name, of the evaluations at several eps that with most of them, and with most images.
 
-    Of a defended run under all attacks, and under the oblivious ones where there are any. All are in
-    one norm, which comes first: L-inf, or another one that all runs were evaluated in.
+    Of a defended run under all attacks, and under the oblivious ones where there are any. All are
+    in one norm, which comes first: L-inf, or another one that all runs were evaluated in.
     """
     every = [evaluations(run, wanted).values() for run in runs.values()]
     norms = [{norm for one in there for norm in curves.norms_of(one)} for there in every]

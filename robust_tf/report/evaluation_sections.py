@@ -214,9 +214,9 @@ def curves(runs: Sequence[Run], analyses: Sequence[ModelAnalysis], charts: Chart
     chart = charts.add(
         "curves",
         "Accuracy against eps, with 95 % intervals. Filled markers: worst case over an "
-        "evaluation's attacks up to that eps, by minimum-norm attacks at every eps. Pale lines with open markers: PGD with "
-        f"{CURVE_STEPS} steps of eps / 10, run for this report on few images, a sketch and not a "
-        "measurement.",
+        "evaluation's attacks up to that eps, at every eps where one measures distances. Pale "
+        f"lines with open markers: PGD with {CURVE_STEPS} steps of eps / 10, run for this report "
+        "on few images, a sketch and not a measurement.",
         "Line chart of accuracy against the radius eps of the attack, for each run; accuracy "
         "falls as eps grows. The numbers are in the table that follows.",
         traces,
