@@ -62,13 +62,13 @@ def test_the_curve_is_that_of_the_same_attack_at_each_eps(measured):
 def test_joined_with_attacks_at_an_eps(measured):
     """The worst case takes distances up to the radius of the others in that norm, and no others."""
     _, model, examples = measured
-    weak = attacks.BIM(0.4, 0.2, 2, norm="L2")
+    weak = attacks.BIM(0.1, 0.02, 2, norm="L2")
     result = evaluate(model, examples, {"bim": weak, "fmn": FMN}, **ARGUMENTS)
-    expected = result.robust["bim"] & (result.distances["fmn"] > 0.4)
+    expected = result.robust["bim"] & (result.distances["fmn"] > 0.1)
     np.testing.assert_array_equal(result.worst_case, expected)
-    assert dict(result.curves()["L2"])[0.4] == expected.mean() < result.accuracy("bim")
+    assert dict(result.curves()["L2"])[0.1] == expected.mean() < result.accuracy("bim")
     text = result.table()
-    assert "median" in text and "worst case over all" in text and "L2 eps 0.4" in text
+    assert "median" in text and "worst case over all" in text and "L2 eps 0.1" in text
     assert "median" in repr(result)
     result = evaluate(model, examples, [attacks.BIM(0.01, 0.01, 1), FMN], **ARGUMENTS)
     np.testing.assert_array_equal(result.worst_case, next(iter(result.robust.values())))
@@ -119,15 +119,15 @@ def test_what_was_not_found_is_said():
 
 
 def test_reports(measured):
-    """A table of its own, no row and no bar of accuracy; the worst case of a run; the model card."""
+    """A table of its own, the worst case of a run, the model card."""
     result, model, examples = measured
     own = read_result("fmn.json", {"evaluation": result.to_json(), "data": {}})
-    assert worst_cases([own], 0.4) == []
-    bim = evaluate(model, examples, [attacks.BIM(0.4, 0.2, 2, norm="L2")], **ARGUMENTS)
+    assert worst_cases([own], 0.1) == []
+    bim = evaluate(model, examples, [attacks.BIM(0.1, 0.02, 2, norm="L2")], **ARGUMENTS)
     bim.settings["model"] = result.settings["model"]
     other = read_result("bim.json", {"evaluation": bim.to_json(), "data": {}})
-    [case] = worst_cases([own, other], 0.4)
-    expected = other.attacks[0].robust & (own.attacks[0].distance > 0.4)
+    [case] = worst_cases([own, other], 0.1)
+    expected = other.attacks[0].robust & (own.attacks[0].distance > 0.1)
     np.testing.assert_array_equal(case["robust"], expected)
     assert len(case["attacks"]) == 2
 
