@@ -28,6 +28,13 @@ from tests.tiny import (
     weights_of,
 )
 
+# Of steps (B, n), by norm.
+LENGTHS = {
+    "Linf": lambda step: np.abs(step).max(1, initial=0),
+    "L2": lambda step: np.sqrt((step**2).sum(1)),
+    "L1": lambda step: np.abs(step).sum(1),
+}
+
 
 @dataclasses.dataclass
 class AttackCase:
@@ -94,7 +101,7 @@ def assert_inside(case: AttackCase, x: np.ndarray, x_adv: Any, eps: float) -> No
     after, before = np.asarray(x_adv, "float64"), np.asarray(x, "float64")
     assert np.isfinite(after).all() and (after >= 0).all() and (after <= 1).all()
     step = np.abs(after - before).reshape(len(x), int(np.prod(x.shape[1:])))
-    length = step.max(1, initial=0) if case.norm == "Linf" else np.sqrt((step**2).sum(1))
+    length = LENGTHS[case.norm](step)
     assert (length <= eps).all(), length - eps
 
 

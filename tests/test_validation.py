@@ -79,5 +79,7 @@ def test_zero():
     assert check_eps("PGD", 0) == 0
     with pytest.raises(ValueError, match=r"^PGD\(step_size=0\): must be in \(0, 1\]; common are"):
         check_step_size("PGD", 0)
-    with pytest.raises(ValueError, match=r"^PGD\(norm='L1'\): must be one of \('Linf', 'L2'\)"):
-        check_norm("PGD", "L1")
+    with pytest.raises(
+        ValueError, match=r"^PGD\(norm='L3'\): must be one of \('Linf', 'L2', 'L1'\)"
+    ):
+        check_norm("PGD", "L3")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from robust_tf.attacks.active_set import Rows, choose, on_active_set, per_image
+from robust_tf.attacks.apgd_l1 import SparseAscent
 from robust_tf.attacks.base import Attack
 from robust_tf.attacks.network import Network, input_gradient
 from robust_tf.attacks.objectives import is_misclassified, margin
@@ -62,32 +63,35 @@ class AutoPGD(Attack):
     ) -> tf.Tensor:
         ball = threat_of(self.norm, self.eps)
         bounds = ball.bounds(x, budget.eps)
-        first_step = 2 * tf.cast(budget.eps, tf.float32)
+        ascent: HalvingAscent | SparseAscent
+        if self.norm == "L1":
+            ascent = SparseAscent(ball, self.steps)
+        else:
+            ascent = HalvingAscent(ball, self.steps, self.rho, 2 * tf.cast(budget.eps, tf.float32))
         gradient_at = _mean(input_gradient(network, self._values), self.eot)
         (logits,) = _mean(lambda x: (network(x),), self.eot)(x)
         aims = self._aims(logits, y)
-        length = self.steps + 1
-        allowed = tf.constant(checkpoints(self.steps, self.rho))
 
         def step(k: tf.Tensor, rows: Rows) -> Rows:
-            run, i = k // length, k % length  # iteration 0 of a run looks at its start
-            fresh = tf.equal(i, 0)
+            run, i = k // ascent.length, k % ascent.length  # image 0 of a run is its start
             own = bounds.of(rows)
-            moved = tf.cond(
-                fresh,
-                lambda: _start(ball, own, fold(rows["seed"], run)),
-                lambda: _moved(ball, own, rows, tf.where(i > 1, _KEEP, 1.0)),
-            )
+            image = ascent.image(i, rows, own, fold(rows["seed"], run))
             aim = tf.gather(rows["aims"], run // self.restarts, axis=1)
-            gradient, value, logits = gradient_at(moved, rows["y"], aim)
-            rows = _judged(rows, moved, logits)
-            rows = _noted(rows, moved, gradient, value, fresh)
-            rows["step_size"] = tf.where(fresh, first_step, rows["step_size"])
-            return _adapted(rows, allowed[i])
+            gradient, value, logits = gradient_at(image, rows["y"], aim)
+            rows = _judged(rows, image, logits, ascent.counts(i))
+            return ascent.noted(i, rows, own, image, gradient, value)
 
-        rows = _initial(x, y, logits) | bounds.rows()
-        rows |= {"aims": aims, "seed": each(seed, tf.shape(y)[0])}
-        return on_active_set(step, rows, aims.shape[1] * self.restarts * length, _SHARE)[0]
+        rows = {
+            **bounds.rows(),
+            **ascent.initial(x),
+            "y": y,
+            "x_adv": x,
+            "margin": margin(logits, y),
+            "is_adversarial": is_misclassified(logits, y),
+            "aims": aims,
+            "seed": each(seed, tf.shape(y)[0]),
+        }
+        return on_active_set(step, rows, aims.shape[1] * self.restarts * ascent.length, _SHARE)[0]
 
 
 def checkpoints(steps: int, rho: float) -> list[int]:
@@ -125,26 +129,81 @@ def _mean(function: Callable[..., tuple], times: int) -> Callable[..., tuple]:
     return mean
 
 
-def _initial(x: tf.Tensor, y: tf.Tensor, logits: tf.Tensor) -> Rows:
-    """The state before the first run; its start sets what is 0 here."""
-    number = tf.zeros(tf.shape(y), tf.float32)
+def _judged(
+    rows: Rows, image: tf.Tensor, logits: tf.Tensor, counts: bool | tf.Tensor = True
+) -> Rows:
+    """What the attack would return, after one more image, if that counts."""
+    reached, is_adversarial = margin(logits, rows["y"]), is_misclassified(logits, rows["y"])
+    is_adversarial = tf.logical_and(is_adversarial, counts)
+    take = tf.logical_or(is_adversarial, tf.logical_and(reached < rows["margin"], counts))
     return {
-        "y": y,
-        "x_adv": x,
-        "margin": margin(logits, y),
-        "is_adversarial": is_misclassified(logits, y),
-        "iterate": x,
-        "before": x,
-        "gradient": tf.zeros_like(x),
-        "value": number,
-        "best": x,
-        "best_gradient": tf.zeros_like(x),
-        "best_value": number,
-        "best_at_checkpoint": number,
-        "rises": tf.zeros(tf.shape(y), tf.int32),
-        "reduced": tf.ones(tf.shape(y), tf.bool),
-        "step_size": number,
+        **rows,
+        "x_adv": choose(take, image, rows["x_adv"]),
+        "margin": tf.where(take, tf.minimum(reached, rows["margin"]), rows["margin"]),
+        "is_adversarial": is_adversarial,
     }
+
+
+class HalvingAscent:
+    """The images at which a run looks, in L-inf and L2: momentum, and steps that are halved.
+
+    Args:
+      ball: the threat.
+      steps: of a run.
+      rho: see `APGD`.
+      first_step: scalar.
+
+    Attributes:
+      length: images at which a run looks.
+    """
+
+    def __init__(self, ball: Threat, steps: int, rho: float, first_step: tf.Tensor):
+        self.ball, self.length, self.first_step = ball, steps + 1, first_step
+        self.allowed = tf.constant(checkpoints(steps, rho))
+
+    def initial(self, x: tf.Tensor) -> Rows:
+        """The state before the first run; its start sets what is 0 here."""
+        number = tf.zeros(tf.shape(x)[:1], tf.float32)
+        return {
+            "iterate": x,
+            "before": x,
+            "gradient": tf.zeros_like(x),
+            "value": number,
+            "best": x,
+            "best_gradient": tf.zeros_like(x),
+            "best_value": number,
+            "best_at_checkpoint": number,
+            "rises": tf.zeros(tf.shape(x)[:1], tf.int32),
+            "reduced": tf.ones(tf.shape(x)[:1], tf.bool),
+            "step_size": number,
+        }
+
+    def counts(self, i: tf.Tensor) -> bool:
+        """Whether image i of a run may be what the attack returns."""
+        return True
+
+    def image(self, i: tf.Tensor, rows: Rows, bounds: Bounds, seed: tf.Tensor) -> tf.Tensor:
+        """Image i of a run."""
+        return tf.cond(
+            tf.equal(i, 0),
+            lambda: _start(self.ball, bounds, seed),
+            lambda: _moved(self.ball, bounds, rows, tf.where(i > 1, _KEEP, 1.0)),
+        )
+
+    def noted(
+        self,
+        i: tf.Tensor,
+        rows: Rows,
+        bounds: Bounds,
+        image: tf.Tensor,
+        gradient: tf.Tensor,
+        value: tf.Tensor,
+    ) -> Rows:
+        """The state after image i."""
+        fresh = tf.equal(i, 0)
+        rows = _noted(rows, image, gradient, value, fresh)
+        rows["step_size"] = tf.where(fresh, self.first_step, rows["step_size"])
+        return _adapted(rows, self.allowed[i])
 
 
 def _start(ball: Threat, bounds: Bounds, seed: tf.Tensor) -> tf.Tensor:
@@ -159,18 +218,6 @@ def _moved(ball: Threat, bounds: Bounds, rows: Rows, keep: tf.Tensor) -> tf.Tens
     x = rows["iterate"]
     new = ball.step(x, rows["gradient"], per_image(rows["step_size"], x), bounds)
     return ball.project(x + keep * (new - x) + (1 - keep) * (x - rows["before"]), bounds)
-
-
-def _judged(rows: Rows, moved: tf.Tensor, logits: tf.Tensor) -> Rows:
-    """What the attack would return, after one more image."""
-    reached, is_adversarial = margin(logits, rows["y"]), is_misclassified(logits, rows["y"])
-    take = tf.logical_or(is_adversarial, reached < rows["margin"])
-    return {
-        **rows,
-        "x_adv": choose(take, moved, rows["x_adv"]),
-        "margin": tf.minimum(reached, rows["margin"]),
-        "is_adversarial": is_adversarial,
-    }
 
 
 def _noted(

@@ -35,10 +35,10 @@ class AutoAttack(Attack):
 
     Args:
       eps: radius of the ball.
-      norm: 'Linf' or 'L2'.
-      version: 'standard' is APGD-CE, APGD-T, FAB-T and Square; 'plus' adds untargeted APGD-DLR and
-        FAB, and restarts; 'rand', for networks with randomness inside, is APGD-CE and APGD-DLR with
-        20 passes for each gradient.
+      norm: 'Linf', 'L2' or 'L1'.
+      version: 'standard' is APGD-CE, APGD-T, FAB-T and Square (in L1 with 5 restarts of APGD-CE and
+        5 targets of APGD-T); 'plus' adds untargeted APGD-DLR and FAB, and restarts; 'rand', for
+        networks with randomness inside, is APGD-CE and APGD-DLR with 20 passes for each gradient.
       batch_norm: mode of `robust_tf.models.BatchNormalization` in the attack: 'running' (default),
         'batch' or 'training'.
 
@@ -46,7 +46,9 @@ class AutoAttack(Attack):
       ValueError: an argument outside its range.
 
     Source: Croce & Hein (2020) and their program AutoAttack, whose settings are followed in all
-    three versions. As there, all attacks are given the same seed.
+    three versions. As there, all attacks are given the same seed. L1 is after Croce & Hein (2021),
+    'Mind the box'. There the program has the standard version alone; the other two are those of
+    L-inf here, with APGD in its form for L1 and with 5 targets of APGD-T.
     """
 
     eps: float
@@ -70,8 +72,9 @@ class AutoAttack(Attack):
         ball: dict[str, Any] = {"eps": self.eps, "norm": self.norm, "batch_norm": self.batch_norm}
         # Everything is said here: a default that a recipe has bound would no longer be AutoAttack.
         ascent: dict[str, Any] = {**ball, "steps": 100, "rho": 0.75}
+        restarts, targets = (5, 5) if self.norm == "L1" else (1, 9)
         fab: dict[str, Any] = {**ball, "steps": 100, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9}
-        apgd_t = APGDTargeted(**ascent, targets=9, restarts=1, eot=1)
+        apgd_t = APGDTargeted(**ascent, targets=targets, restarts=1, eot=1)
         fab_t = FAB(**fab, targeted=True, targets=9, restarts=1)
         square = Square(**ball, queries=5000, p_init=0.8, restarts=1, rescale_schedule=False)
         if self.version == "rand":
@@ -85,7 +88,7 @@ class AutoAttack(Attack):
             yield "APGD-T", apgd_t
             yield "FAB-T", fab_t
         else:
-            yield "APGD-CE", APGD(**ascent, loss="ce", restarts=1, eot=1)
+            yield "APGD-CE", APGD(**ascent, loss="ce", restarts=restarts, eot=1)
             yield "APGD-T", apgd_t
             yield "FAB-T", fab_t
             yield "Square", square

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from robust_tf import registration
@@ -49,7 +50,7 @@ class FAB(MinimumNorm):
       targeted: one run for each target, in the order of the clean image's logits; otherwise the
         class whose boundary seems nearest is chosen anew in each iteration.
       targets: how many, >= 1; at most C - 1 are there.
-      norm: 'Linf' or 'L2', the one that is minimised.
+      norm: 'Linf', 'L2' or 'L1', the one that is minimized.
       restarts: runs (for each target), >= 1; the first starts at the clean image, the others at
         random, half as far from it as eps or the best image found.
       alpha_max: in [0, 1], the greatest weight of the projection of the clean image.
@@ -153,9 +154,7 @@ class FAB(MinimumNorm):
         self, x: tf.Tensor, point: tf.Tensor, gradient: tf.Tensor, gap: tf.Tensor
     ) -> tf.Tensor:
         """The next point, from the gradient of z_t - z_y at this one and its value there."""
-        project = {"Linf": fab_projections.project_linf, "L2": fab_projections.project_l2}[
-            self.norm
-        ]
+        project = fab_projections.PROJECTIONS[self.norm]
         w, pair = flat(gradient), tf.concat([point, x], axis=0)
         gap_of_x = gap + tf.reduce_sum(w * flat(x - point), axis=1)
         move = project(flat(pair), tf.concat([w, w], axis=0), tf.concat([gap, gap_of_x], axis=0))
@@ -169,9 +168,9 @@ class FAB(MinimumNorm):
         """In a random direction, half as far as eps or the nearest image found so far."""
         x = rows["x"]
         draw = (
-            randomness.normal
-            if self.norm == "L2"
-            else functools.partial(randomness.uniform, low=-1.0, high=1.0)
+            functools.partial(randomness.uniform, low=-1.0, high=1.0)
+            if self.norm == "Linf"
+            else randomness.normal
         )
         direction = draw(randomness.fold(rows["seed"], run), tf.shape(x))
         length = self.ball.distance(direction, tf.zeros_like(direction))
@@ -209,7 +208,7 @@ class FAB(MinimumNorm):
                 classes = num_classes_of(logits)
                 pick = functools.partial(tf.gather, logits, batch_dims=1)
                 gaps = [pick((y + k) % classes) - pick(y) for k in range(1, classes)]
-            order = {"Linf": 1, "L2": 2}[self.norm]
+            order = {"Linf": 1, "L2": 2, "L1": np.inf}[self.norm]  # of the dual norm
             best = tf.fill(tf.shape(y), float("inf")), tf.zeros_like(point), tf.zeros_like(gaps[0])
             for gap in gaps:
                 for count in counts:

@@ -51,8 +51,7 @@ class Ascent(NamedTuple):
 
     def step(self, x: tf.Tensor, gradient: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
         """X after one step, and the rule's state."""
-        direction, state = self.rule.direction(gradient, state)
-        return self.threat.step(x, direction, self.step_size, self.bounds), state
+        return self.rule.move(self.threat, x, gradient, state, self.step_size, self.bounds)
 
     def repeat(
         self, gradient_at: Callable[[tf.Tensor], Any], x: tf.Tensor, steps: int | tf.Tensor

@@ -9,14 +9,15 @@ import tensorflow as tf
 
 from robust_tf.attacks import randomness
 
+_TOLERANCE = 2.0**-21  # of a norm, relative: a few roundings of float32
+_MOST_STEPS = 96  # of which 24 halve the interval; usual are 3 to 12
+
 
 def project(step: tf.Tensor, center: tf.Tensor, radius: tf.Tensor) -> tf.Tensor:
     """The nearest step d with ||d||_1 <= radius and center + d in [0, 1]; in L2, as usual.
 
     Coordinate i of it is sign(s_i) * min(max(|s_i| - l, 0), room_i), room_i its way to the border
-    of the box. l is 0 where that is inside the ball, else what makes the norm equal the radius: the
-    norm falls piecewise linearly with l, with a break where a coordinate leaves the border
-    (|s_i| - room_i) and where it reaches the center (|s_i|), which are sorted.
+    of the box; l is 0 where that is inside the ball, else what makes the norm equal the radius.
 
     Args:
       step: (B, n), any finite numbers.
@@ -33,34 +34,48 @@ def project(step: tf.Tensor, center: tf.Tensor, radius: tf.Tensor) -> tf.Tensor:
     radius = tf.broadcast_to(radius, tf.shape(step)[:1])
     shift = _shift(size, room, radius)[:, tf.newaxis]
     moved = tf.minimum(tf.maximum(size - shift, 0.0), room)
-    # l is rounded too.
-    shrink = tf.math.divide_no_nan(radius, tf.reduce_sum(moved, axis=1))
-    shrink = tf.where(tf.reduce_sum(moved, axis=1) > radius, shrink, 1.0)
+    total = tf.reduce_sum(moved, axis=1)  # which the rounding of l may leave above the radius
+    shrink = tf.where(total > radius, tf.math.divide_no_nan(radius, total), 1.0)
     return tf.sign(step) * moved * shrink[:, tf.newaxis]
 
 
 def _shift(size: tf.Tensor, room: tf.Tensor, radius: tf.Tensor) -> tf.Tensor:
-    """L of `project`, (B,)."""
-    count = tf.shape(size)[1]
-    # From the greatest down, along which the norm grows: a coordinate begins to move at its size,
-    # and has reached the border at size - room.
-    breaks, order = tf.math.top_k(tf.concat([size, size - room], axis=1), 2 * count)
-    moving = tf.cumsum(tf.where(order < count, 1.0, -1.0), axis=1)
-    lengths = tf.cumsum(moving[:, :-1] * (breaks[:, :-1] - breaks[:, 1:]), axis=1)
-    # The piece on which the radius lies begins with the last break that is inside the ball.
-    piece = tf.reduce_sum(tf.cast(lengths <= radius[:, tf.newaxis], tf.int32), axis=1)
-    upper = tf.gather(breaks, piece, batch_dims=1)
-    lower = tf.gather(breaks, tf.minimum(piece + 1, 2 * count - 1), batch_dims=1)
-    # There l is the root of a line, found anew: sums over coordinates lose less than cumulated ones
-    middle = tf.maximum((upper + lower) / 2, 0.0)[:, tf.newaxis]
-    at_border = size - room >= middle
-    free = tf.logical_and(size > middle, tf.logical_not(at_border))
-    length = tf.reduce_sum(tf.where(at_border, room, tf.where(free, size, 0.0)), axis=1)
-    number = tf.reduce_sum(tf.cast(free, size.dtype), axis=1)
-    root = tf.math.divide_no_nan(length - radius, number)
-    root = tf.clip_by_value(root, tf.maximum(lower, 0.0), tf.maximum(upper, 0.0))
+    """L of `project`, (B,).
+
+    The norm falls piecewise linearly with l, with a break where a coordinate leaves the border of
+    the box (|s_i| - room_i) and where it reaches the center (|s_i|). The source sorts these 2 n
+    numbers. Newton's iteration finds the piece without sorting, several times faster, and is exact
+    once it is there; as the line is bent to either side, what leaves the interval known to hold the
+    root goes to its middle, and so does every fourth step, which ends it in any case.
+    """
+    border = size - room
+
+    def search(k: tf.Tensor, shift: tf.Tensor, low: tf.Tensor, high: tf.Tensor, going: tf.Tensor):
+        at = shift[:, tf.newaxis]
+        excess = tf.reduce_sum(tf.minimum(tf.maximum(size - at, 0.0), room), axis=1) - radius
+        slope = tf.reduce_sum(tf.cast((size > at) & (border <= at), size.dtype), axis=1)
+        low, high = tf.where(excess > 0, shift, low), tf.where(excess > 0, high, shift)
+        root = shift + tf.math.divide_no_nan(excess, slope)
+        inside = (root > low) & (root < high) & (k % 4 < 3)
+        going = going & (tf.abs(excess) > _TOLERANCE * radius)
+        return (
+            k + 1,
+            tf.where(going, tf.where(inside, root, (low + high) / 2), shift),
+            low,
+            high,
+            going,
+        )
+
     fits = tf.reduce_sum(tf.minimum(size, room), axis=1) <= radius
-    return tf.where(fits, 0.0, root)
+    zero = tf.zeros_like(radius)
+    variables = tf.constant(0), zero, zero, tf.reduce_max(size, axis=1), tf.logical_not(fits)
+    return tf.while_loop(
+        lambda k, shift, low, high, going: tf.reduce_any(going),
+        search,
+        variables,
+        maximum_iterations=_MOST_STEPS,
+        parallel_iterations=1,
+    )[1]
 
 
 def add(center: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
@@ -93,16 +108,30 @@ def steepest_step(x: tf.Tensor, gradient: tf.Tensor, length: tf.Tensor) -> tf.Te
     Returns:
       (B, n).
     """
-    count = tf.shape(x)[1]
-    length = tf.broadcast_to(length, tf.shape(x)[:1])[:, tf.newaxis]
-    order = tf.math.top_k(tf.abs(gradient), count).indices
-    room = tf.gather(room_of(x, gradient), order, batch_dims=1)
-    # What those before it have left; where a slope is 0 the sign is, too.
-    left = length - tf.cumsum(room, axis=1, exclusive=True)
-    amount = tf.clip_by_value(left, 0.0, room)
-    rows = tf.repeat(tf.range(tf.shape(x)[0])[:, tf.newaxis], count, axis=1)
-    amount = tf.scatter_nd(tf.stack([rows, order], axis=2), amount, tf.shape(x))
-    return tf.sign(gradient) * amount
+    slope, room = tf.abs(gradient), room_of(x, gradient)
+    length = tf.broadcast_to(length, tf.shape(x)[:1])
+    return tf.sign(gradient) * one_by_one(slope, room, tf.ones_like(slope), length)
+
+
+def one_by_one(slope: tf.Tensor, room: tf.Tensor, price: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+    """How far each coordinate goes, if the steepest goes first, as far as it can.
+
+    Args:
+      slope: (B, n), what decides who goes first.
+      room: (B, n), how far a coordinate can go.
+      price: (B, n), > 0 where the amount matters, of going by 1.
+      total: (B,), what can be paid.
+
+    Returns:
+      (B, n), in [0, room]; the last one that goes goes as far as the rest of `total` allows.
+    """
+    count = tf.shape(slope)[1]
+    order = tf.math.top_k(slope, count).indices
+    room, price = (tf.gather(values, order, batch_dims=1) for values in (room, price))
+    left = total[:, tf.newaxis] - tf.cumsum(price * room, axis=1, exclusive=True)
+    amount = tf.clip_by_value(tf.math.divide_no_nan(left, price), 0.0, room)
+    rows = tf.repeat(tf.range(tf.shape(slope)[0])[:, tf.newaxis], count, axis=1)
+    return tf.scatter_nd(tf.stack([rows, order], axis=2), amount, tf.shape(slope))
 
 
 def unit_ball(seed: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:

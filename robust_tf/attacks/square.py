@@ -15,7 +15,7 @@ from robust_tf.attacks.base import Attack
 from robust_tf.attacks.network import Network
 from robust_tf.attacks.objectives import is_misclassified, margin
 from robust_tf.attacks.randomness import each, fold, uniform
-from robust_tf.attacks.square_moves import Bumps, Moves, Stripes
+from robust_tf.attacks.square_moves import MOVES, Moves
 from robust_tf.attacks.threat import Budget, threat_of
 from robust_tf.models.forward import check_batch_norm_mode
 from robust_tf.validation import check_eps, check_norm, check_number, check_whole
@@ -31,24 +31,25 @@ class Square(Attack):
     """Random search on the margin z_y - max_{j != y} z_j, without gradients.
 
     L-inf: starts at vertical stripes of +-eps; each query sets a square of the best image so far to
-    +-eps, one sign for each channel. L2: starts at a grid of bumps; each query moves the mass of
-    one square into another. The query is accepted if the margin falls or the image is
+    +-eps, one sign for each channel. L2 and L1: starts at a grid of bumps; each query moves the
+    mass of one square into another. The query is accepted if the margin falls or the image is
     misclassified. The squares cover a share p of the image, which falls from `p_init` by halves.
 
     A query is one forward of one image; a restart has `queries` of them, the first of which is the
     start's. The clean images cost one more. An example leaves with the first image that is
     misclassified; one that is robust to the end keeps the image of the lowest margin. Random
     numbers are drawn for 500 queries together, which takes 2000 * (2 + channels) bytes for each
-    example of a batch (L2: 2000 * (5 + channels)).
+    example of a batch (L2, L1: 2000 * (5 + channels)).
 
-    Images of shape (H, W, C), of any sides; (H, W) and vectors (n,) are taken as (H, W, 1) and
-    (n, 1, 1).
+    Images of shape (H, W, C), of any sides, or (H, W). What has one axis, as points (n,) and
+    signals of one channel (L, 1), is an image of height 1: its squares are intervals, which cover
+    the same share p, and its stripes are single values.
 
     Args:
       eps: radius of the ball.
       queries: in each restart, >= 1.
       p_init: in (0, 1], share of the image that the first squares cover.
-      norm: 'Linf' or 'L2'.
+      norm: 'Linf', 'L2' or 'L1'.
       restarts: number of runs from fresh starts, >= 1, each on the images robust so far.
       batch_norm: mode of `robust_tf.models.BatchNormalization` in the attack: 'running' (default),
         'batch' or 'training'.
@@ -62,7 +63,8 @@ class Square(Attack):
     for each example, which the program shares in a batch, and a square may touch each border, as in
     the paper; the program leaves the last row and column out. For L2, the mass of two squares is
     that of each channel, as in the paper's Algorithm 3; AutoAttack's program adds up the channels.
-    The program counts its start apart from `queries`.
+    L1 is that program's, but that the bumps of its start fill the ball. The program counts its
+    start apart from `queries`, and knows no images of one axis.
     """
 
     eps: float
@@ -91,7 +93,7 @@ class Square(Attack):
         shape = _image_shape(x)
         bounds = threat_of(self.norm, self.eps).bounds(tf.reshape(x, [-1, *shape]), budget.eps)
         areas = self._shares() * shape[0] * shape[1]
-        moves: Moves = {"Linf": Stripes, "L2": Bumps}[self.norm](shape, areas)
+        moves: Moves = MOVES[self.norm](shape, areas)
         block = min(self.queries, _BLOCK)
         draws = math.ceil(self.queries / block) + 1  # of a restart; the last is for its start
 
@@ -154,7 +156,7 @@ class Square(Attack):
 
 
 def _image_shape(x: tf.Tensor) -> tuple[int, int, int]:
-    """H, W, C, of which (H, W) lacks the last and (n,) the last two."""
+    """H, W, C, of which (H, W) lacks the last and (n,) the first and the last; H is not W = 1."""
     axes = tuple(x.shape[1:])
     if len(axes) > 3 or None in axes:
         raise ValueError(
@@ -162,4 +164,4 @@ def _image_shape(x: tf.Tensor) -> tuple[int, int, int]:
             "reshape them before the attack, and back in the model."
         )
     height, width, channels = (*axes, 1, 1)[:3]
-    return height, width, channels
+    return (1, height, channels) if width == 1 else (height, width, channels)

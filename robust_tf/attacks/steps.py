@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from robust_tf import registration
-from robust_tf.attacks import randomness
+from robust_tf.attacks import randomness, sparse_steps
 from robust_tf.attacks.threat import Bounds, Threat
 from robust_tf.validation import check_number, check_step_size
 
@@ -105,6 +105,19 @@ class Steepest(_Config):
         """What to take the steepest step along, and the next state."""
         return gradient, state
 
+    def move(
+        self,
+        threat: Threat,
+        x: tf.Tensor,
+        gradient: tf.Tensor,
+        state: tuple[tf.Tensor, ...],
+        step_size: tf.Tensor,
+        bounds: Bounds,
+    ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+        """X after a step of this size, a point of the ball, and the next state."""
+        direction, state = self.direction(gradient, state)
+        return threat.step(x, direction, step_size, bounds), state
+
 
 @registration.configurable
 @registration.serializable
@@ -133,3 +146,53 @@ class Momentum(Steepest):
         mean = tf.reduce_mean(tf.abs(gradient), axis=axes, keepdims=True)
         momentum = self.decay * state[0] + gradient / tf.maximum(mean, 1e-12)
         return momentum, (momentum,)
+
+
+@registration.configurable
+@registration.serializable
+@dataclasses.dataclass(frozen=True)
+class AdaptiveSparsity(Steepest):
+    """Steps in L1 along the signs of the greatest slopes, in equal parts; how many pixels adapts.
+
+    The steepest step in L1 takes a few pixels to the border of the box, where the slopes soon are
+    others. This one moves a share of them a little: at first `share` of all, later two thirds as
+    many as the image has moved so far.
+
+    Args:
+      step_size: L1 norm of a step.
+      share: in (0, 1], of the pixels that the first step moves.
+
+    Source: Croce & Hein (2021), 'Mind the box', whose APGD also goes back to the best image and
+    chooses the step size. For `L1` alone.
+    """
+
+    share: float = sparse_steps.SHARE
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        share = check_number(
+            "AdaptiveSparsity",
+            "share",
+            self.share,
+            0.0,
+            "the paper uses 0.2",
+            high=1.0,
+            strict=True,
+        )
+        object.__setattr__(self, "share", share)
+
+    def initial(self, x: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return (tf.fill(tf.shape(x)[:1], self.share),)
+
+    def move(
+        self,
+        threat: Threat,
+        x: tf.Tensor,
+        gradient: tf.Tensor,
+        state: tuple[tf.Tensor, ...],
+        step_size: tf.Tensor,
+        bounds: Bounds,
+    ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+        length = tf.broadcast_to(step_size, tf.shape(x)[:1])
+        x = threat.project(x + sparse_steps.sparse_step(gradient, state[0], length), bounds)
+        return x, (sparse_steps.next_share(x, bounds.center),)

@@ -35,7 +35,8 @@ attacks, divided by semicolons; eps and step_size in pixel units of images in [0
                                                each image is, and the accuracy at every eps
   Transfer(PGD(...), run='runs/at_mnist')      made on another model, judged on this one
   ProjectedGradient(Linf(0.3), Steepest(0.01), 40, Margin(), UniformStart())
-  norm='L2' makes any of them but RayS an L2 attack; eps=[0.1, 0.2, 0.3] gives a curve.
+  norm='L2' makes any of them but RayS an L2 attack, norm='L1' one in L1, where eps is a sum over
+  pixels and channels: 12 for CIFAR-10, 10 for MNIST; eps=[0.1, 0.2, 0.3] gives a curve.
   my_lab.MyAttack(eps=0.3)                     of a module that the run records, or of --import
 
 batteries: smoke, adr, atld, st, autoattack, full, or a gin file with battery.attacks = [...].

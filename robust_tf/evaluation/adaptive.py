@@ -148,7 +148,7 @@ def adaptive_attacks(
       steps: of PGD and APGD.
       restarts: of each PGD.
       queries: of Square; RayS has twice as many.
-      norm: 'Linf' or 'L2'.
+      norm: 'Linf', 'L2' or 'L1'.
       autoattack: runs AutoAttack, standard version.
 
     Returns:

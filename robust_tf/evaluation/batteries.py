@@ -55,8 +55,8 @@ def battery(
         'autoattack', 'full' (AutoAttack, multi-targeted PGD, PGD with restarts, RayS); or the path
         of a gin file that binds `battery.attacks`, with the macros %eps, %step_size, %steps.
       eps: radius in units of pixels in [0, 1], > 0; or several: all attacks at each.
-      norm: 'Linf' or 'L2'; None: that of the file, 'Linf' in the library's own. Attacks that do
-        not exist in the norm (RayS in L2) are left out.
+      norm: 'Linf', 'L2' or 'L1'; None: that of the file, 'Linf' in the library's own. Attacks that
+        do not exist in the norm (RayS in L2 and L1) are left out.
       step_size: of PGD and its relatives (%step_size), at every eps, > 0. None: a quarter of each
         eps; in L-inf 'adr' and 'atld' have one for all, as their papers: 2/255 if no eps is above
         32/255 (CIFAR-10), else 0.01 (MNIST).
@@ -85,7 +85,7 @@ def battery(
                 f"step_size={step_size!r}: the battery {name!r} has no attack that takes one; "
                 "leave it out."
             )
-    kept = name in KEPT and norm != "L2"
+    kept = name in KEPT and norm in (None, "Linf")
     if kept and step_size is None:
         mnist = max(radii) > CIFAR10_EPS * (1 + 1e-6)
         step_size = 0.01 if mnist else 2 / 255

@@ -1,6 +1,7 @@
 """Square Attack, one image at a time, in loops and float64; random numbers are given.
 
-Written from Andriushchenko et al. (2020), algorithms 1 to 3 and equation 2.
+Written from Andriushchenko et al. (2020), algorithms 1 to 3 and equation 2; L1 after AutoAttack's
+program. An image of height 1 has intervals for squares.
 """
 
 import math
@@ -57,8 +58,7 @@ def linf(score, x, y, eps, numbers, start_numbers, p_init=0.8, stretch=1.0):
 
     def candidate(image, query):
         p, own = share(p_init, int((query - 1) * stretch)), numbers[query]
-        side = max(int(round(math.sqrt(p * height * width))), 1)
-        sides = min(side, height), min(side, width)
+        sides = window(p, height, width, 1)
         top, left = corner(own, sides, x.shape)
         image = image.copy()
         for channel in range(channels):
@@ -69,69 +69,103 @@ def linf(score, x, y, eps, numbers, start_numbers, p_init=0.8, stretch=1.0):
     return search(np.clip(start, low, high), candidate, score, y, len(numbers))
 
 
-def mound(height, width):
+def window(p, height, width, least):
+    """Height and width of what covers a share p."""
+    if height == 1:
+        side = max(int(round(p * width)), least)
+    else:
+        side = max(int(round(math.sqrt(p * height * width))), least)
+    side += least == 3 and side % 2 == 0
+    return min(side, height), min(side, width)
+
+
+def norm(values, order):
+    return (np.abs(values) ** order).sum() ** (1 / order)
+
+
+def mound(height, width, order):
     """Equation 2: layers that grow around the middle, each with less weight."""
     delta = np.zeros((height, width))
     for k in range(max(height, width) // 2 + 1):
         for row in range(height):
             for column in range(width):
                 if abs(row - height // 2) <= k and abs(column - width // 2) <= k:
-                    delta[row, column] += 1 / (k + 1) ** 2
-    return delta / np.sqrt((delta**2).sum())
+                    delta[row, column] += 1 / (k + 1) ** (2 if order == 2 else 4)
+    return delta / norm(delta, order)
 
 
-def bump(height, width):
+def bump(height, width, order=2):
     delta = np.zeros((height, width))
     if height > 1:
-        delta[: height // 2] = mound(height // 2, width)
-    delta[height // 2 :] = -mound(height - height // 2, width)
-    return delta / np.sqrt((delta**2).sum())
+        delta[: height // 2] = mound(height // 2, width, order)
+    delta[height // 2 :] = -mound(height - height // 2, width, order)
+    return delta / norm(delta, order)
 
 
-def l2(score, x, y, eps, numbers, start_numbers, p_init=0.8, stretch=1.0):
+def in_l1_ball(step, x, eps):
+    """The nearest step of L1 norm eps at most with x + step in the box, by bisection."""
+    size, room = np.abs(step), np.where(step > 0, 1 - x, x)
+    low, high = 0.0, size.max()
+    if np.minimum(size, room).sum() <= eps:
+        high = 0.0
+    for _ in range(80):
+        middle = (low + high) / 2
+        longer = np.clip(size - middle, 0, room).sum() > eps
+        low, high = (middle, high) if longer else (low, middle)
+    return np.sign(step) * np.clip(size - high, 0, room)
+
+
+def bumps(score, x, y, eps, numbers, start_numbers, order, p_init=0.8, stretch=1.0):
+    """L2 and L1."""
     height, width, channels = x.shape
 
-    def stretched(step):
-        return np.clip(x + eps * step / np.sqrt((step**2).sum()), 0, 1)
+    def inside(step):
+        if order == 1:
+            return x + in_l1_ball(step, x, eps)
+        return np.clip(x + eps * step / norm(step, 2), 0, 1)
 
-    tile = max(min(height, width) // 5, 1)
-    rows, columns = height // tile, width // tile
-    top, left = (height - rows * tile) // 2, (width - columns * tile) // 2
+    tile = max((width if height == 1 else min(height, width)) // 5, 1)
+    tile_h, tile_w = min(tile, height), tile
+    rows, columns = height // tile_h, width // tile_w
+    top, left = (height - rows * tile_h) // 2, (width - columns * tile_w) // 2
     own = np.reshape(start_numbers, (rows, columns, 1 + channels))
     step = np.zeros_like(x)
     for row in range(rows):
         for column in range(columns):
-            at = top + row * tile, left + column * tile
-            delta = bump(tile, tile)
-            delta = delta if own[row, column, 0] < 0.5 else delta.T
+            at = top + row * tile_h, left + column * tile_w
+            upright = own[row, column, 0] < 0.5
+            delta = bump(tile_h, tile_w, order) if upright else bump(tile_w, tile_h, order).T
             for channel in range(channels):
-                window = step[at[0] : at[0] + tile, at[1] : at[1] + tile, channel]
-                window[:] = sign(own[row, column, 1 + channel]) * delta
+                square = step[at[0] : at[0] + tile_h, at[1] : at[1] + tile_w, channel]
+                square[:] = sign(own[row, column, 1 + channel]) * delta
+    if order == 1:
+        step *= max(eps / norm(step, 1), 1)
 
     def candidate(image, query):
         p, own = share(p_init, int((query - 1) * stretch)), numbers[query]
-        side = max(int(round(math.sqrt(p * height * width))), 3)
-        side += side % 2 == 0
-        h, w = min(side, height), min(side, width)
+        h, w = window(p, height, width, 3)
         r1, c1 = corner(own[:2], (h, w), x.shape)
         r2, c2 = corner(own[2:4], (h, w), x.shape)
         step = image - x
-        unused = eps**2 - (step**2).sum()
-        unused = unused if unused > 1e-5 * eps**2 else 0  # the paper: > 0
+        union = np.zeros((height, width), bool)
+        union[r1 : r1 + h, c1 : c1 + w] = True
+        union[r2 : r2 + h, c2 : c2 + w] = True
+        unused = eps**order - norm(step, order) ** order
+        if order == 2:
+            unused = unused if unused > 1e-5 * eps**2 else 0  # the paper: > 0
         moved = step.copy()
         for channel in range(channels):
             nu, new = step[..., channel], moved[..., channel]
-            union = np.zeros((height, width), bool)
-            union[r1 : r1 + h, c1 : c1 + w] = True
-            union[r2 : r2 + h, c2 : c2 + w] = True
-            mass = np.sqrt((nu[union] ** 2).sum() + unused / channels)
+            content = nu[union] if order == 2 else step[union]  # the program adds the channels
+            energy = norm(content, order) ** order + max(unused, 0) / channels
+            mass = energy ** (1 / order)
             old = nu[r1 : r1 + h, c1 : c1 + w]
-            delta = bump(h, w) if own[4] < 0.5 else bump(w, h).T
-            mixed = sign(own[5 + channel]) * delta + old / (np.sqrt((old**2).sum()) + 1e-12)
+            delta = bump(h, w, order) if own[4] < 0.5 else bump(w, h, order).T
+            mixed = sign(own[5 + channel]) * delta + old / (norm(old, order) + 1e-12)
             new[r2 : r2 + h, c2 : c2 + w] = 0
-            length = np.sqrt((mixed**2).sum())
+            length = norm(mixed, order)
             cancelled = length <= 1e-3  # not in the paper
             new[r1 : r1 + h, c1 : c1 + w] = 0 if cancelled else mass * mixed / length
-        return stretched(moved)
+        return inside(moved)
 
-    return search(stretched(step), candidate, score, y, len(numbers))
+    return search(inside(step), candidate, score, y, len(numbers))

@@ -217,7 +217,7 @@ def test_expectation_over_a_noisy_network():
         ({"restarts": 1.5}, "restarts"),
         ({"eot": 0}, "eot"),
         ({"rho": 1.5}, "rho"),
-        ({"norm": "L1"}, "norm"),
+        ({"norm": "L3"}, "norm"),
         ({"batch_norm": "eval"}, "batch_norm"),
     ],
 )

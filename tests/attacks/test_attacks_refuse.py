@@ -33,7 +33,7 @@ PGD = {"eps": 0.3, "step_size": 0.1, "steps": 2}
         ({"steps": True}, r"steps=True\): must be an integer >= 1"),
         ({"restarts": 0}, r"restarts=0\): must be an integer >= 1"),
         ({"keep": "worst"}, r"keep='worst': must be 'last' or 'best'"),
-        ({"norm": "L1"}, r"norm='L1'\): must be one of \('Linf', 'L2'\)"),
+        ({"norm": "L3"}, r"norm='L3'\): must be one of \('Linf', 'L2', 'L1'\)"),
         ({"batch_norm": "eval"}, r"batch_norm='eval': must be one of \('running', 'batch', 'trai"),
     ],
 )

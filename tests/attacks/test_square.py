@@ -1,5 +1,6 @@
 """Square Attack against loops written out in NumPy, and on models whose worst point is known."""
 
+import functools
 import math
 
 import numpy as np
@@ -43,10 +44,13 @@ def numbers_of(attack, shape, draw, many):
 CASES = {
     "Linf": ("Linf", (8, 8, 1), 0.02, 2 + 1, 8),
     "Linf colour": ("Linf", (7, 10, 3), 0.02, 2 + 3, 10 * 3),
-    "Linf vector": ("Linf", (30,), 0.02, 2 + 1, 1),
+    "Linf points": ("Linf", (30,), 0.02, 2 + 1, 30),
     "L2": ("L2", (12, 12, 1), 0.3, 5 + 1, 6 * 6 * 2),
     "L2 colour": ("L2", (11, 16, 3), 0.4, 5 + 3, 5 * 8 * 4),
-    "L2 vector": ("L2", (30,), 0.15, 5 + 1, 30 * 2),
+    "L2 signal": ("L2", (30, 1), 0.25, 5 + 1, 5 * 2),
+    "L1": ("L1", (12, 12, 1), 2.0, 5 + 1, 6 * 6 * 2),
+    "L1 colour": ("L1", (11, 16, 3), 4.0, 5 + 3, 5 * 8 * 4),
+    "L1 points": ("L1", (30,), 0.45, 5 + 1, 5 * 2),
 }
 
 
@@ -57,10 +61,15 @@ def test_trajectory(name, monkeypatch):
     model, queries = Tanh(shape), 120
     attack = attacks.Square(eps, queries, norm=norm, restarts=2, rescale_schedule=True)
     x_adv = attack(model, model.x, model.y, seed=SEED).numpy()
-    run = {"Linf": reference.linf, "L2": reference.l2}[norm]
+    run = {
+        "Linf": reference.linf,
+        "L2": functools.partial(reference.bumps, order=2),
+        "L1": functools.partial(reference.bumps, order=1),
+    }[norm]
+    whole = (1, shape[0], 1) if len(shape) < 3 else shape
     forwards, broken = 0, []
     for n, y in enumerate(model.y):
-        x = model.x[n].astype("float64").reshape((*shape, 1, 1)[:3])
+        x = model.x[n].astype("float64").reshape(whole)
         best, lowest = x, reference.margin(model.score(x), y)
         forwards += 1
         for restart in range(2):
@@ -82,8 +91,10 @@ def test_trajectory(name, monkeypatch):
 def test_bumps():
     for height in range(1, 8):
         for width in range(1, 8):
-            expected = reference.bump(height, width)
-            np.testing.assert_allclose(bump(height, width), expected, rtol=0, atol=1e-12)
+            for order in (1, 2):
+                expected = reference.bump(height, width, order)
+                found = bump(height, width, order)
+                np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
 def test_schedule():
@@ -154,7 +165,7 @@ def test_misclassified_images_cost_one_forward():
     "arguments, message",
     [
         ({"eps": -1}, r"Square\(eps=-1\)"),
-        ({"norm": "L1"}, r"norm='L1'\): must be one of \('Linf', 'L2'\)"),
+        ({"norm": "L3"}, r"norm='L3'\): must be one of \('Linf', 'L2', 'L1'\)"),
         ({"queries": 0}, r"queries=0\): must be an integer >= 1"),
         ({"restarts": 1.5}, r"restarts=1.5\): must be an integer >= 1"),
         ({"p_init": 0}, r"p_init=0\): must be in \(0, 1\]; the paper uses 0.8"),

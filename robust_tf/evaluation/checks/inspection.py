@@ -43,9 +43,10 @@ def inspect(
     """Looks at a model, before it is attacked, for what makes attacks fail.
 
     Forward passes of the images as they are, in other batches and slightly changed; in each norm
-    input gradients, PGD-20, PGD-100 from other starts, and PGD-50 with eps 1 (half the box's
-    diagonal in L2). Images that are adversarial after one PGD do not go through the next, so that
-    it takes longest on a robust model: as long as 170 gradients of the images for each norm.
+    input gradients, PGD-20, PGD-100 from other starts, and PGD-50 with eps 1 (in L2
+    and L1 as far as the box's middle from its corners). Images that are adversarial after one PGD
+    do not go through the next, so that it takes longest on a robust model: as long as 170 gradients
+    of the images for each norm.
 
     Of a `models.black_box`, whose gradients nobody follows, the forward passes alone.
 
@@ -57,7 +58,7 @@ def inspect(
       x: float32 images in [0, 1]; the first 64 are looked at.
       y: integer labels (B,). Misclassified images count for the range of the pixels and for the
         collapse alone.
-      balls: radius eps by norm, 'Linf' or 'L2'; > 0, in units of [0, 1].
+      balls: radius eps by norm, 'Linf', 'L2' or 'L1'; > 0, in units of [0, 1].
       seed: of noise and random starts, >= 0.
       collapsed: the class that the model predicts on all of more images than these, where that is
         known; see `collapsed_class`.

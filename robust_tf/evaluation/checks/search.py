@@ -22,9 +22,9 @@ from robust_tf.evaluation.checks.forward import Forward, many
 from robust_tf.models.black_box import NoGradientError
 from robust_tf.models.differentiation import differentiated
 
-# Below this a gradient's norm is lost: in L-inf where float32 runs out of digits, in L2 where
-# attacks divide by the norm and guard against zero.
-VANISHING = {"Linf": 1e-30, "L2": 1e-12}
+# Below this a gradient's norm is lost: in L-inf and L1, whose steps go by signs and ranks, where
+# float32 runs out of digits, in L2 where attacks divide by the norm and guard against zero.
+VANISHING = {"Linf": 1e-30, "L2": 1e-12, "L1": 1e-30}
 
 
 def gradients(network: Network, x: tf.Tensor, y: tf.Tensor, norm: str) -> Flag | None:
@@ -96,8 +96,9 @@ class Search:
 
     def large_eps(self) -> Flag | None:
         """Whether images withstand an eps that reaches any image of the box, or the grey one."""
-        diagonal = math.sqrt(self.x[0].size)
-        eps = max(self.eps, 1.0 if self.norm == "Linf" else diagonal / 2)
+        size = self.x[0].size
+        reach = {"Linf": 1.0, "L2": math.sqrt(size) / 2, "L1": size / 2}
+        eps = max(self.eps, reach[self.norm])
         self._pgd(eps, 50)
         classes = self.forward(self.x[:1]).shape[1]
         chance = 1 / classes
@@ -122,12 +123,17 @@ class Search:
 
     def _noise(self, draw: int) -> np.ndarray:
         """The images with noise from the surface of the ball, its corners in L-inf."""
-        noise = np.random.default_rng((self.seed, draw)).normal(size=self.x.shape)
-        if self.norm == "Linf":
-            noise = np.sign(noise)
+        random = np.random.default_rng((self.seed, draw))
+        axes = tuple(range(1, self.x.ndim))
+        if self.norm == "L1":
+            noise = random.laplace(size=self.x.shape)
+            noise /= np.abs(noise).sum(axes, keepdims=True)
         else:
-            axes = tuple(range(1, noise.ndim))
-            noise /= np.sqrt((noise**2).sum(axes, keepdims=True))
+            noise = random.normal(size=self.x.shape)
+            if self.norm == "Linf":
+                noise = np.sign(noise)
+            else:
+                noise /= np.sqrt((noise**2).sum(axes, keepdims=True))
         return np.clip(self.x + self.eps * noise, 0, 1).astype(np.float32)
 
 
