@@ -3,9 +3,12 @@
 from robust_tf.attacks.apgd import APGD, APGDTargeted
 from robust_tf.attacks.autoattack import AutoAttack
 from robust_tf.attacks.base import Attack, MinimalDistance
+from robust_tf.attacks.ddn import DDN
 from robust_tf.attacks.fab import FAB
+from robust_tf.attacks.fmn import FMN
 from robust_tf.attacks.gradient import GradientAttack, ProjectedGradient
 from robust_tf.attacks.msd import MSD
+from robust_tf.attacks.minimum_norm import MinimumNorm
 from robust_tf.attacks.multi_targeted import MultiTargeted
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Margin, Objective
 from robust_tf.attacks.presets import BIM, CW, FGSM, MIM, PGD, TRADESAttack
@@ -35,8 +38,10 @@ __all__ = [
     "APGD",
     "BIM",
     "CW",
+    "DDN",
     "FAB",
     "FGSM",
+    "FMN",
     "L1",
     "FGSMRS",
     "L2",
@@ -57,6 +62,7 @@ __all__ = [
     "GradientAttack",
     "ManifoldAttack",
     "MinimalDistance",
+    "MinimumNorm",
     "ScatteringAttack",
     "Start",
     "Linf",

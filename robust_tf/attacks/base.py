@@ -48,10 +48,10 @@ class Attack:
     """Base of all attacks; a subclass is a frozen dataclass that defines `run`.
 
     Attributes:
-      eps: radius of the ball, in pixel units of images in [0, 1].
+      eps: radius of the ball, in pixel units of images in [0, 1]; None where there is none.
       step_size: of an attack with `has_step_size`, in the same units; None: eps, or the multiple of
         it that is usual for the attack (`step_per_eps`).
-      norm: 'Linf' or 'L2'.
+      norm: 'Linf', 'L2' or 'L1'.
       batch_norm: mode of `robust_tf.models.BatchNormalization`, and of Keras' own in a model that
         `models.convert`, `models.split` or a training method has seen. On another Keras model with
         one 'batch' and 'training' are refused; in a plain function they reach what is converted.
@@ -76,6 +76,8 @@ class Attack:
     takes_soft_labels: ClassVar[bool] = False
     # Whether an evaluation also attacks misclassified images, and judges what it returns alone.
     judged_alone: ClassVar[bool] = False
+    # Whether what it returns says how far the nearest misclassified image is (`MinimumNorm`).
+    measures_distance: ClassVar[bool] = False
     # Whether what it returns may be further away than eps, which an evaluation refuses.
     leaves_ball: ClassVar[bool] = False
 
@@ -201,7 +203,8 @@ class Attack:
                 f"{owner}(step_size={step_size!r}): this attack takes no step size; leave it out."
             )
         if eps is None:
-            eps = getattr(self, "eps", math.inf)  # one without a ball may go anywhere
+            own = getattr(self, "eps", None)
+            eps = math.inf if own is None else own  # one without a ball may go anywhere
         elif is_known(eps):
             eps = check_eps(owner, known_value(eps), self.norm)
         if step_size is None:
@@ -210,7 +213,9 @@ class Attack:
         elif is_known(step_size):
             step_size = check_step_size(owner, known_value(step_size), self.norm)
         scale = tf.cast(plain(scale), tf.float32)
-        radius = scalar(eps, tf.float64) * tf.cast(scale, tf.float64)
+        whole = scalar(eps, tf.float64)
+        radius = whole * tf.cast(scale, tf.float64)
+        radius = tf.where(tf.math.is_inf(whole), whole, radius)  # 0 times that is no number
         return Budget(radius, scalar(step_size, tf.float32) * scale)
 
     def at(self: Own, eps: float | None = None, step_size: float | None = None) -> Own:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,13 +12,13 @@ import tensorflow as tf
 from robust_tf import registration
 from robust_tf.attacks import fab_projections, randomness
 from robust_tf.attacks.active_set import Rows, choose, on_active_set, per_image
-from robust_tf.attacks.base import Attack, MinimalDistance
+from robust_tf.attacks.minimum_norm import MinimumNorm, Nearest
 from robust_tf.attacks.network import Network, finite, input_gradient, num_classes_of
 from robust_tf.attacks.objectives import is_misclassified
-from robust_tf.attacks.threat import Budget, Threat, flat, threat_of
+from robust_tf.attacks.threat import Budget, flat
 from robust_tf.models.differentiation import differentiated
 from robust_tf.models.forward import check_batch_norm_mode
-from robust_tf.validation import check_eps, check_norm, check_number, check_whole
+from robust_tf.validation import check_norm, check_number, check_whole
 
 # (points, labels, targets) -> gradient of z_t - z_y at the points, and its value (B,).
 BoundaryAt = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -28,7 +27,7 @@ BoundaryAt = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Ten
 @registration.configurable
 @registration.serializable
 @dataclasses.dataclass(frozen=True)
-class FAB(Attack):
+class FAB(MinimumNorm):
     """Steps to the boundary as it looks from here, drawn towards the clean image all the way.
 
     An iteration takes the boundary between two classes for the hyperplane which it is to first
@@ -45,7 +44,8 @@ class FAB(Attack):
     their last one, projected.
 
     Args:
-      eps: radius of the ball, also the scale of random starts.
+      eps: radius of the ball, also the scale of random starts; None: no ball, the nearest
+        misclassified image wherever it is.
       steps: iterations of each run, >= 1.
       targeted: one run for each target, in the order of the clean image's logits; otherwise the
         class whose boundary seems nearest is chosen anew in each iteration.
@@ -66,7 +66,7 @@ class FAB(Attack):
     line to the clean image.
     """
 
-    eps: float
+    eps: float | None = None
     steps: int = 100
     targeted: bool = True
     targets: int = 9
@@ -81,80 +81,29 @@ class FAB(Attack):
         check_norm("FAB", self.norm)
         for name in ("steps", "targets", "restarts"):
             self._put(**{name: check_whole("FAB", name, getattr(self, name), 1)})
+        self._check_eps()
         paper = "the paper uses {:g}".format
         self._put(
-            eps=check_eps("FAB", self.eps, self.norm),
             alpha_max=check_number("FAB", "alpha_max", self.alpha_max, 0.0, paper(0.1), high=1.0),
             eta=check_number("FAB", "eta", self.eta, 1.0, paper(1.05)),
             beta=check_number("FAB", "beta", self.beta, 0.0, paper(0.9), high=1.0, strict=True),
         )
         check_batch_norm_mode(self.batch_norm)
 
-    @property
-    def ball(self) -> Threat:
-        """Around each clean image; its norm is the one that is minimized."""
-        return threat_of(self.norm, self.eps)
-
     def notes(self, num_classes: int) -> list[str]:
         if not self.targeted or self.targets < num_classes:
             return []
         return [f"FAB: {num_classes - 1} targets in place of {self.targets}; there are no more."]
 
-    def run(
-        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
-    ) -> tf.Tensor:
-        bounds = self.ball.bounds(x, budget.eps)
-        # The distance is rounded too: this much nearer and the image is inside for certain.
-        near = bounds.radius * (1 - 2.0**-20)
-        x_adv, is_adversarial, _ = self._search(network, x, y, seed, budget, lambda last: near)
-        return choose(is_adversarial, x_adv, self.ball.project(x_adv, bounds))
-
-    def minimal_distance(
-        self, model: Callable[..., Any], x: Any, y: Any, *, seed: int | tf.Tensor = 0
-    ) -> MinimalDistance:
-        """The nearest misclassified image over all targets and restarts, wherever eps is.
-
-        Compiled once for a model and shape of image. eps is the scale of the random starts alone.
-
-        Args:
-          model: as for a call.
-          x: float32 images in [0, 1].
-          y: integer labels (B,).
-          seed: as for a call.
-
-        Raises:
-          TypeError, ValueError: as a call.
-        """
-        return self.enter("closest", model, x, y, seed, self.budget())
-
-    def closest(
-        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
-    ) -> MinimalDistance:
-        """The graph code of `minimal_distance`; no example leaves before the last iteration."""
-        x_adv, found, iterations = self._search(
-            network, x, y, seed, budget, lambda last: tf.where(last, x.dtype.max, -1.0)
-        )
-        x_adv = choose(found, x_adv, x)
-        distance = tf.where(found, self.ball.distance(x, x_adv), float("inf"))
-        # An example that is misclassified from the start is left alone, at distance 0.
-        return MinimalDistance(distance, x_adv, tf.where(distance > 0, 2 * iterations, 0))
-
-    def _search(
+    def search(
         self,
         network: Network,
         x: tf.Tensor,
         y: tf.Tensor,
         seed: tf.Tensor,
         budget: Budget,
-        enough: Callable[[tf.Tensor], tf.Tensor],
-    ) -> tuple[tf.Tensor, tf.Tensor, int]:
-        """The nearest misclassified images, or the last ones, and which are at most `enough` away.
-
-        Also the number of iterations.
-
-        `enough` is asked with whether this is the last iteration of all. The misclassified clean
-        images count as adversarial.
-        """
+        near: tf.Tensor,
+    ) -> Nearest:
         logits = network(x)
         targets = min(self.targets, num_classes_of(logits) - 1) if self.targeted else 1
         iterations = targets * self.restarts * self.steps
@@ -190,15 +139,16 @@ class FAB(Attack):
             closer = wrong & (distance < rows["best"])
             best = tf.where(closer, distance, rows["best"])
             keep = tf.logical_not(closer) & tf.math.is_finite(best)
+            last = tf.equal(k, iterations - 1)
             return {
                 **rows,
                 "x_adv": choose(keep, rows["x_adv"], point),
                 "best": best,
                 "point": choose(wrong, x + self.beta * (point - x), point),
-                "is_adversarial": best <= enough(tf.equal(k, iterations - 1)),
+                "is_adversarial": (best <= near) | (last & tf.math.is_finite(best)),
             }
 
-        return *on_active_set(step, rows, iterations), iterations
+        return Nearest(*on_active_set(step, rows, iterations), 2 * iterations)
 
     def _move(
         self, x: tf.Tensor, point: tf.Tensor, gradient: tf.Tensor, gap: tf.Tensor
@@ -224,7 +174,10 @@ class FAB(Attack):
         )
         direction = draw(randomness.fold(rows["seed"], run), tf.shape(x))
         length = self.ball.distance(direction, tf.zeros_like(direction))
-        radius = 0.5 * tf.minimum(rows["best"], tf.cast(budget.eps, x.dtype))
+        # Without eps, and before anything is found, it is the farthest corner that gives the scale.
+        reach = self.ball.distance(tf.maximum(x, 1 - x), tf.zeros_like(x))
+        scale = tf.minimum(tf.cast(budget.eps, x.dtype), reach)
+        radius = 0.5 * tf.minimum(rows["best"], scale)
         return tf.clip_by_value(x + per_image(radius / length, x) * direction, 0.0, 1.0)
 
     def _boundary_to_target(self, network: Network) -> BoundaryAt:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import tensorflow as tf
 
 from robust_tf import registration
 from robust_tf.attacks.active_set import Rows, on_active_set, per_image
-from robust_tf.attacks.base import Attack, MinimalDistance
+from robust_tf.attacks.base import MinimalDistance
+from robust_tf.attacks.minimum_norm import MinimumNorm
 from robust_tf.attacks.network import Network
 from robust_tf.attacks.objectives import is_misclassified
-from robust_tf.attacks.threat import Budget, Linf
+from robust_tf.attacks.threat import Budget
 from robust_tf.models.forward import check_batch_norm_mode
-from robust_tf.validation import check_eps, check_number, check_whole
+from robust_tf.validation import check_number, check_whole
 
 Ask = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -23,7 +24,7 @@ Ask = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 @registration.configurable
 @registration.serializable
 @dataclasses.dataclass(frozen=True)
-class RayS(Attack):
+class RayS(MinimumNorm):
     """Looks for the closest misclassified image along rays to the corners {-1, +1}^n.
 
     The best ray so far is tried with the signs of one block turned: first all n pixels (all
@@ -34,10 +35,12 @@ class RayS(Attack):
 
     `run` lets an example leave when an image inside the ball is misclassified, at the end of a
     block; the others return their closest misclassified image, projected to the ball.
-    `minimal_distance` lets none leave.
+    `minimal_distance` lets none leave; its mean over a data set is the average decision boundary
+    distance (ADBD).
 
     Args:
-      eps: radius of the L-inf ball; the leaderboard of RayS takes 0.031 on CIFAR-10.
+      eps: radius of the L-inf ball; the leaderboard of RayS takes 0.031 on CIFAR-10. None: no ball,
+        the nearest misclassified image wherever it is.
       queries: most forwards for an example, >= 1; the clean images cost one more. The leaderboard
         takes 40,000.
       norm: 'Linf'; there is no other.
@@ -54,7 +57,7 @@ class RayS(Attack):
     misclassified to begin with are not searched.
     """
 
-    eps: float
+    eps: float | None = None
     queries: int = 10_000
     norm: str = "Linf"
     tolerance: float = 1e-3
@@ -68,9 +71,9 @@ class RayS(Attack):
                 f"RayS(norm={self.norm!r}): must be 'Linf', the only norm in which the corners of "
                 "the cube are the farthest points; use Square or FAB for L2."
             )
+        self._check_eps()
         program = "the program uses 0.001"
         self._put(
-            eps=check_eps("RayS", self.eps),
             queries=check_whole("RayS", "queries", self.queries, 1),
             tolerance=check_number("RayS", "tolerance", self.tolerance, 0.0, program, strict=True),
         )
@@ -79,51 +82,30 @@ class RayS(Attack):
     def run(
         self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
     ) -> tf.Tensor:
-        threat = Linf(self.eps)
-        bounds = threat.bounds(x, budget.eps)
+        bounds, limited = self.ball.bounds(x, budget.eps), tf.math.is_finite(budget.eps)
 
         def step(_: tf.Tensor, rows: Rows) -> Rows:
             rows = self._one_block(network, rows)
             within = (rows["x_adv"] >= rows["low"]) & (rows["x_adv"] <= rows["high"])
-            inside = tf.reduce_all(within, axis=range(1, x.shape.rank)) & _found(rows)
+            inside = tf.reduce_all(within, axis=range(1, x.shape.rank)) & _found(rows) & limited
             # Those out of queries leave too, with what they have.
             return {**rows, "is_adversarial": inside | (rows["queries"] >= self.queries)}
 
         rows = {**_initial(network, x, y), "low": bounds.low, "high": bounds.high}
         x_adv, _ = on_active_set(step, rows, self.queries, share=0.0)
-        return threat.project(x_adv, bounds)
-
-    def minimal_distance(
-        self, model: Callable[..., Any], x: Any, y: Any, *, seed: int | tf.Tensor = 0
-    ) -> MinimalDistance:
-        """How far each image is from its closest misclassified one, as far as RayS can tell.
-
-        An upper bound of the true L-inf distance; its mean over a data set is the average decision
-        boundary distance (ADBD). eps plays no part. Compiled once for this model and shape of
-        image.
-
-        Args:
-          model: as for a call.
-          x: float32 images in [0, 1].
-          y: integer labels (B,).
-          seed: as for a call; the search is deterministic.
-
-        Raises:
-          TypeError, ValueError: as a call.
-        """
-        return self.enter("closest", model, x, y, seed, self.budget())
+        return self.ball.project(x_adv, bounds)
 
     def closest(
         self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
     ) -> MinimalDistance:
-        """All queries of all examples; graph code like `run`."""
+        """The graph code of `minimal_distance`: all queries of all examples."""
         rows = tf.while_loop(
             lambda rows: tf.reduce_any(self._open(rows)),
             lambda rows: (self._one_block(network, rows),),
             (_initial(network, x, y),),
             parallel_iterations=1,
         )[0]
-        distance = Linf(self.eps).distance(rows["x_adv"], x)
+        distance = self.ball.distance(rows["x_adv"], x)
         known = rows["is_adversarial"] | _found(rows)
         distance = tf.where(known, distance, float("inf"))
         return MinimalDistance(distance, rows["x_adv"], rows["queries"])

@@ -211,29 +211,35 @@ def attacked(runs: Mapping[str, Run]) -> dict[str, tuple[Any, Any]]:
     return made
 
 
-def best_curves(runs: Mapping[str, Run], wanted: str | None) -> dict[str, curves.Curve]:
+def best_curves(runs: Mapping[str, Run], wanted: str | None) -> tuple[str, dict[str, curves.Curve]]:
     """By name, of the evaluations at several eps that with most of them, and with most images.
 
-    Of a defended run under all attacks, and under the oblivious ones where there are any.
+    Of a defended run under all attacks, and under the oblivious ones where there are any. All are
+    in one norm, which comes first: L-inf, or another one that all runs were evaluated in.
     """
+    every = [evaluations(run, wanted).values() for run in runs.values()]
+    norms = [{norm for one in there for norm in curves.norms_of(one)} for there in every]
+    common = set.intersection(*norms) if norms else set()
+    norm = "Linf" if "Linf" in common or not common else min(common)
     made: dict[str, curves.Curve] = {}
     for name, run in runs.items():
         there = list(evaluations(run, wanted).values())
-        curve = _best_curve(there)
+        curve = _best_curve(there, norm)
         if curve is None:
             raise UserError(f"{run.path} has no evaluation at several eps; give --eps=0.1,0.2,0.3.")
         made[name] = curve
-        oblivious = _best_curve([_under_oblivious(one) for one in there]) if run.inference else None
+        bare = [_under_oblivious(one) for one in there] if run.inference else []
+        oblivious = _best_curve(bare, norm)
         if oblivious is not None:
             made[_oblivious(name)] = oblivious
-    return made
+    return norm, made
 
 
-def _best_curve(there: Sequence[evaluation.Evaluation]) -> curves.Curve | None:
+def _best_curve(there: Sequence[evaluation.Evaluation], norm: str) -> curves.Curve | None:
     made = []
     for one in there:
         try:
-            made.append((curves.eps_curve(one), len(one)))
+            made.append((curves.eps_curve(one, norm), len(one)))
         except ValueError:  # no attack that has an eps
             continue
     made = [pair for pair in made if len(pair[0].x) > 2] or made

@@ -40,7 +40,7 @@ Made = tuple["Figure", str]
 
 def _curves(options: Options) -> Made:
     runs = inputs.runs_of(options)
-    radii = inputs.numbers(options.eps, "eps")
+    radii, norm = inputs.numbers(options.eps, "eps"), "Linf"
     if radii:
         x, y = inputs.examples(options, runs, 500)
         radii, count = sorted({0.0, *radii}), inputs.steps_of(options, 40)
@@ -51,9 +51,10 @@ def _curves(options: Options) -> Made:
             for name, (model, source) in inputs.attacked(runs).items()
         }
     else:
-        made = inputs.best_curves(runs, options.evaluation)
-    trained = next((run.linf_eps for run in runs.values() if run.linf_eps), None)
-    figure = curves.draw_curves(made, "eps", options.title, trained, options.bottom)
+        norm, made = inputs.best_curves(runs, options.evaluation)
+    trained = next((eps for run in runs.values() for n, eps in run.balls if n == norm), None)
+    label = "eps" if norm == "Linf" else f"eps, {norm}"
+    figure = curves.draw_curves(made, label, options.title, trained, options.bottom)
     rows = {
         name: {f"eps {x:g}": f"{100 * a:.1f} %" for x, a in zip(c.x, c.accuracy, strict=True)}
         for name, c in made.items()

@@ -114,6 +114,9 @@ def defended(
     from robust_tf.attacks import Transfer
     from robust_tf.evaluation.adaptive import EFFORTS
 
+    for name, one in attacks.items():
+        if one.measures_distance:
+            raise UserError(f"{name}: --inference compares verdicts at a radius; give it an eps.")
     run = judged.run
     model = transformation(options, run, judged.model)
     groups = evaluation.oblivious_attacks(model, attacks)

@@ -61,12 +61,16 @@ def balls_text(balls: Iterable[tuple[str, float | None]]) -> str:
 def at_eps(attack: Attack, eps: float) -> Attack:
     """The attack at another radius, > 0; its step size changes in proportion.
 
+    One that measures distances has none, and gets it.
+
     Raises:
       ValueError: the attack has no eps, or cannot have this one.
     """
     own = eps_of(attack)
     if len(attack.balls) > 1:
         attack.at(eps)  # says that each of its members has one of its own
+    if attack.measures_distance:
+        return attack.at(eps)
     if not own:
         raise ValueError(f"{name_of(attack)} has no eps > 0 that could be changed; leave eps out.")
     size = getattr(attack, "step_size", None) if attack.has_step_size else None
@@ -136,7 +140,7 @@ def _plain_name(attack: Attack) -> str:
     for field in dataclasses.fields(attack):  # type: ignore[arg-type]
         value = getattr(attack, field.name)
         if field.name == "eps":
-            parts.append(f"eps={fraction(value)}")
+            parts += [] if value is None else [f"eps={fraction(value)}"]
         elif isinstance(value, Attack):
             parts.append(name_of(value))
         elif isinstance(value, SourceModel):

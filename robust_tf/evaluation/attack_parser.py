@@ -205,6 +205,7 @@ def _makers() -> dict[str, Callable[..., Any]]:
         "Budget",
         "GradientAttack",
         "MinimalDistance",
+        "MinimumNorm",
         "Objective",
         "Start",
         "Threat",

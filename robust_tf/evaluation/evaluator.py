@@ -19,6 +19,7 @@ from robust_tf.attacks.randomness import as_seed
 from robust_tf.evaluation import checks as signs
 from robust_tf.evaluation.attack_names import check_aim, eps_of, norm_of, stages_of
 from robust_tf.evaluation.attack_parser import as_attacks
+from robust_tf.evaluation.distances import from_text
 from robust_tf.evaluation.protocol import Examples, Protocol, choose
 from robust_tf.evaluation.results import Evaluation, Outcome
 from robust_tf.evaluation.runner import AttackRunner, Progress
@@ -58,11 +59,16 @@ def evaluate(
     the model still classifies what the attack returns correctly, and as robust if it is so under
     every attack: the worst case over all attacks, example by example, is the result to report.
 
+    A minimum-norm attack without eps (`FMN(norm="L2")`, DDN, FAB, RayS) measures how far the
+    nearest adversarial image is: the result has the distance of each image, their median, and the
+    accuracy at every eps in that norm.
+
     All that is compiled is compiled anew, for the model as it is now, and freed at the end. A model
     that is at chance, and is not with pixels in 0..255 or in [-1, 1], raises a warning.
 
     Example:
       evaluate(model, digits.test, attacks.PGD(8/255, 2/255, 20), eps=[4/255, 8/255])
+      evaluate(model, digits.test, attacks.FMN(norm="L2")).curves()["L2"]
 
     Args:
       model: Keras model or any callable, from float32 images (B, H, W, C) in [0, 1] to logits
@@ -239,7 +245,8 @@ class _Run:
     def attack(self, name: str, attack: Attack, natural: np.ndarray) -> Outcome:
         """One attack on all images that are classified correctly."""
         rounded = natural.copy() if self.protocol.eight_bits else None
-        outcome = Outcome(natural.copy(), eight_bits=rounded)
+        distance = np.zeros(len(natural), np.float32) if attack.measures_distance else None
+        outcome = Outcome(natural.copy(), eight_bits=rounded, distance=distance)
         stages = list(attack.seeded_stages(as_seed(self.protocol.seed)))
         details: dict[str, Any] = {}
         if notes := attack.notes(self.target.num_classes):
@@ -260,6 +267,8 @@ class _Run:
                     outcome.robust[adversarial] = False
                     if outcome.eight_bits is not None:
                         outcome.eight_bits[part[piece["rounded"]]] = False
+                    if distance is not None:
+                        distance[part] = from_text(piece["distances"])
                     totals += piece["costs"]
                     report.done(len(part), len(adversarial), len(stages) - index - 1)
                 if len(stages) > 1:

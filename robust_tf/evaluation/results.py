@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from robust_tf.evaluation import distances
 from robust_tf.evaluation.checks.flags import Flag
 from robust_tf.evaluation.checks.review import Kind, review_balls
 
@@ -31,6 +32,10 @@ class Outcome:
       alone: bool (N,), whether what the attack returns is classified correctly, whatever was
         predicted of the clean image; of attacks from another model (`Attack.judged_alone`), where
         the papers count so. Else None.
+      distance: float32 (N,), of an attack that looks for the nearest adversarial image without a
+        radius (`Attack.measures_distance`): how far it is, in the attack's norm; 0 where the clean
+        image is misclassified, inf where none was found. `robust` is then whether none was found
+        at any distance. Else None.
     """
 
     robust: np.ndarray
@@ -41,6 +46,11 @@ class Outcome:
     eight_bits: np.ndarray | None = None
     stages: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     alone: np.ndarray | None = None
+    distance: np.ndarray | None = None
+
+    def robust_within(self, eps: float) -> np.ndarray:
+        """As `robust`, of an attack that measures distances if it may go no farther than eps."""
+        return self.robust if self.distance is None else self.distance > eps
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -86,10 +96,22 @@ class Evaluation:
         shown = names if len(names) <= most else names[: most - 1]
         rows = [("natural", self.natural_accuracy)]
         rows += [(name, self.accuracy(name)) for name in shown]
-        cells = [(name, f"{100 * accuracy:.2f} %") for name, accuracy in rows]
+        cells = [(name, self._found(name, accuracy)) for name, accuracy in rows]
         if len(shown) < len(names):
             cells.append((f"{len(names) - len(shown)} more attacks", ""))
-        return [*cells, ("worst case over all", f"{100 * self.worst_case_accuracy:.2f} %")]
+        return [*cells, *self._worst_row()]
+
+    def _found(self, name: str, accuracy: float) -> str:
+        """An accuracy in percent; of an attack that measures distances, their median."""
+        if name in self.distances:
+            return f"median {distances.summary(self.distances[name]).median:.4g}"
+        return f"{100 * accuracy:.2f} %"
+
+    def _worst_row(self) -> list[tuple[str, str]]:
+        """Nothing where all attacks measure distances: then there is a curve, and no verdict."""
+        if self.outcomes and len(self.distances) == len(self.outcomes):
+            return []
+        return [("worst case over all", f"{100 * self.worst_case_accuracy:.2f} %")]
 
     def _flag_lines(self) -> list[str]:
         """The titles of the flags."""
@@ -99,6 +121,12 @@ class Evaluation:
     def robust(self) -> dict[str, np.ndarray]:
         """For each attack, bool (N,): whether each example is robust under it."""
         return {name: outcome.robust for name, outcome in self.outcomes.items()}
+
+    @property
+    def distances(self) -> dict[str, np.ndarray]:
+        """How far the nearest adversarial images are, of each attack that looks for them."""
+        found = {name: outcome.distance for name, outcome in self.outcomes.items()}
+        return {name: distance for name, distance in found.items() if distance is not None}
 
     @property
     def stages(self) -> dict[str, np.ndarray]:
@@ -115,15 +143,32 @@ class Evaluation:
         return float(self.natural.mean())
 
     def accuracy(self, name: str) -> float:
-        """Fraction of images still classified correctly under the attack of this name."""
+        """Fraction of images still classified correctly under the attack of this name.
+
+        Of one that measures distances, those without an adversarial image at any distance.
+        """
         if name not in self.outcomes:
             raise KeyError(f"no attack {name!r} in this evaluation; it has {list(self.outcomes)}.")
         return float(self.outcomes[name].robust.mean())
 
     @property
     def worst_case(self) -> np.ndarray:
-        """Whether each example is robust under every attack that was run, bool (N,)."""
-        return np.logical_and.reduce([self.natural, *self.robust.values()])
+        """Whether each example is robust under every attack that was run, bool (N,).
+
+        Where the attacks have radii, one without, which measures distances, counts as far as the
+        largest radius in its norm, and not where there is none in it. Where no attack has a radius,
+        every adversarial image counts, at whatever distance.
+        """
+        balls = self.settings.get("balls", {})
+        radii = [tuple(ball) for ball in balls.values() if ball[1]]
+        largest = {norm: eps for norm, eps in sorted(radii)}
+        verdicts = [self.natural]
+        for name, outcome in self.outcomes.items():
+            if outcome.distance is None or not largest:
+                verdicts.append(outcome.robust)
+            elif balls[name][0] in largest:
+                verdicts.append(outcome.robust_within(largest[balls[name][0]]))
+        return np.logical_and.reduce(verdicts)
 
     @property
     def worst_case_accuracy(self) -> float:
@@ -161,20 +206,41 @@ class Evaluation:
     def curves(self) -> dict[str, list[tuple[float, float]]]:
         """Robustness curves: for each norm (eps, worst-case accuracy over attacks up to that eps).
 
-        Each begins with eps 0, the natural accuracy. Attacks without an eps are left out.
+        Each begins with eps 0, the natural accuracy. An attack that measures distances counts at
+        every eps, and adds those at which its own accuracy falls, of many images 40 of them; other
+        attacks without an eps are left out.
         """
-        balls = self.settings.get("balls", {})
+        balls, measured = self.settings.get("balls", {}), self.distances
+        radii: dict[str, set[float]] = {}
+        for name, (norm, eps) in balls.items():
+            own = distances.radii_of(measured[name]) if name in measured else [eps] if eps else []
+            if own or name in measured:
+                radii.setdefault(norm, set()).update(own)
         result: dict[str, list[tuple[float, float]]] = {}
-        for norm, eps in sorted({tuple(ball) for ball in balls.values() if ball[1]}):
-            inside = [
-                robust
-                for name, robust in self.robust.items()
-                if balls[name][0] == norm and 0 < (balls[name][1] or 0) <= eps
-            ]
-            worst = np.logical_and.reduce([self.natural, *inside])
-            result.setdefault(norm, [(0.0, self.natural_accuracy)])
-            result[norm].append((eps, float(worst.mean())))
+        for norm in sorted(radii):
+            result[norm] = [(0.0, self.natural_accuracy)]
+            for eps in sorted(radii[norm]):
+                inside = [
+                    outcome.robust_within(eps)
+                    for name, outcome in self.outcomes.items()
+                    if balls[name][0] == norm
+                    and (name in measured or 0 < (balls[name][1] or 0) <= eps)
+                ]
+                worst = np.logical_and.reduce([self.natural, *inside])
+                result[norm].append((eps, float(worst.mean())))
         return result
+
+    def _curve_rows(self, most: int = 8) -> list[tuple[str, str]]:
+        """Points of the curves; of one from distances, so many, and those at other attacks' eps."""
+        radii = {tuple(ball) for ball in self.settings.get("balls", {}).values()}
+        points = []
+        for norm, curve in self.curves().items():
+            own = curve[1:]
+            shown = {round(k) for k in np.linspace(0, len(own) - 1, min(most, len(own)))}
+            for k, (eps, value) in enumerate(own):
+                if k in shown or (norm, eps) in radii or len(radii) >= len(own):
+                    points.append((f"worst case, {norm} eps {eps:.4g}", f"{100 * value:.2f} %"))
+        return points if len(points) > 1 else []
 
     def table(self) -> str:
         """Natural accuracy, each attack's with its cost, the worst case and the flags, as text."""
@@ -183,7 +249,7 @@ class Evaluation:
         for name, outcome in self.outcomes.items():
             passes = outcome.forwards / size, outcome.gradients / size
             forwards, gradients = (f"{count:,.0f}" if count else "" for count in passes)
-            accuracy = f"{100 * self.accuracy(name):.2f} %"
+            accuracy = self._found(name, self.accuracy(name))
             rows.append((name, accuracy, _duration(outcome.seconds), forwards, gradients))
             if self.settings.get("balls", {}).get(name, ["", 0])[1] is None:  # of a union
                 for stage, verdict in outcome.stages.items():
@@ -194,11 +260,11 @@ class Evaluation:
             if outcome.alone is not None:
                 alone = f"{100 * outcome.alone.mean():.2f} %"
                 rows.append((f"{name}, attacked image alone", alone, "", "", ""))
-        points = [(norm, *point) for norm, curve in self.curves().items() for point in curve[1:]]
-        for norm, eps, value in points if len(points) > 1 else ():
-            title = f"worst case, {norm} eps {eps:.4g}"
-            rows.append((title, f"{100 * value:.2f} %", "", "", ""))
-        rows.append(("worst case over all", f"{100 * self.worst_case_accuracy:.2f} %", "", "", ""))
+            if name in self.distances and outcome.robust.any():
+                rows.append(
+                    (f"{name}, none found", f"{100 * outcome.robust.mean():.2f} %", "", "", "")
+                )
+        rows += [(*row, "", "", "") for row in [*self._curve_rows(), *self._worst_row()]]
         head = ("", "accuracy", "time", "forwards", "gradients")
         widths = [max(len(row[k]) for row in [head, *rows]) for k in range(5)]
 
@@ -219,7 +285,8 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """All of it, JSON-ready; `from_json` is the inverse.
 
-        Verdicts are kept as the positions of what failed, in ranges: "3 17-20".
+        Verdicts are kept as the positions of what failed, in ranges: "3 17-20"; distances one for
+        each example, divided by spaces.
         """
         settings = {name: value for name, value in self.settings.items() if name != "attacks"}
         attacks = {}
@@ -240,6 +307,12 @@ class Evaluation:
             if outcome.alone is not None:
                 attacks[name]["accuracy_alone"] = float(outcome.alone.mean())
                 attacks[name]["misclassified_alone"] = _to_ranges(~outcome.alone)
+            if outcome.distance is not None:
+                attacks[name]["distance"] = {
+                    "norm": self.settings["balls"][name][0],
+                    **distances.summary(outcome.distance).to_json(),
+                    "values": distances.to_text(outcome.distance),
+                }
             before = [self.natural, *outcome.stages.values()]
             pairs = zip(before, outcome.stages.items(), strict=False)
             own = {stage: _to_ranges(earlier & ~verdict) for earlier, (stage, verdict) in pairs}
@@ -265,6 +338,7 @@ class Evaluation:
         """
         own = {"robust_accuracy", "seconds", "forwards", "gradients", "broken", "attack"}
         own |= {"broken_after_rounding", "broken_by_stage", "accuracy_alone", "misclassified_alone"}
+        own |= {"distance"}
         try:
             size, attacks = value["examples"], value["attacks"]
             natural = ~_from_ranges(value["misclassified"], size)
@@ -278,6 +352,7 @@ class Evaluation:
             for name, part in attacks.items():
                 rounded, alone = part.get("broken_after_rounding"), part.get("misclassified_alone")
                 stages, is_robust = {}, natural
+                measured = part.get("distance")
                 for stage, ranges in part.get("broken_by_stage", {}).items():
                     is_robust = stages[stage] = is_robust & ~_from_ranges(ranges, size)
                 outcomes[name] = Outcome(
@@ -289,6 +364,7 @@ class Evaluation:
                     None if rounded is None else natural & ~_from_ranges(rounded, size),
                     stages,
                     None if alone is None else ~_from_ranges(alone, size),
+                    None if measured is None else _distances(measured["values"], size),
                 )
             flags = value.get("flags", [])
         except (KeyError, TypeError, AttributeError, IndexError) as error:
@@ -321,6 +397,14 @@ def _from_ranges(text: str, size: int) -> np.ndarray:
             raise ValueError(f"{part!r} is not a range of indices below {size}.")
         mask[first : last + 1] = True
     return mask
+
+
+def _distances(text: str, size: int) -> np.ndarray:
+    """Distances of `size` examples, from text."""
+    found = distances.from_text(text)
+    if len(found) != size:
+        raise ValueError(f"there are {len(found)} distances of {size} examples.")
+    return found
 
 
 def _duration(seconds: float) -> str:

@@ -15,11 +15,10 @@ from tqdm import tqdm
 from robust_tf.attacks import Attack
 from robust_tf.attacks.randomness import each
 from robust_tf.evaluation.attack_names import eps_of, norm_of
+from robust_tf.evaluation.distances import length_of, rounded_up, to_text
 from robust_tf.evaluation.protocol import Examples, Protocol
 from robust_tf.evaluation.state import EvaluationState
 from robust_tf.evaluation.target_model import TargetModel
-
-_ORDERS = {"Linf": np.inf, "L2": 2, "L1": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +54,7 @@ class AttackRunner:
         fits = np.isfinite(step).all(axis=1) & (x_adv.reshape(len(part), -1).min(axis=1) >= 0)
         fits &= x_adv.reshape(len(part), -1).max(axis=1) <= 1
         inside = [
-            np.linalg.norm(step, _ORDERS.get(norm, 2), axis=1)
-            <= (np.inf if eps is None else eps * (1 + 1e-6))
+            length_of(step, norm) <= (np.inf if eps is None else eps * (1 + 1e-6))
             for norm, eps in stage.balls
         ]
         fits &= np.logical_or.reduce(inside)  # of a union, in one of its balls
@@ -64,8 +62,11 @@ class AttackRunner:
         return x_adv
 
     def searches(self, stage: Attack) -> bool:
-        """Whether the stage runs on a copy of another precision."""
-        return self.target.searches and not stage.hard_labels
+        """Whether the stage runs on a copy of another precision.
+
+        Those that end at the boundary do not: it is another one there.
+        """
+        return self.target.searches and not (stage.hard_labels or stage.measures_distance)
 
     def run_stage(
         self, place: str, name: str, stage: Attack, part: np.ndarray, seed: tf.Tensor, last: bool
@@ -82,7 +83,8 @@ class AttackRunner:
 
         Returns:
           'broken' and 'rounded', positions in `part` whose image is adversarial, as it is and
-          rounded to 8 bits; 'costs', seconds, forwards and gradients.
+          rounded to 8 bits; 'costs', seconds, forwards and gradients; 'distances' of the images, as
+          text, if the stage measures them.
         """
         began, before = time.perf_counter(), self._passes(stage)
         searches = self.searches(stage)
@@ -103,7 +105,12 @@ class AttackRunner:
         settled = np.arange(len(part)) if last else adversarial
         self.state.save_images(name, place, self.examples.numbers[part[settled]], x_adv[settled])
         costs = [seconds, *(self._passes(stage) - before).tolist()]
-        return {"broken": adversarial.tolist(), "rounded": rounded.tolist(), "costs": costs}
+        piece = {"broken": adversarial.tolist(), "rounded": rounded.tolist(), "costs": costs}
+        if stage.measures_distance:
+            step = x_adv.astype(np.float64) - self.examples.pixels(part).numpy()
+            length = length_of(step.reshape(len(part), -1), norm_of(stage))
+            piece["distances"] = to_text(rounded_up(np.where(is_robust, np.inf, length)))
+        return piece
 
     def run_misclassified(
         self, attack: Attack, part: np.ndarray, seed: tf.Tensor

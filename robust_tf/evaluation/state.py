@@ -181,7 +181,7 @@ def merge(parts: Sequence[Evaluation]) -> Evaluation:
     total = sum(len(part) for part in parts)
 
     def whole(pieces: Sequence[np.ndarray]) -> np.ndarray:
-        joined = np.zeros(total, bool)
+        joined = np.zeros(total, pieces[0].dtype)
         for k, piece in enumerate(pieces):
             joined[k::count] = piece
         return joined
@@ -191,6 +191,7 @@ def merge(parts: Sequence[Evaluation]) -> Evaluation:
         pieces = [part.outcomes[name] for part in parts]
         rounded = [piece.eight_bits for piece in pieces if piece.eight_bits is not None]
         alone = [piece.alone for piece in pieces if piece.alone is not None]
+        distance = [piece.distance for piece in pieces if piece.distance is not None]
         details = dict(pieces[0].details)
         for key in ("stages", "float32_sample"):
             if key in details:
@@ -204,6 +205,7 @@ def merge(parts: Sequence[Evaluation]) -> Evaluation:
             whole(rounded) if rounded else None,
             {s: whole([piece.stages[s] for piece in pieces]) for s in pieces[0].stages},
             whole(alone) if alone else None,
+            whole(distance) if distance else None,
         )
     settings = {**parts[0].settings, "shard": None}
     merged = Evaluation(whole([part.natural for part in parts]), outcomes, settings)

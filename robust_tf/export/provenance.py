@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from robust_tf import modules
-from robust_tf.evaluation import reproduce_command
+from robust_tf.evaluation import distances, reproduce_command
 from robust_tf.inference import ManifoldTransformation
 from robust_tf.runs import Result, Run
 
@@ -80,11 +80,21 @@ def _result(run: Run, result: Result) -> dict[str, Any]:
         "command": command or f"# {reproduce_command.UNSAID}",
         "examples": len(evaluation),
         "natural_accuracy": evaluation.natural_accuracy,
-        "robust_accuracy": {attack: evaluation.accuracy(attack) for attack in evaluation.outcomes},
+        "robust_accuracy": {
+            attack: evaluation.accuracy(attack)
+            for attack in evaluation.outcomes
+            if attack not in evaluation.distances
+        },
         "worst_case_accuracy": evaluation.worst_case_accuracy,
         "balls": _balls(result),
         "flags": [flag["title"] for flag in evaluation.flags],
     }
+    if evaluation.distances:
+        balls = evaluation.settings["balls"]
+        found["distances"] = {
+            attack: {"norm": balls[attack][0], **distances.summary(distance).to_json()}
+            for attack, distance in evaluation.distances.items()
+        }
     for key, value in (
         ("dataset", data.get("name") if data.get("name") != dataset else None),
         ("split", data.get("split") if data.get("split") != "test" else None),
@@ -122,14 +132,19 @@ def results_text(results: Sequence[dict[str, Any]], defended: bool) -> list[str]
     said = ["", "## Results", ""]
     for result in results:
         upto = _upto(result["balls"])
+        judged = result["robust_accuracy"] or "distances" not in result
+        worst = (
+            f", worst case over all attacks{upto}, image by image, "
+            f"**{percent(result['worst_case_accuracy'])}**"
+        )
         said += [
             f"On {_images(result)} ({result['file']}{_behind(result, defended)}): natural "
-            f"{percent(result['natural_accuracy'])}, worst case over all attacks{upto}, image by "
-            f"image, **{percent(result['worst_case_accuracy'])}**.",
+            f"{percent(result['natural_accuracy'])}{worst if judged else ''}.",
             "",
             "| attack | accuracy |",
             "|---|---|",
             *(f"| {k} | {percent(v)} |" for k, v in result["robust_accuracy"].items()),
+            *(f"| {k} | {_distance(v)} |" for k, v in result.get("distances", {}).items()),
             "",
             *(f"* {flag}" for flag in result["flags"]),
             *([""] if result["flags"] else []),
@@ -139,6 +154,15 @@ def results_text(results: Sequence[dict[str, Any]], defended: bool) -> list[str]
             "",
         ]
     return said
+
+
+def _distance(found: dict[str, Any]) -> str:
+    """What a minimum-norm attack has found, in place of an accuracy."""
+    if found["median"] is None:
+        return f"no adversarial image of {percent(1 - found['found'])} of the images"
+    return (
+        f"median distance of the nearest adversarial image {found['median']:.4g} ({found['norm']})"
+    )
 
 
 def weights_of(model: Any) -> dict[str, dict[str, Any]]:

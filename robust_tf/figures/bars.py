@@ -60,10 +60,14 @@ def bar_of(verdicts: np.ndarray) -> Bar:
 
 
 def bars_of(evaluation: Evaluation) -> dict[str, Bar]:
-    """'natural', each attack by name, and 'worst case' where there are several attacks."""
+    """'natural', each attack by name, and 'worst case' where there are several attacks.
+
+    Attacks that measure distances have no bar of their own.
+    """
     bars = {"natural": bar_of(evaluation.natural)}
-    bars |= {name: bar_of(robust) for name, robust in evaluation.robust.items()}
-    if len(evaluation.robust) > 1:
+    verdicts = {n: v for n, v in evaluation.robust.items() if n not in evaluation.distances}
+    bars |= {name: bar_of(robust) for name, robust in verdicts.items()}
+    if verdicts and len(evaluation.robust) > 1:
         bars["worst case"] = bar_of(evaluation.worst_case)
     return bars
 

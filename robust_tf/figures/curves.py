@@ -18,6 +18,8 @@ from robust_tf.figures.forward import Model, adversarial_at, batched
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MARKERS = 12  # on a curve, about
+
 
 class Curve(NamedTuple):
     """Accuracy in [0, 1] at each x (eps, or a number of steps), with a 95 % interval; all (k,)."""
@@ -40,17 +42,22 @@ def eps_curve(evaluation: Evaluation, norm: str = "Linf") -> Curve:
     Raises:
       ValueError: it has no attack of a known eps in this norm.
     """
-    if not evaluation.settings.get("balls"):  # one that an earlier version wrote
-        evaluation.settings["balls"] = _balls(evaluation)
+    known = norms_of(evaluation)
     points = evaluation.curves().get(norm)
     if not points:
-        known = sorted(evaluation.curves())
         raise ValueError(
             f"the evaluation has no attack in {norm}{f', only in {known}' if known else ''}; "
-            'evaluate with --attacks="PGD(eps=[0.1, 0.2, 0.3], ...)".'
+            f'evaluate with --attacks="FMN(norm=\'{norm}\')" or "PGD(eps=[0.1, 0.2, 0.3], ...)".'
         )
     counts = [round(accuracy * len(evaluation)) for _, accuracy in points]
     return curve_of([eps for eps, _ in points], counts, len(evaluation))
+
+
+def norms_of(evaluation: Evaluation) -> list[str]:
+    """The norms in which an evaluation has attacks of a known eps, or distances."""
+    if not evaluation.settings.get("balls"):  # one that an earlier version wrote
+        evaluation.settings["balls"] = _balls(evaluation)
+    return sorted(evaluation.curves())
 
 
 def accuracy_against_eps(
@@ -114,7 +121,9 @@ def draw_curves(
     for name, curve in curves.items():
         look = looks[name]
         axes.fill_between(curve.x, curve.low, curve.high, color=look.color, alpha=0.15, lw=0)
-        axes.plot(curve.x, curve.accuracy, color=look.color, marker=look.marker, ls=look.dash)
+        every = -(-len(curve.x) // MARKERS)  # curves from distances have many points
+        line = {"color": look.color, "marker": look.marker, "ls": look.dash, "markevery": every}
+        axes.plot(curve.x, curve.accuracy, **line)
     axes.set(xlabel=xlabel, ylabel="robust accuracy", title=title)
     axes.grid(True)
     axes.locator_params(axis="x", nbins=6)

@@ -47,6 +47,8 @@ def accuracies(runs: Sequence[Run], charts: Charts) -> list[Block]:
                 cells = [run.name, "natural", Cell("–"), *_bar(natural, size), one.title]
                 rows.append(Row(cells, k))
             for attacked in one.attacks:
+                if attacked.distance is not None:  # no verdict at a radius: `distances.table`
+                    continue
                 bar = bar_of(attacked.robust)
                 eps = "" if attacked.eps is None else f" eps {attacked.eps:.4g}"
                 if one.plain and attacked.attack is not None:
@@ -211,15 +213,16 @@ def curves(runs: Sequence[Run], analyses: Sequence[ModelAnalysis], charts: Chart
     if not traces:
         text = (
             "No evaluation has several eps, and no model could be attacked here. bin/evaluate "
-            '--attacks="PGD(eps=[0.1, 0.2, 0.3], step_size=0.01, steps=40)" gives a curve.'
+            '--attacks="FMN()" or "PGD(eps=[0.1, 0.2, 0.3], step_size=0.01, steps=40)" gives a '
+            "curve."
         )
         return [Text(text, "missing")]
     chart = charts.add(
         "curves",
         "Accuracy against eps, with 95 % intervals. Filled markers: worst case over an "
-        "evaluation's attacks up to that eps. Pale lines with open markers: PGD with "
-        f"{CURVE_STEPS} steps of eps / 10, run for this report on few images, a sketch and not a "
-        "measurement.",
+        "evaluation's attacks up to that eps, at every eps where one measures distances. Pale "
+        f"lines with open markers: PGD with {CURVE_STEPS} steps of eps / 10, run for this report "
+        "on few images, a sketch and not a measurement.",
         "Line chart of accuracy against the radius eps of the attack, for each run; accuracy "
         "falls as eps grows. The numbers are in the table that follows.",
         traces,

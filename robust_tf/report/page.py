@@ -9,6 +9,7 @@ from typing import Any
 from robust_tf import files
 from robust_tf.report import (
     class_sections,
+    distances,
     evaluation_sections,
     features,
     model_sections,
@@ -133,6 +134,7 @@ def _sections(
         ("how", "What was trained, and how", lambda: overview.how(runs)),
         ("training", "Training", lambda: overview.training(runs, charts)),
         ("attacks", "Accuracy under attack", lambda: evaluation_sections.accuracies(runs, charts)),
+        ("distances", "Distances", lambda: distances.table(runs)),
         ("flags", "Signs of a weak evaluation", lambda: evaluation_sections.flags(runs)),
         ("inference", "Manifold transformation at inference",
          lambda: evaluation_sections.adaptive_summary(runs)),

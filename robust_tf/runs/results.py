@@ -31,6 +31,7 @@ class AttackResult:
       norm, eps: of its ball; None where it has none.
       robust: bool (N,).
       alone: bool (N,), see `Outcome.alone`; None of most attacks, and in files of versions before.
+      distance: float32 (N,), see `Outcome.distance`; None of an attack that measures none.
       attack: built again, of an oblivious one what runs on the bare network; None where this
         version does not know it.
     """
@@ -45,6 +46,7 @@ class AttackResult:
     gradients: int
     attack: Attack | None
     alone: np.ndarray | None = None
+    distance: np.ndarray | None = None
 
     @property
     def balls(self) -> Sequence[Ball]:
@@ -153,6 +155,7 @@ def _attack_result(name: str, evaluation: Evaluation) -> AttackResult:
         outcome.gradients,
         attack,
         outcome.alone,
+        outcome.distance,
     )
 
 
@@ -202,6 +205,7 @@ def worst_cases(
       results: of one run; defences at inference, shards and other splits are left out.
       threat: balls, norm and radius of each, as `Run.balls`; a number is the radius of an L-inf
         ball, () or None allows all attacks. A union of balls counts if all of them are inside.
+        An attack that measures distances counts as far as the largest of the others in its norm.
 
     Returns:
       'examples', 'natural' and 'robust' bool (examples,), 'attacks' (their kinds), 'num_classes'
@@ -229,11 +233,18 @@ def _worst_cases(
         natural = np.logical_and.reduce([one.evaluation.natural[:size] for one in those])
         robust = natural.copy()
         kinds: dict[str, str] = {}
-        for one in those:
-            for attack in one.attacks:
-                if inside(attack.balls, threat):
-                    robust &= attack.robust[:size]
-                    kinds[repr(attack.attack or attack.name)] = attack.kind
+        every = [attack for one in those for attack in one.attacks]
+        radii: dict[str, float] = {}
+        for attack in every:
+            if attack.distance is None and inside(attack.balls, threat):
+                robust &= attack.robust[:size]
+                kinds[repr(attack.attack or attack.name)] = attack.kind
+                for norm, eps in attack.balls:
+                    radii[norm] = max(eps or 0.0, radii.get(norm, 0.0))
+        for attack in every:
+            if attack.distance is not None and radii.get(attack.norm):
+                robust &= attack.distance[:size] > radii[attack.norm]
+                kinds[repr(attack.attack or attack.name)] = attack.kind
         if set(kinds) - known:
             known |= set(kinds)
             names = list(dict.fromkeys(kinds.values()))

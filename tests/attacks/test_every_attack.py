@@ -123,6 +123,26 @@ CASES = {
         objective="margin",
         exact=False,
     ),
+    "DDN": lambda: AttackCase(
+        functools.partial(attacks.DDN, steps=20, init_eps=0.1), "L2", random=False, exact=False
+    ),
+    "FMN": lambda: AttackCase(
+        functools.partial(attacks.FMN, steps=20), random=False, objective="margin", exact=False
+    ),
+    "FMN L2": lambda: AttackCase(
+        functools.partial(attacks.FMN, steps=20, norm="L2"),
+        "L2",
+        random=False,
+        objective="margin",
+        exact=False,
+    ),
+    "FMN L1": lambda: AttackCase(
+        functools.partial(attacks.FMN, steps=20, norm="L1"),
+        "L1",
+        random=False,
+        objective="margin",
+        exact=False,
+    ),
 }
 
 

@@ -99,11 +99,11 @@ def test_trajectory_is_that_of_numpy(norm, targeted):
         return model(x)
 
     seed = randomness.each(randomness.as_seed(3), len(x))
-    x_adv, broken, _ = attack._search(
-        network, x, tf.constant(y), seed, attack.budget(), lambda last: -1.0
+    x_adv, found, queries = attack.search(
+        network, x, tf.constant(y), seed, attack.budget(), tf.constant(-1.0)
     )
     runs = (2 if targeted else 1) * 2
-    assert len(points) == 1 + runs * steps and not broken.numpy().any()
+    assert len(points) == 1 + runs * steps and found.numpy().all() and queries == 2 * runs * steps
 
     twin, ranked = reference.Smooth(model), np.argsort(-logits, axis=1)
     for i, image in enumerate(x.numpy().reshape(-1, 64).astype("float64")):

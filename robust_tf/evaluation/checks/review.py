@@ -169,7 +169,7 @@ def _has(attack: Attack) -> Iterator[str]:
         yield "a black-box attack"
     elif kind == "APGD" and getattr(attack, "loss", None) == "ce":
         yield "APGD on the cross-entropy"
-    elif kind in ("APGD", "APGDTargeted", "FAB", "MultiTargeted") or isinstance(
+    elif kind in ("APGD", "APGDTargeted", "FAB", "FMN", "MultiTargeted") or isinstance(
         getattr(attack, "objective", None), Margin
     ):
         yield "a targeted or margin attack"
