@@ -6,18 +6,12 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-import tensorflow as tf
-
 from robust_tf import registration
-from robust_tf.attacks.active_set import choose
 from robust_tf.attacks.apgd import APGD, APGDTargeted
 from robust_tf.attacks.base import Attack
 from robust_tf.attacks.fab import FAB
-from robust_tf.attacks.network import Network
-from robust_tf.attacks.objectives import is_misclassified, margin
-from robust_tf.attacks.randomness import each
 from robust_tf.attacks.square import Square
-from robust_tf.attacks.threat import Budget
+from robust_tf.attacks.staged import StagedAttack
 from robust_tf.models.forward import check_batch_norm_mode
 from robust_tf.validation import check_eps, check_norm
 
@@ -27,7 +21,7 @@ VERSIONS = ("standard", "plus", "rand")
 @registration.configurable
 @registration.serializable
 @dataclasses.dataclass(frozen=True)
-class AutoAttack(Attack):
+class AutoAttack(StagedAttack):
     """Several strong attacks one after the other, each on the images that are robust so far.
 
     An example that is robust after all of them has the image of the lowest margin. Beside the
@@ -89,48 +83,3 @@ class AutoAttack(Attack):
             yield "APGD-T", apgd_t
             yield "FAB-T", fab_t
             yield "Square", square
-
-    def _budget_of(self, stage: Attack, budget: Budget) -> Budget:
-        """What a stage may do: its share of the whole's radius."""
-        eps = budget.eps * (stage.eps / self.eps)
-        own = getattr(stage, "step_size", None)
-        step_size = eps if own is None else budget.eps * (own / self.eps)
-        return Budget(eps, tf.cast(step_size, tf.float32))
-
-    def notes(self, num_classes: int) -> list[str]:
-        return [
-            f"{name}: {note}"
-            for name, attack in self.stages()
-            for note in attack.notes(num_classes)
-        ]
-
-    def run(
-        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
-    ) -> tf.Tensor:
-        def stage(
-            attack: Attack, seed: tf.Tensor, active: tf.Tensor, x_adv: tf.Tensor, margins: tf.Tensor
-        ) -> tuple:
-            """Which examples are robust, the images and their margins after one more attack."""
-            clean, labels, seeds = (tf.gather(rows, active) for rows in (x, y, seed))
-            found = attack.run(network, clean, labels, seeds, self._budget_of(attack, budget))
-            logits = network(found)
-            is_adversarial = is_misclassified(logits, labels)
-            reached, before = margin(logits, labels), tf.gather(margins, active)
-            take = tf.logical_or(is_adversarial, reached < before)
-            found = choose(take, found, tf.gather(x_adv, active))
-            where = active[:, tf.newaxis]
-            return (
-                tf.boolean_mask(active, tf.logical_not(is_adversarial)),
-                tf.tensor_scatter_nd_update(x_adv, where, found),
-                tf.tensor_scatter_nd_update(margins, where, tf.minimum(reached, before)),
-            )
-
-        state = tf.range(tf.shape(y)[0]), x, tf.fill(tf.shape(y), float("inf"))
-        for _, attack, own in self.seeded_stages(each(seed, tf.shape(y)[0])):
-            # No stage is run on an empty batch, of which batch normalization may know no mean.
-            state = tf.cond(
-                tf.size(state[0]) > 0,
-                lambda attack=attack, own=own, state=state: stage(attack, own, *state),
-                lambda state=state: state,
-            )
-        return state[1]
