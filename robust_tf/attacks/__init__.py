@@ -8,7 +8,8 @@ from robust_tf.attacks.gradient import GradientAttack, ProjectedGradient
 from robust_tf.attacks.multi_targeted import MultiTargeted
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Margin, Objective
 from robust_tf.attacks.presets import BIM, CW, FGSM, MIM, PGD, TRADESAttack
-from robust_tf.attacks.quick import QuickEstimate, RacedSquare
+from robust_tf.attacks.quick import QuickEstimate
+from robust_tf.attacks.raced_square import RacedSquare
 from robust_tf.attacks.ranked_targets import RankedTargets
 from robust_tf.attacks.rays import RayS
 from robust_tf.attacks.square import Square
