@@ -69,14 +69,14 @@ def check_whole(owner: str, name: str, value: Any, least: int, hint: str = "") -
 NORMS = ("Linf", "L2", "L1")
 
 
-def check_norm(owner: str, norm: Any) -> str:
-    """A norm's name.
+def check_norm(owner: str, norm: Any, among: tuple[str, ...] = NORMS) -> str:
+    """A norm's name, of those that the owner knows.
 
     Raises:
       ValueError: another one.
     """
-    if norm not in NORMS:
-        raise ValueError(f"{owner}(norm={norm!r}): must be one of {NORMS}.")
+    if norm not in among:
+        raise ValueError(f"{owner}(norm={norm!r}): must be one of {among}.")
     return norm
 
 

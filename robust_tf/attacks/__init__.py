@@ -12,6 +12,9 @@ from robust_tf.attacks.minimum_norm import MinimumNorm
 from robust_tf.attacks.multi_targeted import MultiTargeted
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Margin, Objective
 from robust_tf.attacks.presets import BIM, CW, FGSM, MIM, PGD, TRADESAttack
+from robust_tf.attacks.quick import QuickEstimate
+from robust_tf.attacks.raced_square import RacedSquare
+from robust_tf.attacks.ranked_targets import RankedTargets
 from robust_tf.attacks.rays import RayS
 from robust_tf.attacks.single_step import FGSMRS, NFGSM
 from robust_tf.attacks.square import Square
@@ -71,6 +74,9 @@ __all__ = [
     "MultiTargeted",
     "Objective",
     "ProjectedGradient",
+    "QuickEstimate",
+    "RacedSquare",
+    "RankedTargets",
     "RayS",
     "Square",
     "SqueezeAttack",

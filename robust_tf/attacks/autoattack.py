@@ -6,17 +6,12 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-import tensorflow as tf
-
 from robust_tf import registration
 from robust_tf.attacks.apgd import APGD, APGDTargeted
 from robust_tf.attacks.base import Attack
 from robust_tf.attacks.fab import FAB
-from robust_tf.attacks.network import Network
-from robust_tf.attacks.randomness import each
 from robust_tf.attacks.square import Square
-from robust_tf.attacks.threat import Budget
-from robust_tf.attacks.worst_case import worst_case
+from robust_tf.attacks.staged import StagedAttack
 from robust_tf.models.forward import check_batch_norm_mode
 from robust_tf.validation import check_eps, check_norm
 
@@ -26,7 +21,7 @@ VERSIONS = ("standard", "plus", "rand")
 @registration.configurable
 @registration.serializable
 @dataclasses.dataclass(frozen=True)
-class AutoAttack(Attack):
+class AutoAttack(StagedAttack):
     """Several strong attacks one after the other, each on the images that are robust so far.
 
     An example that is robust after all of them has the image of the lowest margin. Beside the
@@ -91,26 +86,3 @@ class AutoAttack(Attack):
             yield "APGD-T", apgd_t
             yield "FAB-T", fab_t
             yield "Square", square
-
-    def _budget_of(self, stage: Attack, budget: Budget) -> Budget:
-        """What a stage may do: its share of the whole's radius."""
-        eps = budget.eps * (stage.eps / self.eps)
-        own = getattr(stage, "step_size", None)
-        step_size = eps if own is None else budget.eps * (own / self.eps)
-        return Budget(eps, tf.cast(step_size, tf.float32))
-
-    def notes(self, num_classes: int) -> list[str]:
-        return [
-            f"{name}: {note}"
-            for name, attack in self.stages()
-            for note in attack.notes(num_classes)
-        ]
-
-    def run(
-        self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
-    ) -> tf.Tensor:
-        stages = [
-            (attack, own, self._budget_of(attack, budget))
-            for _, attack, own in self.seeded_stages(each(seed, tf.shape(y)[0]))
-        ]
-        return worst_case(stages, network, x, y)

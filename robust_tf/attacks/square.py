@@ -130,7 +130,7 @@ class Square(Attack):
                 "image_margin": tf.where(take, reached, rows["image_margin"]),
                 "x_adv": choose(best, image, rows["x_adv"]),
                 "margin": tf.where(best, reached, rows["margin"]),
-                "is_adversarial": is_adversarial,
+                "is_adversarial": is_adversarial | self._gives_up(query, rows),
             }
 
         margins, is_adversarial = judge(bounds.center, y)
@@ -143,10 +143,15 @@ class Square(Attack):
             "image_margin": margins,
             "x_adv": bounds.center,
             "margin": margins,
+            "clean_margin": margins,
             "is_adversarial": is_adversarial,
         }
         x_adv = on_active_set(step, rows, self.restarts * self.queries, share=0.0)[0]
         return tf.reshape(x_adv, tf.shape(x))
+
+    def _gives_up(self, query: tf.Tensor, rows: Rows) -> tf.Tensor:
+        """Whether an example is left as robust before this query is its last; for a subclass."""
+        return tf.zeros_like(rows["is_adversarial"])
 
     def _shares(self) -> np.ndarray:
         """Of the image that the square of each query covers, after the start's."""

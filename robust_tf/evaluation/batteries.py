@@ -19,7 +19,7 @@ from robust_tf.evaluation.attack_parser import as_attacks
 from robust_tf.evaluation.sources import transferred
 from robust_tf.validation import check_eps, check_norm, check_number, check_step_size, check_whole
 
-NAMES = ("smoke", "adr", "atld", "st", "autoattack", "full")
+NAMES = ("smoke", "quick", "adr", "atld", "st", "autoattack", "full")
 # Their papers keep the step over all eps. On CIFAR-10, whose sweeps end at 32/255, it is 2/255 (and
 # ADR's attacks have 20 steps); on MNIST, which is beyond, 0.01 (and 40).
 KEPT = ("adr", "atld")
@@ -51,9 +51,10 @@ def battery(
     gin's configuration is afterwards what it was before.
 
     Args:
-      name: 'smoke' (FGSM, PGD, CW: a first look), 'adr', 'atld', 'st' (those of the papers),
-        'autoattack', 'full' (AutoAttack, multi-targeted PGD, PGD with restarts, RayS); or the path
-        of a gin file that binds `battery.attacks`, with the macros %eps, %step_size, %steps.
+      name: 'smoke' (FGSM, PGD, CW: a first look), 'quick' (an estimate of AutoAttack), 'adr',
+        'atld', 'st' (those of the papers), 'autoattack', 'full' (AutoAttack, multi-targeted PGD,
+        PGD with restarts, RayS); or the path of a gin file that binds `battery.attacks`, with the
+        macros %eps, %step_size, %steps.
       eps: radius in units of pixels in [0, 1], > 0; or several: all attacks at each.
       norm: 'Linf', 'L2' or 'L1'; None: that of the file, 'Linf' in the library's own. Attacks that
         do not exist in the norm (RayS in L2 and L1) are left out.

@@ -141,6 +141,12 @@ _TEXTS = {
         "that does not use gradients. What is missing here may be what the model is weak against.",
         "Run AutoAttack (bin/evaluate --battery autoattack); call this number a first look.",
     ),
+    "weak_battery/estimate": (
+        "This robust accuracy is an estimate of AutoAttack's",
+        "QuickEstimate runs fewer steps, and leaves images that seem far from the boundary. On a "
+        "model of another kind than those that it was compared on, it may be far too high.",
+        "For a number to quote run AutoAttack (bin/evaluate --battery=autoattack).",
+    ),
     "weak_battery/black_box": (
         "These attacks are too weak for a claim of robustness",
         "A claim takes attacks that follow gradients, and a black box has none. Somebody who has "

@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from robust_tf.attacks import Attack, GradientAttack
+from robust_tf.attacks import Attack, AutoAttack, GradientAttack, QuickEstimate
 from robust_tf.attacks.objectives import Margin
 from robust_tf.evaluation.attack_names import eps_of, norm_of
 from robust_tf.evaluation.checks.flags import Flag, flag
 
+# Attacks on margins, whatever their settings.
+_MARGINS = ("APGD", "APGDTargeted", "FAB", "FMN", "MultiTargeted", "RankedTargets")
 # Names of the flags that `review` may find.
 REVIEWED = ("black_box_stronger", "restarts_help")
 
@@ -85,7 +87,8 @@ def weak_battery(
 ) -> Flag | None:
     """Says what these attacks lack for a claim of robustness; None if nothing.
 
-    A claim takes APGD on the cross-entropy, a targeted or margin attack, and a black-box one.
+    A claim takes APGD on the cross-entropy, a targeted or margin attack, and a black-box one. An
+    estimate of AutoAttack is none beside which AutoAttack itself was not run in the same ball.
 
     Args:
       attacks: all of them.
@@ -96,7 +99,12 @@ def weak_battery(
     wanted = ("APGD on the cross-entropy", "a targeted or margin attack", "a black-box attack")
     missing = [strength for strength in wanted if strength not in have]
     kind = "weak_battery/black_box" if black_box else "weak_battery"
-    return flag(kind, missing=missing) if missing else None
+    if missing:
+        return flag(kind, missing=missing)
+    quoted = {(norm_of(one), eps_of(one)) for one in given if isinstance(one, AutoAttack)}
+    estimates = [one for one in given if isinstance(one, QuickEstimate)]
+    open_ = [one for one in estimates if (norm_of(one), eps_of(one)) not in quoted]
+    return flag("weak_battery/estimate", missing=["AutoAttack"]) if open_ else None
 
 
 def _black_box_stronger(
@@ -169,7 +177,5 @@ def _has(attack: Attack) -> Iterator[str]:
         yield "a black-box attack"
     elif kind == "APGD" and getattr(attack, "loss", None) == "ce":
         yield "APGD on the cross-entropy"
-    elif kind in ("APGD", "APGDTargeted", "FAB", "FMN", "MultiTargeted") or isinstance(
-        getattr(attack, "objective", None), Margin
-    ):
+    elif kind in _MARGINS or isinstance(getattr(attack, "objective", None), Margin):
         yield "a targeted or margin attack"
