@@ -11,6 +11,7 @@ from robust_tf.attacks.presets import BIM, CW, FGSM, MIM, PGD, TRADESAttack
 from robust_tf.attacks.rays import RayS
 from robust_tf.attacks.square import Square
 from robust_tf.attacks.steps import (
+    AdaptiveSparsity,
     CleanStart,
     GaussianStart,
     Momentum,
@@ -24,6 +25,7 @@ from robust_tf.attacks.training import (
     ManifoldAttack,
     ScatteringAttack,
     SqueezeAttack,
+    TrainingAPGD,
 )
 from robust_tf.attacks.transfer import Transfer
 
@@ -38,6 +40,7 @@ __all__ = [
     "MIM",
     "PGD",
     "APGDTargeted",
+    "AdaptiveSparsity",
     "Attack",
     "AutoAttack",
     "Budget",
@@ -63,6 +66,7 @@ __all__ = [
     "Steepest",
     "TRADESAttack",
     "Threat",
+    "TrainingAPGD",
     "Transfer",
     "UniformStart",
 ]
