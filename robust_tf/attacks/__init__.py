@@ -12,6 +12,7 @@ from robust_tf.attacks.presets import BIM, CW, FGSM, MIM, PGD, TRADESAttack
 from robust_tf.attacks.rays import RayS
 from robust_tf.attacks.square import Square
 from robust_tf.attacks.steps import (
+    AdaptiveSparsity,
     CleanStart,
     GaussianStart,
     Momentum,
@@ -25,6 +26,7 @@ from robust_tf.attacks.training import (
     ManifoldAttack,
     ScatteringAttack,
     SqueezeAttack,
+    TrainingAPGD,
 )
 from robust_tf.attacks.transfer import Transfer
 from robust_tf.attacks.union import Union
@@ -41,6 +43,7 @@ __all__ = [
     "MSD",
     "PGD",
     "APGDTargeted",
+    "AdaptiveSparsity",
     "Attack",
     "AutoAttack",
     "Budget",
@@ -66,6 +69,7 @@ __all__ = [
     "Steepest",
     "TRADESAttack",
     "Threat",
+    "TrainingAPGD",
     "Transfer",
     "UniformStart",
     "Union",
