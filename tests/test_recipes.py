@@ -36,6 +36,7 @@ METHODS = {
     "at_union_average": methods.UnionTraining,
     "at_union_max": methods.UnionTraining,
     "at_union_msd": methods.UnionTraining,
+    "at_l1": methods.AdversarialTraining,
     "atld": methods.ATLD,
     "awp": methods.TRADES,
     "bilateral": methods.Bilateral,
@@ -52,6 +53,7 @@ METHODS = {
     "standard": methods.Standard,
     "tla": methods.TLA,
     "trades": methods.TRADES,
+    "trades_l1": methods.TRADES,
 }
 
 

@@ -19,6 +19,7 @@ from robust_tf.attacks.rays import RayS
 from robust_tf.attacks.single_step import FGSMRS, NFGSM
 from robust_tf.attacks.square import Square
 from robust_tf.attacks.steps import (
+    AdaptiveSparsity,
     CleanStart,
     GaussianStart,
     Momentum,
@@ -33,6 +34,7 @@ from robust_tf.attacks.training import (
     NuclearAttack,
     ScatteringAttack,
     SqueezeAttack,
+    TrainingAPGD,
 )
 from robust_tf.attacks.transfer import Transfer
 from robust_tf.attacks.union import Union
@@ -54,6 +56,7 @@ __all__ = [
     "MSD",
     "PGD",
     "APGDTargeted",
+    "AdaptiveSparsity",
     "Attack",
     "AutoAttack",
     "Budget",
@@ -83,6 +86,7 @@ __all__ = [
     "Steepest",
     "TRADESAttack",
     "Threat",
+    "TrainingAPGD",
     "Transfer",
     "UniformStart",
     "Union",

@@ -75,7 +75,8 @@ def _in_balls(
                 f"({balls_text(run.balls)}), each with units of its own; leave it out, "
                 "or name attacks: --attacks=\"PGD(eps=0.3, ...); PGD(eps=2, ..., norm='L2')\"."
             )
-    steps, found = run.evaluation_steps or None, []
+    steps = run.evaluation_steps or None
+    found: list[Any] = []
     for norm, radius in run.balls:
         found += evaluation.battery(path, radius, norm, None, steps, sources).values()
     return evaluation.named(found)

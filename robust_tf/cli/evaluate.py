@@ -31,6 +31,8 @@ attacks, divided by semicolons; eps and step_size in pixel units of images in [0
   MultiTargeted(PGD(...), logits=True)         at every wrong class, worst case over all
   APGD(eps=0.3), APGDTargeted(eps=0.3)         AutoPGD; FAB(eps=0.3); AutoAttack(eps=0.3)
   Square(eps=0.3), RayS(eps=0.3)               black box: scores only, labels only
+  Union([PGD(...), PGD(..., norm='L2')])       worst case over several balls; Linf(0.3) in place of
+                                               an attack is AutoAttack in it; MSD([BIM(...), ...])
   FMN(norm='L2'), DDN(), FAB(), RayS()         without eps: how far the nearest adversarial image of
                                                each image is, and the accuracy at every eps
   Transfer(PGD(...), run='runs/at_mnist')      made on another model, judged on this one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -121,10 +122,9 @@ class UnionTraining(RobustModel):
     def terms(self, batch: Batch | UnionBatch) -> Terms:
         if not isinstance(batch, UnionBatch):
             return {"adversarial": lambda: losses.label_cross_entropy(batch.adv.logits, batch.y)}
-        return {
-            name: lambda one=one: losses.label_cross_entropy(one.logits, batch.y)
-            for name, one in zip(self.term_weights, batch.outputs, strict=True)
-        }
+        pairs = zip(self.term_weights, batch.outputs, strict=True)
+        values = losses.label_cross_entropy
+        return {name: functools.partial(values, one.logits, batch.y) for name, one in pairs}
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

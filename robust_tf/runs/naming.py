@@ -14,6 +14,8 @@ _NAMES = {
 def label_of(method: str, terms: dict[str, Any], attack: str | None = None) -> str:
     """'AT', 'ADV' (half clean, half adversarial), 'ADR LC/GB' (with ADR's terms), 'ADR-TRADES', ...
 
+    Training on a union of balls is 'AT max', 'AT average' or 'AT MSD'.
+
     'ADV-TRADES' is half and half by the adversary of TRADES: ADR-TRADES without ADR's terms.
 
     Args:
@@ -21,6 +23,9 @@ def label_of(method: str, terms: dict[str, Any], attack: str | None = None) -> s
       terms: of its loss, with their weights.
       attack: name of the training attack, see `evaluation.name_of`.
     """
+    if method == "UnionTraining":
+        by_msd = (attack or "").startswith("MSD")
+        return "AT MSD" if by_msd else "AT average" if len(terms) > 1 else "AT max"
     half = method == "AdversarialTraining" and terms.get("clean")
     if method != "ADR" and not half:
         return _NAMES.get(method, method)

@@ -20,6 +20,7 @@ MEMBERS = (
     PGD(0.25, 0.12, 3, norm="L2"),
     PGD(0.6, 0.3, 3, norm="L1"),
 )
+FEW = PGD(0.03, 0.015, 3)
 RADII = {"Linf": 0.05, "L2": 0.25, "L1": 0.6}
 SEEDS = np.stack([np.full(20, 5), np.arange(20)], axis=1).astype("int32")
 
@@ -72,7 +73,7 @@ def test_a_whole_call_breaks_what_any_member_breaks(model, examples, candidates)
 
 @pytest.fixture(scope="module")
 def result(model, examples):
-    union = Union([MEMBERS[0], MEMBERS[1]])
+    union = Union([FEW, MEMBERS[1]])
     return evaluation.evaluate(model, examples, [union, *union.members], checks=False)
 
 
@@ -80,9 +81,10 @@ def test_an_evaluation_is_the_and_of_separate_verdicts(result):
     whole, linf, l2 = result.robust.values()
     same_bits(whole, linf & l2)
     assert (linf & ~l2).any() and whole.any()
-    name = "Union of PGD-3 eps=0.05 and PGD-3 L2 eps=0.25"
-    assert list(result.outcomes) == [name, "PGD-3 eps=0.05", "PGD-3 L2 eps=0.25"]
-    stages = {"PGD Linf eps=0.05": linf.sum(), "PGD L2 eps=0.25": whole.sum()}
+    name = "Union of PGD-3 eps=0.03 and PGD-3 L2 eps=0.25"
+    assert list(result.outcomes) == [name, "PGD-3 eps=0.03", "PGD-3 L2 eps=0.25"]
+    assert f"{'  after PGD Linf eps=0.03'.ljust(len(name))}   55.00 %" in result.table()
+    stages = {"PGD Linf eps=0.03": linf.sum(), "PGD L2 eps=0.25": whole.sum()}
     assert result.outcomes[name].details["stages"] == stages
     # The second member runs on those that are left: three forwards and the verdict's one each.
     assert result.outcomes[name].gradients == 3 * (len(linf) + linf.sum())
@@ -94,9 +96,9 @@ def test_its_result_is_read_and_said_again(result):
     value = json.loads(json.dumps(result.to_json()))
     again = evaluation.Evaluation.from_json(value)
     union = next(iter(evaluation.attacks_from_json(value).values()))
-    assert union == Union([MEMBERS[0], MEMBERS[1]])
+    assert union == Union([FEW, MEMBERS[1]])
     assert text_of(union) == (
-        "Union([PGD(eps=0.05, step_size=0.025, steps=3), "
+        "Union([PGD(eps=0.03, step_size=0.015, steps=3), "
         "PGD(eps=0.25, step_size=0.12, steps=3, norm='L2')])"
     )
     for name, verdict in result.stages.items():

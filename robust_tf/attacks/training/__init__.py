@@ -1,9 +1,11 @@
 """Attacks that methods train with, or that models are studied with: not for evaluations.
 
 `SqueezeAttack` is of SqueezeTraining, `ScatteringAttack` of FeatureScattering, `ManifoldAttack` of
-ATLD, `NuclearAttack` of NuAT, `attack_features` of LAT; `Collaborative` lowers the loss.
+ATLD, `NuclearAttack` of NuAT, `attack_features` of LAT; `TrainingAPGD` is for training in L1;
+`Collaborative` lowers the loss.
 """
 
+from robust_tf.attacks.training.apgd import TrainingAPGD
 from robust_tf.attacks.training.collaborative import Collaborative
 from robust_tf.attacks.training.latent import attack_features
 from robust_tf.attacks.training.manifold import ManifoldAttack, ManifoldLoss
@@ -18,5 +20,6 @@ __all__ = [
     "NuclearAttack",
     "ScatteringAttack",
     "SqueezeAttack",
+    "TrainingAPGD",
     "attack_features",
 ]
