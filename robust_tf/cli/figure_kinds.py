@@ -52,7 +52,7 @@ def _curves(options: Options) -> Made:
         }
     else:
         made = inputs.best_curves(runs, options.evaluation)
-    trained = next((run.eps for run in runs.values() if run.eps), None)
+    trained = inputs.trained_eps(runs)
     figure = curves.draw_curves(made, "eps", options.title, trained, options.bottom)
     rows = {
         name: {f"eps {x:g}": f"{100 * a:.1f} %" for x, a in zip(c.x, c.accuracy, strict=True)}
