@@ -47,6 +47,7 @@ def chosen(
         raise UserError(f"no eps: give --eps=8/255; {way}.")
     given = None if step_size is None else number(step_size)
     steps = (run and run.evaluation_steps) or None
+    norm = run.threat if run and run.threat in ("L2", "L1") else None
     of_run = run.evaluation_step_size if run and "step_size" in macros(path) else None
     keeps = given is not None or path in KEPT
     found: list[Any] = []

@@ -112,7 +112,10 @@ def eps_of(options: Options, runs: Mapping[str, Run]) -> float:
     own = next((run.linf_eps for run in runs.values() if run.linf_eps), None)
     eps = given[0] if given else own
     if not eps:
-        raise UserError("no eps: give --eps=0.3, or runs that were trained with one.")
+        raise UserError(
+            "no eps: give --eps=0.3, or runs that were trained with one in L-inf, in which figures "
+            "are drawn."
+        )
     return eps
 
 

@@ -103,9 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     analyses = []
     for run in runs:
         if options.no_model:
-            analyses.append(
-                model_analysis.ModelAnalysis(run.linf_eps or model_analysis.DEFAULT_EPS)
-            )
+            analyses.append(model_analysis.of_threat(run))
             continue
         analyses.append(
             model_analysis.analyze(run, read, options.examples, options.seed, progress=_progress)

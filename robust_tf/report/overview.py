@@ -138,6 +138,8 @@ def _how(k: int, run: Run) -> Group:
     ]
     if len(run.balls) > 1:
         attack = [str(threat.get("attack")), *attack[1:]]
+    elif threat.get("norm", "Linf") != "Linf":
+        attack = [threat["norm"], *attack]
     schedule = [
         f"{name} {_text(given[key]).lstrip('@')}"
         for name, key in (
