@@ -140,7 +140,8 @@ class Free(RobustModel):
         most = rows
         if replicas > 1:
             each = context.all_reduce(
-                tf.distribute.ReduceOp.SUM, tf.one_hot(replica, replicas) * tf.cast(rows, tf.float32)
+                tf.distribute.ReduceOp.SUM,
+                tf.one_hot(replica, replicas) * tf.cast(rows, tf.float32),
             )
             most = tf.cast(tf.reduce_max(each), tf.int32)
         held = _padded(tf.convert_to_tensor(self.counters.delta), replicas, most)[:replicas]

@@ -110,7 +110,9 @@ class GradAlign(RobustModel):
 
 def _share(valid: tf.Tensor) -> tf.Tensor:
     """Number of all images over those that count, over all replicas; finite where none does."""
-    counts = tf.stack([tf.cast(tf.size(valid), tf.float32), tf.reduce_sum(tf.cast(valid, tf.float32))])
+    counts = tf.stack(
+        [tf.cast(tf.size(valid), tf.float32), tf.reduce_sum(tf.cast(valid, tf.float32))]
+    )
     context = tf.distribute.get_replica_context()
     if context is not None and context.num_replicas_in_sync > 1:
         counts = context.all_reduce(tf.distribute.ReduceOp.SUM, counts)

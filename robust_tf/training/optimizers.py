@@ -234,7 +234,9 @@ def polyline(
     pairs = isinstance(points, (tuple, list)) and len(points) > 1
     pairs = pairs and all(isinstance(p, (tuple, list)) and len(p) == 2 for p in points)
     numbers = [tuple(map(plain, point)) for point in points] if pairs else []
-    known = bool(numbers) and all(isinstance(n, (int, float)) and n >= 0 for p in numbers for n in p)
+    known = bool(numbers) and all(
+        isinstance(n, (int, float)) and n >= 0 for p in numbers for n in p
+    )
     places = [point[0] for point in numbers]
     if not known or places != sorted(places) or (places[0], places[-1]) != (0, 1):
         raise ValueError(

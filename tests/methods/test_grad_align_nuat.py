@@ -1,15 +1,14 @@
 """GradAlign and NuAT: what their terms and images are, on models where it can be written out."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from robust_tf import attacks, compat, methods
+from robust_tf.attacks.randomness import fold
 from robust_tf.methods import AdversarialBatch
-from robust_tf.models import BatchNormalization, SplitClassifier
+from robust_tf.models import BatchNormalization, Outputs, SplitClassifier
 from tests.tiny import SHAPE, labelled, tiny_network
 
 EPS = 0.1
@@ -83,7 +82,7 @@ def test_gradient_of_the_alignment():
         total = value()
     got = tape.gradient(total, trained)
     threat = model.attack.threat
-    noise = EPS * threat.random(batch.x, attacks_fold(batch.seed)).numpy().reshape(4, 64)
+    noise = EPS * threat.random(batch.x, fold(batch.seed, 2)).numpy().reshape(4, 64)
     weights = [v.numpy().astype("float64") for v in trained]
     flat = x.reshape(4, 64).astype("float64")
     assert float(total) == pytest.approx(
@@ -100,12 +99,6 @@ def test_gradient_of_the_alignment():
                 values.append(softplus_alignment((weights, moved), flat, y, noise))
             expected = (values[0] - values[1]) / (2 * size)
             assert got[number].numpy()[place] == pytest.approx(expected, abs=2e-4, rel=2e-3)
-
-
-def attacks_fold(seed):
-    from robust_tf.attacks.randomness import fold
-
-    return fold(seed, 2)
 
 
 def test_rows_without_a_gradient_are_dropped():
@@ -145,7 +138,7 @@ def test_grad_align_shows_batch_normalization_three_batches():
     layer.moving_mean.assign(tf.fill(tf.shape(compat.raw(layer.moving_mean)), 1e4))
     model.optimizer.learning_rate = 0.0
     model.train_on_batch(X, Y)
-    np.testing.assert_allclose(layer.moving_mean, 1e4 * layer.momentum**3, rtol=1e-3)
+    np.testing.assert_allclose(layer.moving_mean, 1e4 * layer.decay**3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("attack", [attacks.FGSM(0.1, True), attacks.FGSMRS(0.1)], ids=repr)
@@ -167,7 +160,7 @@ def test_loss_of_nuat():
     """CE of the clean images, and the nuclear norm over the number of images."""
     model = nuat()
     logits = np.random.default_rng(0).normal(size=(2, 12, 3)).astype("float32")
-    clean, adv = (dataclass(logits=tf.constant(one)) for one in logits)
+    clean, adv = (Outputs(tf.constant(one), None) for one in logits)
     batch = methods.Batch(X, Y, AdversarialBatch(X), clean, adv, None)
     terms = {name: term().numpy().mean() for name, term in model.terms(batch).items()}
     p = np.exp(logits[0]) / np.exp(logits[0]).sum(1, keepdims=True)
@@ -175,11 +168,6 @@ def test_loss_of_nuat():
     norm = np.linalg.svd(logits[0] - logits[1], compute_uv=False).sum()
     assert terms["nuclear"] == pytest.approx(norm / 12, rel=1e-5)
     assert model.term_weights == {"clean": 1, "nuclear": 2} and model.attack_steps == 1
-
-
-@dataclasses.dataclass
-class dataclass:
-    logits: tf.Tensor
 
 
 def ascended(network, start, y, weight, clean):
@@ -206,7 +194,7 @@ def test_images_of_nuat(steps):
     for batch in (0, 1, 2):
         model.counters.batches.assign(batch)
         made[batch] = model.generate_adversarial(X, Y, seed, tf.constant(1.0)).numpy()
-        start = model.attack.start(model.attack.threat, bounds, fold_of(seed)).numpy()
+        start = model.attack.start(model.attack.threat, bounds, fold(seed, 0)).numpy()
         weight = 2.0 * (batch + 1) / 10 if steps == 2 or batch % 2 else 0.0
         expected = np.clip(ascended(network, start, Y, weight, clean), low, high)
         if steps == 2:
@@ -214,12 +202,6 @@ def test_images_of_nuat(steps):
         assert np.mean(np.abs(made[batch] - expected) > 1e-6) < 0.01  # a sign next to 0
     if steps == 1:
         assert (made[0] != made[1]).any() and (made[0] == made[2]).all()
-
-
-def fold_of(seed):
-    from robust_tf.attacks.randomness import fold
-
-    return fold(seed, 0)
 
 
 def test_start_of_nuat():
@@ -242,7 +224,7 @@ def test_statistics_of_nuat():
     layer.moving_mean.assign(tf.fill(tf.shape(compat.raw(layer.moving_mean)), 1e4))
     model.counters.batches.assign(1)
     model.train_on_batch(X, Y)
-    np.testing.assert_allclose(layer.moving_mean, 1e4 * layer.momentum**2, rtol=1e-3)
+    np.testing.assert_allclose(layer.moving_mean, 1e4 * layer.decay**2, rtol=1e-3)
 
 
 def test_the_attack_alone_raises_what_it_says():
