@@ -28,8 +28,8 @@ class AlignedImages(NamedTuple):
 class GradAlign(RobustModel):
     """CE(f(x'), y) + weight (1 - mean cos(g(x), g(x + n))), x' by FGSM, n ~ U(-eps, eps).
 
-    g is the gradient of the cross-entropy for the image. The first, g(x), is that of FGSM's step and
-    constant; the second is differentiated once more for the weights (in the paper both are). x + n
+    g is the gradient of the cross-entropy for the image. The first, g(x), is that of FGSM's step
+    and constant; the second is differentiated once more for the weights (in the paper both are). x + n
     is not boxed. An image at which a gradient is exactly 0 has no cosine: the mean is over the
     others of the global batch, and the term is 0 where there are none.
 

@@ -15,6 +15,7 @@ from robust_tf.report import (
     overview,
     papers,
     reproduce,
+    single_step,
 )
 from robust_tf.report.blocks import Block, Section, Text, as_json
 from robust_tf.report.charts import Charts
@@ -133,6 +134,7 @@ def _sections(
         ("how", "What was trained, and how", lambda: overview.how(runs)),
         ("training", "Training", lambda: overview.training(runs, charts)),
         ("attacks", "Accuracy under attack", lambda: evaluation_sections.accuracies(runs, charts)),
+        ("single-step", "Trained by one step", lambda: single_step.single_step(runs)),
         ("flags", "Signs of a weak evaluation", lambda: evaluation_sections.flags(runs)),
         ("inference", "Manifold transformation at inference",
          lambda: evaluation_sections.adaptive_summary(runs)),

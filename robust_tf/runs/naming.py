@@ -22,6 +22,10 @@ def label_of(method: str, terms: dict[str, Any], attack: str | None = None) -> s
       attack: name of the training attack, see `evaluation.name_of`.
     """
     half = method == "AdversarialTraining" and terms.get("clean")
+    if method == "AdversarialTraining" and not half:
+        for single in ("FGSM-RS", "N-FGSM"):
+            if (attack or "").startswith(single):
+                return single
     if method != "ADR" and not half:
         return _NAMES.get(method, method)
     pairs = [("local", "LC"), ("global_", "GB")]

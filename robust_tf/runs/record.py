@@ -52,7 +52,8 @@ def describe(
       precision: what it computes in, and why, as `precision.Choice.to_json` gives it.
 
     Returns:
-      'method' (name, terms with their weights, and the names of its auxiliary models), 'network'
+      'method' (name, terms with their weights, the names of its auxiliary models, and
+      'attack_steps', gradient steps of the training attack), 'network'
       (builder, class, parameters, image shape and classes, and of weights from elsewhere that it
       starts from 'weights_source'), 'data', 'threat' (norm, eps, step_size,
       steps and name of the training attack, or of the strongest of the evaluation where the
@@ -73,6 +74,7 @@ def describe(
             "name": type(model).__name__,
             "terms": dict(model.term_weights),
             "models": list(model.auxiliary_models()),
+            "attack_steps": int(model.attack_steps),
         },
         "network": {
             "builder": _name(recipe.network),
