@@ -45,8 +45,8 @@ class NuAT(RobustModel):
       ValueError: an argument outside its range, another attack.
 
     Source: Sriramanan et al. (2021), "Towards Efficient and Effective Adversarial Training", and
-    the released program. NuAT-WA is this with `train.weight_average = @EMA`; of NuAT2-WA, whose first
-    step is made on the average, only the rest is here.
+    the released program. NuAT-WA is this with `train.weight_average = @EMA`; NuAT2-WA, whose first
+    step is made on the average, is not here.
     """
 
     takes_soft_labels = True

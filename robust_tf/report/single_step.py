@@ -20,7 +20,7 @@ LACK = "not evaluated: FGSM(eps={0}) and PGD(eps={0}, ...) in one evaluation sho
 
 
 def single_step(runs: Sequence[Run]) -> list[Block] | None:
-    """Accuracy under one and under several steps, of runs trained by one; None where there are none.
+    """Accuracy under one and under several steps, of runs trained by one; None without such.
 
     Runs whose record does not say the number of steps, of versions before, are left out.
     """

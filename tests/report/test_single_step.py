@@ -1,54 +1,56 @@
 """The report's section on runs that were trained by one gradient step."""
 
-import json
+import types
 
-from robust_tf import evaluation, files
-from robust_tf.attacks import FGSM, FGSMRS, PGD
-from robust_tf.report import single_step
-from robust_tf.report.blocks import Text
-from tests.report.conftest import NETWORK, make_run, read_run
-from tests.tiny import labelled
+import numpy as np
 
-
-def run_of(folder, steps, attacks=None):
-    """A run whose record says so many steps, and whose one evaluation is by these attacks."""
-    path = make_run(folder)
-    run = read_run(path)
-    record = {**run.record, "method": {**run.record["method"], "attack_steps": steps}}
-    files.write_json(f"{path}/run.json", record)
-    summary = json.loads(files.read_text(f"{path}/summary.json"))
-    del summary["evaluation"]
-    if attacks:
-        result = evaluation.evaluate(NETWORK(), labelled(24, 2), attacks, checks=False)
-        summary["evaluation"] = result.to_json()
-    files.write_json(f"{path}/summary.json", summary)
-    return read_run(path)
+from robust_tf.attacks import FGSM, FGSMRS, PGD, AutoAttack
+from robust_tf.report.single_step import gap, single_step
+from robust_tf.runs.results import AttackResult
 
 
-def test_gap_of_runs_of_one_step(tmp_path):
-    """The strongest attack of one step and of several, of the same images, at the run's eps."""
-    attacks = {
-        "FGSM": FGSM(0.1),
-        "random": FGSMRS(0.1),
-        "PGD": PGD(0.1, 0.025, 4),
-        "larger": PGD(0.2, 0.05, 4),
-    }
-    run = run_of(tmp_path / "one", 1, attacks)
-    assert run.attack_steps == 1
-    several, none = run_of(tmp_path / "ten", 10, attacks), run_of(tmp_path / "bare", 1)
-    table, text = single_step.single_step([run, several, none])
-    robust = {one.name: 100 * one.robust.mean() for one in run.results[0].attacks}
-    one = min(robust["FGSM"], robust["random"])
-    cells = [getattr(cell, "text", cell) for cell in table.rows[0].cells]
-    assert [row.run for row in table.rows] == [0, 2] and isinstance(text, Text)
-    assert str(cells[2]) == "1" and str(cells[4]) == f"{one:.2f}"
-    assert str(cells[5]) == f"{robust['PGD']:.2f}"
-    assert str(cells[6]) == f"{one - robust['PGD']:+.2f}" and str(cells[7]) == "24"
-    assert "not evaluated: FGSM(eps=0.1)" in str(table.rows[1].cells[-1])
-    assert single_step.single_step([several]) is None
+def result(plain=True, **attacks):
+    """An evaluation of ten images: by name an attack, and how many images are robust."""
+    found = [
+        AttackResult(name, name, "Linf", attack.eps, np.arange(10) < robust, 0.0, 0, 0, attack)
+        for name, (attack, robust) in attacks.items()
+    ]
+    return types.SimpleNamespace(plain=plain, attacks=found)
 
 
-def test_of_one_evaluation(tmp_path):
-    run = run_of(tmp_path / "one", 1, {"FGSM": FGSM(0.1)})
-    assert single_step.gap(run.results, 0.1) is None
-    assert single_step.gap(run.results, None) is None
+def run(name, steps, *results):
+    about = {"label": "FGSM-RS", "eps": 0.1, "results": results}
+    return types.SimpleNamespace(name=name, attack_steps=steps, **about)
+
+
+ALL = result(
+    fgsm=(FGSM(0.1), 8),
+    random=(FGSMRS(0.1), 7),
+    pgd=(PGD(0.1, 0.01, 20), 3),
+    weak=(PGD(0.1, 0.1, 2), 5),
+    larger=(PGD(0.2, 0.05, 4), 1),
+    autoattack=(AutoAttack(0.1), 0),
+)
+
+
+def test_gap_of_runs_of_one_step():
+    """The strongest attacks of one and of several steps at the run's eps, of the same images."""
+    runs = [run("one", 1, ALL), run("ten", 10, ALL), run("bare", 1), run("old", None, ALL)]
+    table, text = single_step(runs)
+    assert [row.run for row in table.rows] == [0, 2]
+    cells = [str(getattr(cell, "shown", cell)) for cell in table.rows[0].cells]
+    assert cells == [
+        *("one", "FGSM-RS", "1", "0.1", "70.00", "30.00", "+40.00", "10"),
+        "random; pgd",
+    ]
+    assert len(table.columns) == len(cells) == len(table.rows[1].cells)
+    assert table.rows[1].cells[-1].startswith("not evaluated: FGSM(eps=0.1) and PGD(eps=0.1")
+    assert "catastrophic overfitting" in text.text
+    assert single_step(runs[1:2]) is None
+
+
+def test_gap_needs_both_in_one_evaluation():
+    one, several = result(fgsm=(FGSM(0.1), 8)), result(pgd=(PGD(0.1, 0.01, 20), 3))
+    assert gap([one, several], 0.1) is None
+    assert gap([result(False, fgsm=(FGSM(0.1), 8), pgd=(PGD(0.1, 0.01, 20), 3))], 0.1) is None
+    assert gap([ALL], None) is None and gap([ALL], 0.3) is None
