@@ -26,6 +26,10 @@ TRAINING["svhn_cropped"], TRAINING["images"] = 68257, 1000
 # The large networks in small: what a recipe says of them is read from its text.
 SMALL = {"@WideResNet": ["WideResNet.depth = 10", "WideResNet.width = 1"]}
 SMALL["@ATLD"] = ["WideDiscriminator.depth = 10", "WideDiscriminator.width = 1"]
+SMALL |= {
+    f"@{name}()": ["train.network = @CNN", "CNN.filters = 2", "CNN.hidden = 8"]
+    for name in ("FGSMRS", "NFGSM", "training/FGSM", "NuclearAttack")
+}
 METHODS = {
     "adr": methods.ADR,
     "adr_trades": methods.ADR,
@@ -42,9 +46,15 @@ METHODS = {
     "bilateral": methods.Bilateral,
     "early_stopping": methods.AdversarialTraining,
     "feature_scattering": methods.FeatureScattering,
+    "fgsm_rs": methods.AdversarialTraining,
+    "free": methods.Free,
+    "grad_align": methods.GradAlign,
     "label_smoothing": methods.AdversarialTraining,
     "lat": methods.LAT,
     "mart": methods.MART,
+    "n_fgsm": methods.AdversarialTraining,
+    "nuat": methods.NuAT,
+    "nuat_wa": methods.NuAT,
     "pretraining": methods.AdversarialTraining,
     "rst": methods.TRADES,
     "squeeze": methods.SqueezeTraining,
@@ -111,7 +121,7 @@ def test_all_recipes_are_there():
     assert {f"{method}_{place}" for method in papers for place in places} <= named
     pictures = ("adr", "at", "atld", "squeeze", "standard", "trades")
     assert {f"{method}_images" for method in pictures} <= named
-    cifar10 = ("squeeze_awp", "squeeze_rst", "pretraining")
+    cifar10 = ("nuat_wa", "squeeze_awp", "squeeze_rst", "pretraining")
     baselines = set(METHODS) - {*first, *papers, *cifar10}
     assert {f"{m}_{place}" for m in baselines for place in ("cifar10", "mnist")} <= named
     assert {f"{method}_cifar10" for method in cifar10} <= named

@@ -62,8 +62,8 @@ class NFGSM(Attack):
 
         x' = clip(u + step sign grad CE(f(u), y), 0, 1),   u = clip(x + U(-k eps, k eps), 0, 1)
 
-    A pixel may so be moved by k eps + step, three eps as usual; away from the box the mean square of
-    its move is eps^2 (1 + k^2 / 3). It is an attack to train with: an evaluation refuses it, as
+    A pixel may so be moved by k eps + step, three eps as usual; away from the box the mean square
+    of its move is eps^2 (1 + k^2 / 3). It is an attack to train with: an evaluation refuses it, as
     what it returns lies outside the ball.
 
     Args:

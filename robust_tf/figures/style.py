@@ -58,6 +58,11 @@ METHODS = {
     "LAT": Look("#332288", "h", DASHED),
     "TLA": Look("#117733", "*", DASHED),
     "RST": Look("#AA4499", "d", DASHED),
+    "FGSM-RS": Look("#88CCEE", "^", DOTTED),
+    "N-FGSM": Look("#CC6677", "v", DOTTED),
+    "Free": Look("#4477AA", "D", DOTTED),
+    "GradAlign": Look("#228833", "P", DOTTED),
+    "NuAT": Look("#AA3377", "*", DOTTED),
 }
 ROLES = {
     "clean": "#8C8C8C",

@@ -32,8 +32,8 @@ class FreeImages(NamedTuple):
 class Free(RobustModel):
     """CE(f(x'), y) on each batch m times, x' moved by the gradient that the update has anyway.
 
-    One forward and backward at x' = clip(x + delta, 0, 1) gives the gradient of the weights and that
-    of delta, both at the weights before the update:
+    One forward and backward at x' = clip(x + delta, 0, 1) gives the gradient of the weights and
+    that of delta, both at the weights before the update:
 
         delta <- P(delta + step sign grad delta),   weights <- the optimizer's update
 
@@ -100,15 +100,17 @@ class Free(RobustModel):
         threat, budget = self.attack.threat, self.attack.budget(scale=scale)
         eps = tf.cast(budget.eps, tf.float32)
         delta = into_ball(threat, self._carried(tf.shape(x)[0]), eps)
+        replays = []
         for replay in range(self.replays):
-            if replay:
-                self._report(scored)
             images = FreeImages(tf.clip_by_value(x + delta, 0.0, 1.0), delta)
             scored = self._update(x, y, images, fold(seed, 1 + replay), [delta])
             step = budget.step_size * threat.steepest(_known(scored.inputs[0]))
             delta = into_ball(threat, delta + step, eps)
+            replays.append(scored)
         self._carry(delta)
-        return scored
+        for scored in replays[:-1]:
+            self._report(scored)
+        return replays[-1]  # reported by the step
 
     def forward(self, x: tf.Tensor, y: tf.Tensor, adversarial: Any, seed: tf.Tensor) -> Batch:
         if isinstance(adversarial, FreeImages):  # again, on the way that its gradient goes

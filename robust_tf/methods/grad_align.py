@@ -28,14 +28,13 @@ class AlignedImages(NamedTuple):
 class GradAlign(RobustModel):
     """CE(f(x'), y) + weight (1 - mean cos(g(x), g(x + n))), x' by FGSM, n ~ U(-eps, eps).
 
-    g is the gradient of the cross-entropy for the image. The first, g(x), is that of FGSM's step and
-    constant; the second is differentiated once more for the weights (in the paper both are). x + n
-    is not boxed. An image at which a gradient is exactly 0 has no cosine: the mean is over the
-    others of the global batch, and the term is 0 where there are none.
+    g is the gradient of the cross-entropy for the image. The first, g(x), is that of FGSM's step
+    and constant; the second is differentiated once more for the weights (in the paper both are).
+    x + n is not boxed. An image at which a gradient is exactly 0 has no cosine: the mean is over
+    the others of the global batch, and the term is 0 where there are none.
 
-    A step costs three forwards, and backwards as of five: for g(x), g(x + n), the loss, and two for
-    the second derivative. All forwards have the attack's mode of batch normalization; the program's
-    is 'training', also for x + n. Dropout is off in g.
+    A step costs three forwards, a backward of each, and the backward of the one for g(x + n). Both
+    g have the attack's mode of batch normalization, 'training' in the program, and no dropout.
 
     Args:
       network: to be trained.

@@ -24,7 +24,7 @@ class NuAT(RobustModel):
     """CE(f(x), y) + weight ||f(x) - f(x')||_* / B, without a cross-entropy of x'.
 
     ||.||_* is the sum of the singular values of the B x C matrix, of the images of one replica;
-    both sides have a gradient. x' comes by one step from x +- eps / 2 (a coin for each pixel), which
+    both sides have a gradient. x' comes by one step from x +- eps / 2 (a coin for each pixel) that
     raises in turn, batch by batch, the cross-entropy, and the cross-entropy plus the weight times
     that norm, f(x) constant and by batch statistics. With an attack of two steps (NuAT2) the first
     raises the sum and the second the cross-entropy, in each batch.
@@ -44,9 +44,9 @@ class NuAT(RobustModel):
     Raises:
       ValueError: an argument outside its range, another attack.
 
-    Source: Sriramanan et al. (2021), "Towards Efficient and Effective Adversarial Training", and the
-    released program. NuAT-WA is this with `train.weight_average = @EMA`; of NuAT2-WA, whose first
-    step is made on the average, only the rest is here.
+    Source: Sriramanan et al. (2021), "Towards Efficient and Effective Adversarial Training", and
+    the released program. NuAT-WA is this with `train.weight_average = @EMA`; NuAT2-WA, whose first
+    step is made on the average, is not here.
     """
 
     takes_soft_labels = True

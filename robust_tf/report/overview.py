@@ -158,6 +158,7 @@ def _how(k: int, run: Run) -> Group:
         ("Network", run.network.get("builder")),
         ("Parameters", f"{parameters:,}" if isinstance(parameters, int) else None),
         ("Training attack", ", ".join(attack)),
+        ("Attack steps in training", run.attack_steps),
         ("Schedule", ", ".join(schedule)),
         ("Precision", run.precision),
         ("Seed", run.seed),

@@ -16,6 +16,7 @@ from robust_tf.report import (
     overview,
     papers,
     reproduce,
+    single_step,
 )
 from robust_tf.report.blocks import Block, Section, Text, as_json
 from robust_tf.report.charts import Charts
@@ -135,6 +136,7 @@ def _sections(
         ("training", "Training", lambda: overview.training(runs, charts)),
         ("attacks", "Accuracy under attack", lambda: evaluation_sections.accuracies(runs, charts)),
         ("distances", "Distances", lambda: distances.table(runs)),
+        ("single-step", "Trained by one step", lambda: single_step.single_step(runs)),
         ("flags", "Signs of a weak evaluation", lambda: evaluation_sections.flags(runs)),
         ("inference", "Manifold transformation at inference",
          lambda: evaluation_sections.adaptive_summary(runs)),

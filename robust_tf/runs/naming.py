@@ -27,6 +27,10 @@ def label_of(method: str, terms: dict[str, Any], attack: str | None = None) -> s
         by_msd = (attack or "").startswith("MSD")
         return "AT MSD" if by_msd else "AT average" if len(terms) > 1 else "AT max"
     half = method == "AdversarialTraining" and terms.get("clean")
+    if method == "AdversarialTraining" and not half:
+        for single in ("FGSM-RS", "N-FGSM"):
+            if (attack or "").startswith(single):
+                return single
     if method != "ADR" and not half:
         return _NAMES.get(method, method)
     pairs = [("local", "LC"), ("global_", "GB")]

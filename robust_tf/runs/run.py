@@ -60,6 +60,12 @@ class Run(RunFolder):
         return self.record["method"].get("terms") or {}
 
     @property
+    def attack_steps(self) -> int | None:
+        """Gradient steps of the training attack, 0 without one; None where nothing tells it."""
+        steps = self.record["method"].get("attack_steps")
+        return steps if isinstance(steps, int) else None
+
+    @property
     def label(self) -> str:
         """The method as figures and tables name it, e.g. 'ADR LC/GB'; '' where nothing tells it."""
         return label_of(self.method, self.terms, self.record["threat"].get("attack"))

@@ -7,7 +7,7 @@ studies.run(plan, seeds=[0, 1])
 print(studies.table(studies.summarize(plan, [0, 1])))
 """
 
-from robust_tf.studies.claims import Above, All, AtLeast, Claim, Metric, Ruling
+from robust_tf.studies.claims import Above, All, AtLeast, Claim, Faster, Metric, Ruling
 from robust_tf.studies.plan import Plan, load, names
 from robust_tf.studies.runner import run
 from robust_tf.studies.statistics import Paired, bootstrap, mcnemar, mean_and_std, paired
@@ -20,6 +20,7 @@ __all__ = [
     "All",
     "AtLeast",
     "Claim",
+    "Faster",
     "Metric",
     "Paired",
     "Plan",

@@ -6,6 +6,7 @@ A rule is part of the study's file, so it stands before the study is run.
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -213,6 +214,50 @@ class Metric(Claim):
 
 @registration.configurable
 @dataclasses.dataclass(frozen=True)
+class Faster(Claim):
+    """An epoch of a row takes so many times less time than one of another, on the same images.
+
+    Args:
+      text: the claim.
+      row, than: names of rows.
+      times: ratio of the seconds of an epoch, > 0.
+
+    The seconds are those per training image of `metrics.jsonl`, the median of the epochs but the
+    first, in which graphs are made; validation is not counted. A batch that is used several times
+    counts once. It holds if the ratio is that or more in each seed, and does not if it is less in
+    every seed.
+    """
+
+    row: str
+    than: str
+    times: float
+
+    @property
+    def rows(self) -> list[str]:
+        return [self.row, self.than]
+
+    @property
+    def columns(self) -> list[str]:
+        return []
+
+    @property
+    def rule(self) -> str:
+        return (
+            f"the seconds of an epoch of {self.than} are {self.times:g} times those of {self.row} "
+            "or more, by the median epoch, in each seed; it does not if they are less in every seed"
+        )
+
+    def judge(self, found: Findings) -> Ruling:
+        fast, slow = (_speeds(found, row) for row in (self.row, self.than))
+        ratios = {seed: fast[seed] / slow[seed] for seed in sorted({*fast} & {*slow})}
+        asked = sorted({*found.seeds(self.row)} & {*found.seeds(self.than)})
+        figures = "; ".join(f"seed {seed}: {ratio:.2f} times" for seed, ratio in ratios.items())
+        enough = [ratio >= self.times for ratio in ratios.values()]
+        return _ruling(enough, [not one for one in enough], ratios, asked, figures)
+
+
+@registration.configurable
+@dataclasses.dataclass(frozen=True)
 class All(Claim):
     """Several claims together.
 
@@ -261,6 +306,12 @@ class All(Claim):
             return Ruling(FAILS, figures)
         holds = all(verdicts[claim.text] == HOLDS for claim in self.claims)
         return Ruling(HOLDS if holds else OPEN, figures)
+
+
+def _speeds(found: Findings, row: str) -> dict[int, float]:
+    """Images per second of the median epoch but the first, by seed."""
+    epochs = found.metrics(row, "images_per_second")
+    return {seed: statistics.median(v[1:] or v) for seed, v in epochs.items() if v}
 
 
 def _ruling(

@@ -240,8 +240,8 @@ def polyline(
     places = [point[0] for point in numbers]
     if not known or places != sorted(places) or (places[0], places[-1]) != (0, 1):
         raise ValueError(
-            f"polyline(points={points!r}): must be pairs of parts of the run, ascending from 0 to 1, "
-            "and parts of the rate >= 0, e.g. ((0, 0), (1 / 2, 1), (1, 0))."
+            f"polyline(points={points!r}): must be pairs of parts of the run, ascending from 0 to "
+            "1, and parts of the rate >= 0, e.g. ((0, 0), (1 / 2, 1), (1, 0))."
         )
     total = steps_per_epoch * epochs
     return Polyline([total * p for p in places], [learning_rate * part for _, part in numbers])

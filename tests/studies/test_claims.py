@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from robust_tf import studies
-from robust_tf.studies import Above, All, AtLeast, Metric
+from robust_tf.studies import Above, All, AtLeast, Faster, Metric
 
 
 class Found:
@@ -118,3 +118,29 @@ def test_rules_say_what_they_ask():
         assert part in claim.rule
     with pytest.raises(ValueError, match="epochs='first'"):
         Metric("valid", "a", "manifold", 1.5, "first")
+
+
+class Timed(Found):
+    """Metrics by row."""
+
+    def metrics(self, row, name):
+        return self.logged.get(row, {}) if name == "images_per_second" else {}
+
+
+@pytest.mark.parametrize(
+    "fast, slow, verdict",
+    [
+        ({0: [50, 300, 310, 290]}, {0: [90, 100, 101, 99]}, "holds"),  # 3 by the median epochs
+        ({0: [900, 299, 299]}, {0: [100, 100, 100]}, "does not"),  # the first epoch counts not
+        ({0: [300]}, {0: [100]}, "holds"),  # there is no other
+        ({0: [1, 300], 1: [1, 200]}, {0: [1, 100], 1: [1, 100]}, "open"),
+        ({0: [1, 300], 1: [1, 300]}, {0: [1, 100]}, "open"),
+        ({}, {}, "open"),
+    ],
+)
+def test_faster(fast, slow, verdict):
+    seeds = (0, 1) if 1 in fast else (0,)
+    found = Timed({}, seeds, {"a": fast, "b": slow})
+    claim = Faster("a third", "a", "b", 3.0)
+    assert claim.judge(found).verdict == verdict
+    assert claim.rows == ["a", "b"] and "3 times those of a" in claim.rule

@@ -16,6 +16,7 @@ def test_what_is_there():
     tables |= {"adr_table5_mnist", "adr_table5_cifar10"}
     tables |= {"atld_cifar10", "atld_cifar100", "atld_svhn", "atld_decision", "squeeze_cifar10"}
     assert tables | {"every_method_mnist", "digits"} <= set(NAMES)
+    assert {"single_step_mnist", "single_step_cifar10"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

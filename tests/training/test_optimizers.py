@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from robust_tf import compat, methods, training
-from robust_tf.training import Adam, cosine, optimizers, piecewise
+from robust_tf.training import Adam, cosine, optimizers, piecewise, polyline
 from robust_tf.training.checkpoints import Checkpoints
 from tests.tiny import labelled, same_bits, tiny_network, two_replicas, weights_of
 
@@ -47,6 +47,30 @@ def test_piecewise_rates_at_every_step(boundaries, steps):
             if epoch >= np.float32(boundary):
                 expected = expected * np.float32(0.2)
         same_bits(rate(tf.constant(step, tf.int64)), expected)
+
+
+LINES = ((0, 0), (0.25, 1), (0.5, 0.5), (0.5, 0.05), (1, 0.05))
+
+
+@pytest.mark.parametrize("points", [((0, 0), (0.4, 1), (1, 0)), LINES, ((0, 1), (1, 0))])
+def test_polyline_rates_at_every_step(points):
+    """As NumPy interpolates; a jump is made at its step. It is read again from a file."""
+    rate = polyline(0.2, steps_per_epoch=7, epochs=4, points=points)
+    again = compat.deserialize(compat.serialize(rate))
+    parts = np.array(points, "float64")
+    parts[1:][parts[1:, 0] == parts[:-1, 0], 0] += 1e-9
+    got = [float(rate(tf.constant(step, tf.int64))) for step in range(31)]
+    place = np.minimum((np.arange(31) + 1e-7) / 28, 1.0)
+    np.testing.assert_allclose(got, 0.2 * np.interp(place, *parts.T), rtol=1e-5, atol=1e-7)
+    assert got == [float(again(step)) for step in range(31)]
+
+
+@pytest.mark.parametrize(
+    "points", [(), ((0, 0),), ((0, 0), (0.5, 1)), ((0, 0), (2, 1)), ((0, -1), (1, 0)), "up", 3]
+)
+def test_polyline_refuses(points):
+    with pytest.raises(ValueError, match=r"polyline\(points=.*must be pairs of parts of the run"):
+        polyline(0.1, 10, 10, points)
 
 
 @pytest.mark.parametrize("steps, epochs", [(1, 5), (7, 3), (391, 2)])

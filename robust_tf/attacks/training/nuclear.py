@@ -60,8 +60,8 @@ class NuclearAttack(Preset):
       weight: of the nuclear norm, >= 0.
       batch_norm: see `ProjectedGradient`; 'running' in the program.
 
-    Source: Sriramanan et al. (2021), "Towards Efficient and Effective Adversarial Training", and the
-    released program.
+    Source: Sriramanan et al. (2021), "Towards Efficient and Effective Adversarial Training", and
+    the released program.
     """
 
     eps: float
