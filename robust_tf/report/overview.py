@@ -135,6 +135,7 @@ def _how(k: int, run: Run) -> Group:
         for name, key in (("eps", "eps"), ("step size", "step_size"), ("steps", "steps"))
         if threat.get(key)
     ]
+    one_step = run.record["method"].get("attack_steps") == 1
     schedule = [
         f"{name} {_text(given[key]).lstrip('@')}"
         for name, key in (
@@ -153,6 +154,7 @@ def _how(k: int, run: Run) -> Group:
         ("Network", run.network.get("builder")),
         ("Parameters", f"{parameters:,}" if isinstance(parameters, int) else None),
         ("Training attack", ", ".join(attack)),
+        ("Trained by", "one step of the attack" if one_step else None),
         ("Schedule", ", ".join(schedule)),
         ("Precision", run.precision),
         ("Seed", run.seed),
