@@ -50,6 +50,35 @@ class RunFolder:
         return self._metrics[1]
 
     @functools.cached_property
+    def guard(self) -> list[dict[str, Any]]:
+        """A row for each check for catastrophic overfitting that can be read.
+
+        'check', 'epoch', 'step', 'training_attack', 'pgd' (accuracies in [0, 1]), 'images', and
+        where something was found 'verdict' and 'action'.
+        """
+        if "guard.jsonl" not in self.entries:
+            return []
+        found = []
+        try:
+            lines = files.read_text(os.path.join(self.path, "guard.jsonl")).splitlines()
+        except files.FileError as error:
+            self._left_out.append(f"guard.jsonl is left out: {error}")
+            return []
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            numbers = ("check", "epoch", "step", "training_attack", "pgd", "images")
+            if isinstance(row, dict) and all(isinstance(row.get(n), (int, float)) for n in numbers):
+                found.append(row)
+        if len(found) < len(lines):
+            self._left_out.append(
+                f"guard.jsonl cannot be read in {len(lines) - len(found)} of {len(lines)} lines."
+            )
+        return found
+
+    @functools.cached_property
     def reports(self) -> dict[str, Any]:
         """By name, `summary.json` first: contents of the files that hold an evaluation."""
         found: dict[str, Any] = {}

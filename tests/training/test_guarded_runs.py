@@ -133,49 +133,44 @@ def test_divergence_is_only_told(measured, tmp_path):
     assert not summary["guard"]["stopped"] and len(rows(tmp_path)) == 3
 
 
-def test_rollback_trains_the_steps_again_with_half_the_step(measured, tmp_path):
+def going_back():
+    """A checkpoint after each call of the loop."""
+    return settings(on_collapse="rollback", checkpoint_minutes=0.0, weight_average=EMA)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A run that went back, and was never stopped: its folder, itself, and what it said."""
+    folder = tmp_path_factory.mktemp("straight")
+    with pytest.MonkeyPatch.context() as patch:
+        overfits(patch, at=8)
+        run = trainer(folder, going_back(), moons())
+        return folder, run, *warned(run)
+
+
+def test_rollback_trains_the_steps_again_with_half_the_step(straight):
     """As if it had been so from the good checkpoint on: same order, same seeds, same schedule."""
-    measured(at=8)
-    what = settings(on_collapse="rollback", weight_average=EMA)
-    run = trainer(tmp_path / "run", what, moons())
-    summary, said = warned(run)
+    folder, run, summary, said = straight
     assert len(said) == 1 and "going back to the last good checkpoint" in said[0]
-    found = lines(tmp_path / "run")
+    found = lines(folder)
     # Good is the first check of an epoch that is in order: that after step 2.
     assert [row["step"] for row in found] == [2, 4, 6, 8, *range(4, 19, 2)]
     assert [row["check"] for row in found] == list(range(12))
     change = {"action": "rollback", "to_epoch": 1, "to_step_in_epoch": 2, "step_size": STEP / 2}
     assert found[3].items() >= change.items()
     assert summary["guard"]["rollbacks"] == 1 and summary["guard"]["found"] == [found[3]]
-    assert [row["epoch"] for row in rows(tmp_path / "run")] == [1, 2, 3]
+    assert [row["epoch"] for row in rows(folder)] == [1, 2, 3]
     assert run.model.attack == PGD(0.02, STEP / 2, 1)
 
-    other = what.build(moons(), NO_STRATEGY)
-    maker = trainer(tmp_path / "data", what, moons())
+    other = going_back().build(moons(), NO_STRATEGY)
     loop = Loop(other, NO_STRATEGY)
-    loop.train(iter(maker._training_batches(0, 0)), tf.constant(2))
+    loop.train(iter(run._training_batches(0, 0)), tf.constant(2))
     other.set_attack(PGD(0.02, STEP / 2, 1))
     loop = Loop(other, NO_STRATEGY)
-    loop.train(iter(maker._training_batches(0, 2, 3)), tf.constant(16))
-    for a, b in zip(other.network.variables, run.model.network.variables, strict=True):
-        np.testing.assert_array_equal(*(tf.convert_to_tensor(compat.raw(v)) for v in (a, b)))
-    for a, b in zip(other.averaged.variables, run.model.averaged.variables, strict=True):
-        np.testing.assert_array_equal(*(tf.convert_to_tensor(compat.raw(v)) for v in (a, b)))
-
-
-def going_back():
-    """A checkpoint after each call of the loop."""
-    return settings(on_collapse="rollback", checkpoint_minutes=0.0)
-
-
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory):
-    """A run that went back, and was never stopped."""
-    folder = tmp_path_factory.mktemp("straight")
-    with pytest.MonkeyPatch.context() as patch:
-        overfits(patch, at=8)
-        warned(trainer(folder, going_back(), moons()))
-    return folder
+    loop.train(iter(run._training_batches(0, 2, 3)), tf.constant(16))
+    for mine, theirs in ((other.network, run.model.network), (other.averaged, run.model.averaged)):
+        for a, b in zip(mine.variables, theirs.variables, strict=True):
+            np.testing.assert_array_equal(*(tf.convert_to_tensor(compat.raw(v)) for v in (a, b)))
 
 
 @pytest.mark.parametrize("call", [4, 5])
@@ -186,8 +181,8 @@ def test_a_run_that_rolls_back_continues_to_the_bit(call, straight, measured, st
     with pytest.raises(Stopped):
         trainer(tmp_path, going_back(), moons()).train()
     trainer(tmp_path, going_back(), moons()).train()
-    assert_same_run(straight, tmp_path)
-    assert lines(straight) == lines(tmp_path)
+    assert_same_run(straight[0], tmp_path)
+    assert lines(straight[0]) == lines(tmp_path)
 
 
 def test_rollbacks_are_bounded(measured, tmp_path):
