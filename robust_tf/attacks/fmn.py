@@ -90,7 +90,7 @@ class FMN(GradientSearch):
         outwards = tf.where(tf.math.is_finite(best), before * (1 + gamma), estimate)
         return tf.where(wrong, inwards, outwards)
 
-    def cut(self, step: tf.Tensor, x: tf.Tensor, radius: tf.Tensor) -> tf.Tensor:
+    def cut(self, step: tf.Tensor, x: tf.Tensor, radius: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
         if self.norm == "L1":
             center = flat(x)
             near = l1_ball.project(flat(step), center, radius)
