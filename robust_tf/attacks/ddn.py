@@ -81,5 +81,5 @@ class DDN(GradientSearch):
         before = tf.where(k > 0, rows["radius"], self.init_eps)
         return before * tf.where(wrong, 1 - self.gamma, 1 + self.gamma)
 
-    def cut(self, step: tf.Tensor, x: tf.Tensor, radius: tf.Tensor) -> tf.Tensor:
+    def cut(self, step: tf.Tensor, x: tf.Tensor, radius: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
         return tf.clip_by_value(x + scaled_to(step, radius), 0.0, 1.0)

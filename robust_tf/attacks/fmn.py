@@ -33,7 +33,8 @@ class FMN(GradientSearch):
       steps: >= 1; each costs one forward and one backward, and one forward more is made in all.
         The paper compares at up to 1,000.
       norm: 'Linf', 'L2' or 'L1', the one that is minimized.
-      alpha_init, alpha_final: > 0, L2 norm of the first and the last step.
+      alpha_init: > 0, L2 norm of the first step; None: 10 in L-inf, else 1.
+      alpha_final: > 0, of the last one; None: a hundredth of the first.
       gamma_init, gamma_final: in (0, 1), by how much the radius changes at first and at last.
       batch_norm: mode of `robust_tf.models.BatchNormalization`: 'running', 'batch' or 'training'.
 
@@ -42,18 +43,22 @@ class FMN(GradientSearch):
 
     Source: Pintor et al. (2021), 'Fast minimum-norm adversarial attacks through adaptive norm
     constraints', algorithm 1, untargeted. The authors' program and adv_lib default to 10 steps,
-    Foolbox to 100. The projection is the paper's, to the ball and then to the box; in L1 it is the
-    exact one to both. In L2 Foolbox does not project at all, and adv_lib scales to the sphere.
-    Programs leave the last iterate out; here it counts. Beside the paper: while nothing is found
-    the radius grows at least by the factor 1 + gamma; it is at most that of the farthest corner of
-    the box; a random direction takes the place of a gradient that is zero.
+    Foolbox to 100, all with alpha_init 1 in every norm; AttackBench takes 10 in L-inf. Projected is
+    to the ball and then to the box, in L1 to both at once. In L2 Foolbox does not project at all.
+    Programs leave the last iterate out; here it counts.
+
+    Beside the paper, while nothing is found: in L2 and L1 the perturbation is lengthened to the
+    radius, as adv_lib does in L2 at all times, else it may never leave a region where the gradient
+    turns; in L1 the radius grows at least by the factor 1 + gamma, as the estimate has one pixel
+    move alone, past the box. The radius is at most the distance of the farthest corner of the box.
+    A random direction takes the place of a gradient that is zero.
     """
 
     eps: float | None = None
     steps: int = 100
     norm: str = "Linf"
-    alpha_init: float = 1.0
-    alpha_final: float = 0.01
+    alpha_init: float | None = None
+    alpha_final: float | None = None
     gamma_init: float = 0.05
     gamma_final: float = 0.001
     batch_norm: str = "running"
@@ -62,10 +67,10 @@ class FMN(GradientSearch):
         check_norm("FMN", self.norm)
         self._check_eps()
         self._put(steps=check_whole("FMN", "steps", self.steps, 1))
-        for name, usual in (("alpha_init", 1.0), ("alpha_final", 0.01)):
-            value = getattr(self, name)
-            value = check_number("FMN", name, value, 0.0, f"the paper uses {usual:g}", strict=True)
-            self._put(**{name: value})
+        for name in ("alpha_init", "alpha_final"):
+            value, hint = getattr(self, name), "None is as usual in this norm"
+            if value is not None:
+                self._put(**{name: check_number("FMN", name, value, 0.0, hint, strict=True)})
         for name, usual in (("gamma_init", 0.05), ("gamma_final", 0.001)):
             value, hint = getattr(self, name), f"the paper uses {usual:g}"
             value = check_number(
@@ -75,7 +80,10 @@ class FMN(GradientSearch):
         check_batch_norm_mode(self.batch_norm)
 
     def step_length(self, k: tf.Tensor) -> tf.Tensor:
-        return annealed(k, self.steps, self.alpha_init, self.alpha_final)
+        usual = 10.0 if self.norm == "Linf" else 1.0
+        first = usual if self.alpha_init is None else self.alpha_init
+        last = first / 100 if self.alpha_final is None else self.alpha_final
+        return annealed(k, self.steps, first, last)
 
     def values(self, logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         return -margin(logits, y)
@@ -84,21 +92,24 @@ class FMN(GradientSearch):
         gamma = annealed(k, self.steps, self.gamma_init, self.gamma_final)
         before, best = rows["radius"], rows["best"]
         inwards = tf.minimum(before * (1 - gamma), best)
-        # It grows at least by gamma: on a plane the estimate is the boundary itself, which rounding
-        # may leave out of reach for ever, and what the box cuts off brings no point farther.
-        estimate = tf.maximum(rows["distance"] + away, before * (1 + gamma))
+        # A little at least: on a plane the estimate is the boundary itself, which rounding may
+        # leave out of reach for ever.
+        least = rows["distance"] * (1 + self.gamma_final)
+        if self.norm == "L1":
+            least = before * (1 + gamma)
+        estimate = tf.maximum(rows["distance"] + away, least)
         outwards = tf.where(tf.math.is_finite(best), before * (1 + gamma), estimate)
         return tf.where(wrong, inwards, outwards)
 
-    def cut(self, step: tf.Tensor, x: tf.Tensor, radius: tf.Tensor) -> tf.Tensor:
-        if self.norm == "L1":
-            center = flat(x)
-            near = l1_ball.project(flat(step), center, radius)
-            return tf.reshape(l1_ball.add(center, near), tf.shape(x))
-        if self.norm == "L2":
-            own = tf.norm(flat(step), axis=1)
-            step = scaled_to(step, tf.minimum(own, radius))
-        else:
+    def cut(self, step: tf.Tensor, x: tf.Tensor, radius: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
+        if self.norm == "Linf":
             bound = per_image(radius, x)
-            step = tf.clip_by_value(step, -bound, bound)
-        return tf.clip_by_value(x + step, 0.0, 1.0)
+            return tf.clip_by_value(x + tf.clip_by_value(step, -bound, bound), 0.0, 1.0)
+        length = tf.norm(flat(step), 2 if self.norm == "L2" else 1, axis=1)
+        wanted = tf.where(found, tf.minimum(length, radius), radius)
+        if self.norm == "L2":
+            return tf.clip_by_value(x + scaled_to(step, wanted), 0.0, 1.0)
+        longer = tf.maximum(wanted / tf.maximum(length, 1e-12), 1.0)
+        center = flat(x)
+        near = l1_ball.project(flat(step * per_image(longer, x)), center, radius)
+        return tf.reshape(l1_ball.add(center, near), tf.shape(x))

@@ -159,8 +159,11 @@ class GradientSearch(MinimumNorm):
         """
         raise NotImplementedError
 
-    def cut(self, step: tf.Tensor, x: tf.Tensor, radius: tf.Tensor) -> tf.Tensor:
-        """The next point, in [0, 1], from its step away from x and its radius (n,)."""
+    def cut(self, step: tf.Tensor, x: tf.Tensor, radius: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
+        """The next point, in [0, 1], from its step away from x and its radius (n,).
+
+        `found`, bool (n,), says whether there has been a misclassified point.
+        """
         raise NotImplementedError
 
     def search(
@@ -206,7 +209,8 @@ class GradientSearch(MinimumNorm):
                 radius = tf.where(tf.math.is_finite(radius), tf.minimum(radius, reach), reach)
                 unit = tf.reshape(_unit(slope, rows["seed"], k), tf.shape(x))
                 step = seen["point"] + self.step_length(k) * unit - x
-                return {**seen, "point": self.cut(step, x, radius), "radius": radius}
+                point = self.cut(step, x, radius, tf.math.is_finite(seen["best"]))
+                return {**seen, "point": point, "radius": radius}
 
             def last() -> Rows:
                 return judged(rows, is_misclassified(network(rows["point"]), rows["y"]))

@@ -34,8 +34,8 @@ def ddn(model, x, y, steps, gamma=0.05, init_eps=1.0):
     return points, best
 
 
-def fmn(model, x, y, steps, norm, first=(1.0, 0.05), last=(0.01, 0.001)):
-    """As `ddn`; first and last are step length and gamma."""
+def fmn(model, x, y, steps, norm, gammas=(0.05, 0.001)):
+    """As `ddn`; lengthened and projected as FMN's docstring says."""
     order, reach = ORDERS[norm], np.linalg.norm(farthest(x), ORDERS[norm])
     point, eps, points, best = x, 0.0, [x], np.inf
     for k in range(steps + 1):
@@ -45,7 +45,7 @@ def fmn(model, x, y, steps, norm, first=(1.0, 0.05), last=(0.01, 0.001)):
             best = min(best, distance)
         if k == steps:
             break
-        alpha, gamma = (cosine(k, steps, a, b) for a, b in zip(first, last, strict=True))
+        gamma = cosine(k, steps, *gammas)
         others = np.where(np.arange(len(logits)) == y, -np.inf, logits)
         gradient = gradients[others.argmax()] - gradients[y]
         if wrong:
@@ -54,9 +54,14 @@ def fmn(model, x, y, steps, norm, first=(1.0, 0.05), last=(0.01, 0.001)):
             eps = eps * (1 + gamma)
         else:
             away = (logits[y] - others.max()) / np.linalg.norm(gradient, DUAL[norm])
-            eps = max(distance + away, eps * (1 + gamma))
+            least = eps * (1 + gamma) if norm == "L1" else distance * (1 + gammas[1])
+            eps = max(distance + away, least)
         eps = min(eps, reach)
+        first = 10.0 if norm == "Linf" else 1.0
+        alpha = cosine(k, steps, first, first / 100)
         delta = point - x + alpha * gradient / np.linalg.norm(gradient)
+        if norm != "Linf" and not np.isfinite(best):
+            delta = delta * max(1, eps / np.linalg.norm(delta, order))
         point = x + project(delta, x, eps, norm)
         points.append(point)
     return points, best

@@ -156,7 +156,7 @@ def test_tiny_gradients_have_a_direction():
         (lambda: attacks.DDN(steps=0), "steps"),
         (lambda: attacks.FMN(norm="L0"), r"FMN\(norm='L0'\): must be one of"),
         (lambda: attacks.FMN(eps=8), r"FMN\(eps=8\): .*: 8/255\?"),
-        (lambda: attacks.FMN(alpha_init=0.0), r"FMN\(alpha_init=0.0\): .* the paper uses 1"),
+        (lambda: attacks.FMN(alpha_init=0.0), r"FMN\(alpha_init=0.0\): .* None is as usual"),
         (lambda: attacks.FMN(gamma_init=1.0), r"FMN\(gamma_init=1.0\)"),
         (lambda: attacks.FMN(batch_norm="eval"), "batch_norm"),
         (lambda: attacks.FMN()(None, images(2), [0, 1]), "give a Keras model"),
