@@ -24,9 +24,9 @@ class APGD(AutoPGD):
     the image of the lowest margin is returned.
 
     In L1 without momentum: the steps move a share of the pixels, two thirds as many as the best
-    image has moved, and are as long as the radius where that has become fewer, else shorter, down to
-    a tenth. 30 % of them are in a ball of 3 eps, 30 % in one of 2 eps, and the rest, which alone
-    counts, in that of eps; so a run of 5 steps or more looks at two images more.
+    image has moved, and are as long as the radius where that has become fewer, else shorter, down
+    to a tenth. 30 % of them are in a ball of 3 eps, 30 % in one of 2 eps, and the rest, which alone
+    counts, in that of eps; so a run of 3 steps or more costs two gradients more.
 
     Args:
       eps: radius of the ball.
@@ -34,8 +34,8 @@ class APGD(AutoPGD):
       loss: 'ce' or 'dlr'; with two classes DLR is the margin.
       norm: 'Linf', 'L2' or 'L1'.
       restarts: number of runs from fresh starts, >= 1, each on the images robust so far.
-      rho: in [0, 1]; share of the steps between two checkpoints that must raise the objective; of no
-        effect in L1.
+      rho: in [0, 1]; share of the steps between two checkpoints that must raise the objective;
+        without effect in L1.
       eot: forwards and gradients of which each iteration takes the mean, >= 1; for networks with
         randomness inside, where the verdict is that of the mean logits.
       batch_norm: mode of `robust_tf.models.BatchNormalization` in the attack: 'running' (default),
