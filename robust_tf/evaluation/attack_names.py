@@ -144,6 +144,6 @@ def _kind(attack: GradientAttack) -> str:
 def fraction(eps: float) -> str:
     """`eps` as n/255 where it is such a number, else as a decimal."""
     pixels = eps * 255
-    if pixels >= 1 and abs(pixels - round(pixels)) < 1e-9 and f"{eps:.4g}" != str(eps):
+    if pixels >= 1 and abs(pixels - round(pixels)) < 1e-9 and float(f"{eps:.4g}") != eps:
         return f"{round(pixels)}/255"
     return f"{eps:.4g}"
