@@ -97,6 +97,8 @@ def test_fgsm_rs_on_mnist():
     assert max(got) == pytest.approx(5e-3) and got.index(max(got)) == 40
     assert "FGSMRS.boxed_start = False" in text and "FGSMRS.step_size" not in text
     assert FGSMRS(0.3).step.step_size == pytest.approx(0.375)
+    assert loaded("n_fgsm_mnist").settings.eps_warmup_epochs == 3
+    assert loaded("free_mnist").settings.eps_warmup_epochs == 1
 
 
 @pytest.mark.parametrize("place, most", [("digits", 8), ("mnist", 10), ("images", 60)])
