@@ -79,12 +79,12 @@ def test_nuat_on_cifar10():
     assert (settings.epochs, settings.batch_size, settings.select) == (100, 64, "best")
     assert settings.term_warmup_epochs == 90 and "NuAT.weight = 4.5" in text
     assert settings.validation_attack.steps == 7 and "data.validation_size = 1000" in text
-    got = values("nuat_cifar10")
+    got = values("nuat_cifar10", 1)
     expected = {0: 0, 20: 0.05, 40: 0.1, 60: 0.06, 80: 0.02, 84: 0.02, 85: 0.002, 89: 0.002}
     expected |= {90: 0.0002, 99: 0.0002}
-    assert [got[10 * epoch] for epoch in expected] == pytest.approx([*expected.values()])
-    got = values("nuat_wa_cifar10")
-    assert [got[10 * epoch] for epoch in (25, 75, 80)] == pytest.approx([0.1, 0.02, 0.02])
+    assert [got[epoch] for epoch in expected] == pytest.approx([*expected.values()])
+    got = values("nuat_wa_cifar10", 1)
+    assert [got[epoch] for epoch in (25, 75, 80)] == pytest.approx([0.1, 0.02, 0.02])
     text = loaded("nuat_wa_cifar10").text
     assert "NuAT.weight = 4.0" in text and "EMA.decay = 0.9998" in text
 
@@ -97,6 +97,8 @@ def test_fgsm_rs_on_mnist():
     assert max(got) == pytest.approx(5e-3) and got.index(max(got)) == 40
     assert "FGSMRS.boxed_start = False" in text and "FGSMRS.step_size" not in text
     assert FGSMRS(0.3).step.step_size == pytest.approx(0.375)
+    assert loaded("n_fgsm_mnist").settings.eps_warmup_epochs == 3
+    assert loaded("free_mnist").settings.eps_warmup_epochs == 1
 
 
 @pytest.mark.parametrize("place, most", [("digits", 8), ("mnist", 10), ("images", 60)])
