@@ -247,6 +247,7 @@ def _describe(recipe: LoadedRecipe, strategy: Any) -> str:
     from robust_tf.data.augmenting import as_augmentations, names
     from robust_tf.training import readback
     from robust_tf.training.distribution import spans_replicas
+    from robust_tf.training.run_guard import settings_of
 
     model, settings, dataset = recipe.model(strategy=strategy), recipe.settings, recipe.data()
     readback.check(model, dataset.image_shape, settings.attacks(), spans_replicas(strategy))
@@ -270,10 +271,22 @@ def _describe(recipe: LoadedRecipe, strategy: Any) -> str:
             f"schedule    {settings.epochs} epochs of {steps} steps of "
             f"{settings.batch_size} images",
             f"precision   {chosen.dtype}, {chosen.reason}",
+            *_guard(settings_of(settings, model, dataset)),
             f"strategy    {type(strategy).__name__}, {strategy.num_replicas_in_sync} replica(s)",
             "",
         ]
     )
+
+
+def _guard(settings: dict[str, Any] | None) -> list[str]:
+    """How often a run is looked at for catastrophic overfitting, and what is done about it."""
+    if settings is None:
+        return []
+    return [
+        f"watched     every {settings['every']} steps for catastrophic overfitting, on "
+        f"{settings['images']} images ({settings['split']}), {settings['share_of_passes']:.1%} of "
+        f"the passes; train.on_collapse = {settings['on_collapse']!r}"
+    ]
 
 
 def _classes(dataset: Any) -> list[str]:

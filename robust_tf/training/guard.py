@@ -103,7 +103,7 @@ class Guard:
     def check(self) -> tuple[str, Gap]:
         """Measures now: what `judge` says, and of what; moves the state on."""
         gap, state = self.measure(), self.state
-        history = History(state["training"], state["pgd"], state["open_checks"])
+        history = History(state["training"], state["pgd"], int(state["open_checks"]))
         verdict, history = judge(history, gap, rising=self._eps_factor() < 1)
         state.put(**history._asdict(), last_training=gap.training, last_pgd=gap.pgd)
         state.checks.assign_add(1)
@@ -114,7 +114,8 @@ class Guard:
         if self._batch is None:
             self._batch = next(iter(self._distributed()))
         right = self._measure(self._batch, tf.constant(self._eps_factor())).numpy()
-        return Gap(*(float(count) / self.images for count in right), self.images)
+        training, pgd = (float(count) / self.images for count in right)
+        return Gap(training, pgd, self.images)
 
     def _eps_factor(self) -> float:
         return float(self.model.settings.eps_factor(self.model.batches))
@@ -198,7 +199,7 @@ def watching_attacks(attack: Any) -> tuple[Attack, Attack]:
                 batch_norm="running",
             )
         else:
-            short = PGD(eps, PGD_PART * eps, PGD_STEPS, norm=norm)
+            short = PGD(eps, PGD_PART * eps, PGD_STEPS, norm=str(norm))
         return _in_evaluation_mode(attack), short
     except ValueError as error:
         raise ValueError(

@@ -72,27 +72,13 @@ class RunGuard:
         self._rows: list[dict[str, Any]] = []
         self._attack = model.attack
         self.guard: Guard | None = None
-        self.settings: dict[str, Any] | None = None
-        if not is_watched(recipe, model):
+        self.settings = settings_of(recipe, model, dataset)
+        if self.settings is None:
             return
-        assert model.attack is not None
-        held_out = len(dataset.validation) > 0
-        split = dataset.validation if held_out else dataset.train
-        self._which = "validation" if held_out else "training"
-        images = min(recipe.guard_images, len(split))
-        steps, batch = model.attack_steps, recipe.batch_size
-        every = recipe.guard_every or interval(steps, images, batch)
+        images, every = self.settings["images"], self.settings["every"]
+        self._which = "validation" if self.settings["split"] == "validation" else "training"
+        split = getattr(dataset, self.settings["split"])
         self.guard = Guard(model, split, images, every, strategy, self.state)
-        share = check_passes(steps, images) / (every * step_passes(steps, batch))
-        self.settings = {
-            "every": every,
-            "images": images,
-            "split": "validation" if held_out else "train",
-            "pgd_steps": PGD_STEPS,
-            "share_of_passes": round(share, 6),
-            "on_collapse": recipe.on_collapse,
-            "rollbacks": recipe.guard_rollbacks,
-        }
 
     @property
     def rolls_back(self) -> bool:
@@ -262,6 +248,26 @@ def is_watched(recipe: Recipe, model: RobustModel) -> bool:
         assert model.attack is not None
         soften(model.attack)
     return True
+
+
+def settings_of(recipe: Recipe, model: RobustModel, dataset: data.Data) -> dict[str, Any] | None:
+    """How a run is watched, JSON-ready; None where it is not; raises as `is_watched`."""
+    if not is_watched(recipe, model):
+        return None
+    name = "validation" if len(dataset.validation) else "train"
+    images = min(recipe.guard_images, len(getattr(dataset, name)))
+    steps, batch = model.attack_steps, recipe.batch_size
+    every = recipe.guard_every or interval(steps, images, batch)
+    share = check_passes(steps, images) / (every * step_passes(steps, batch))
+    return {
+        "every": every,
+        "images": images,
+        "split": name,
+        "pgd_steps": PGD_STEPS,
+        "share_of_passes": round(share, 6),
+        "on_collapse": recipe.on_collapse,
+        "rollbacks": recipe.guard_rollbacks,
+    }
 
 
 def note_idle(recipe: Recipe, model: RobustModel) -> None:
