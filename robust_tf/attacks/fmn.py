@@ -49,8 +49,8 @@ class FMN(GradientSearch):
 
     Beside the paper, while nothing is found: in L2 and L1 the perturbation is lengthened to the
     radius, as adv_lib does in L2 at all times, else it may never leave a region where the gradient
-    turns; in L1 the radius grows at least by the factor 1 + gamma, as the estimate has one pixel
-    move alone, past the box. The radius is at most the distance of the farthest corner of the box.
+    turns; the radius grows at least by the factor 1 + gamma where the boundary seems to be nearer
+    than that, and always in L1, as the estimate has one pixel move alone, past the box. The radius is at most the distance of the farthest corner of the box.
     A random direction takes the place of a gradient that is zero.
     """
 
@@ -92,11 +92,10 @@ class FMN(GradientSearch):
         gamma = annealed(k, self.steps, self.gamma_init, self.gamma_final)
         before, best = rows["radius"], rows["best"]
         inwards = tf.minimum(before * (1 - gamma), best)
-        # A little at least: on a plane the estimate is the boundary itself, which rounding may
-        # leave out of reach for ever.
-        least = rows["distance"] * (1 + self.gamma_final)
-        if self.norm == "L1":
-            least = before * (1 + gamma)
+        # Where the boundary seems to be near, and is not reached: rounding may leave it out for ever,
+        # and what the box cuts off brings no point farther.
+        close = tf.constant(True) if self.norm == "L1" else away < gamma * rows["distance"]
+        least = tf.where(close, before * (1 + gamma), 0.0)
         estimate = tf.maximum(rows["distance"] + away, least)
         outwards = tf.where(tf.math.is_finite(best), before * (1 + gamma), estimate)
         return tf.where(wrong, inwards, outwards)
