@@ -60,6 +60,8 @@ def fmn(model, x, y, steps, norm, gammas=(0.05, 0.001)):
         first = 10.0 if norm == "Linf" else 1.0
         alpha = cosine(k, steps, first, first / 100)
         delta = point - x + alpha * gradient / np.linalg.norm(gradient)
+        if norm == "L2":
+            delta = np.clip(x + delta, 0, 1) - x
         if norm != "Linf" and not np.isfinite(best):
             delta = delta * max(1, eps / np.linalg.norm(delta, order))
         point = x + project(delta, x, eps, norm)
