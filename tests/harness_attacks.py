@@ -169,7 +169,10 @@ def check_raises_loss(case: AttackCase) -> None:
 
 
 def check_linear(case: AttackCase) -> None:
-    """On a linear model the worst point is known: x - eps * sign(w), or x - eps * w / ||w||."""
+    """On a linear model the worst point is known: x - eps * sign(w), or x - eps * w / ||w||.
+
+    In L1 the pixels of the greatest |w| are at the border of the box.
+    """
     w = np.random.default_rng(3).normal(0, 0.1, (*SHAPE, 1)).astype("float32")
 
     def model(x):
@@ -184,10 +187,17 @@ def check_linear(case: AttackCase) -> None:
     if not case.follows_labels:  # a divergence grows to either side: to that of the random start
         start = attack.start(attack.threat, attack.threat.bounds(x), fold(as_seed(0), 0))
         side = np.sign(((start.numpy() - x) * w[..., 0]).sum((1, 2, 3), keepdims=True))
-    unit = np.sign(w[..., 0]) if case.norm == "Linf" else w[..., 0] / np.linalg.norm(w)
+    if case.norm == "L1":
+        few = np.sort(np.abs(w).ravel())[-int(case.eps / 0.5)]
+        unit = np.where(np.abs(w) >= few, np.sign(w) * 0.5 / case.eps, 0.0)[..., 0]
+    else:
+        unit = np.sign(w[..., 0]) if case.norm == "Linf" else w[..., 0] / np.linalg.norm(w)
     worst = np.clip(x + case.eps * side * unit, 0, 1)
     if case.exact and case.norm == "Linf":
         np.testing.assert_allclose(x_adv, worst, rtol=0, atol=1e-7)
+    elif case.exact and case.norm == "L1":  # projected, a step is shared out among more pixels
+        gain, most = (((to - x) * side * w[..., 0]).sum((1, 2, 3)) for to in (x_adv, worst))
+        assert (gain > 0.85 * most).all(), gain / most
     elif case.exact:
         distance = np.linalg.norm((x_adv - worst).reshape(len(x), -1), axis=1)
         assert (distance < 0.25 * case.eps).all(), distance

@@ -33,6 +33,7 @@ METHODS = {
     "adversarial": methods.AdversarialTraining,
     "alp": methods.ALP,
     "at": methods.AdversarialTraining,
+    "at_l1": methods.AdversarialTraining,
     "atld": methods.ATLD,
     "awp": methods.TRADES,
     "bilateral": methods.Bilateral,
@@ -49,6 +50,7 @@ METHODS = {
     "standard": methods.Standard,
     "tla": methods.TLA,
     "trades": methods.TRADES,
+    "trades_l1": methods.TRADES,
 }
 
 

@@ -14,6 +14,7 @@ from robust_tf.attacks.presets import BIM, CW, FGSM, MIM, PGD, TRADESAttack
 from robust_tf.attacks.rays import RayS
 from robust_tf.attacks.square import Square
 from robust_tf.attacks.steps import (
+    AdaptiveSparsity,
     CleanStart,
     GaussianStart,
     Momentum,
@@ -27,6 +28,7 @@ from robust_tf.attacks.training import (
     ManifoldAttack,
     ScatteringAttack,
     SqueezeAttack,
+    TrainingAPGD,
 )
 from robust_tf.attacks.transfer import Transfer
 
@@ -43,6 +45,7 @@ __all__ = [
     "MIM",
     "PGD",
     "APGDTargeted",
+    "AdaptiveSparsity",
     "Attack",
     "AutoAttack",
     "Budget",
@@ -69,6 +72,7 @@ __all__ = [
     "Steepest",
     "TRADESAttack",
     "Threat",
+    "TrainingAPGD",
     "Transfer",
     "UniformStart",
 ]

@@ -23,13 +23,19 @@ class APGD(AutoPGD):
     best point with half the step. It leaves at the first image that is misclassified, otherwise
     the image of the lowest margin is returned.
 
+    In L1 without momentum: the steps move a share of the pixels, two thirds as many as the best
+    image has moved, and are as long as the radius where that has become fewer, else shorter, down
+    to a tenth. 30 % of them are in a ball of 3 eps, 30 % in one of 2 eps, and the rest, which alone
+    counts, in that of eps; so a run of 3 steps or more costs two gradients more.
+
     Args:
       eps: radius of the ball.
       steps: iterations of a run, >= 1; a run costs steps + 1 gradients.
       loss: 'ce' or 'dlr'; with two classes DLR is the margin.
-      norm: 'Linf' or 'L2'.
+      norm: 'Linf', 'L2' or 'L1'.
       restarts: number of runs from fresh starts, >= 1, each on the images robust so far.
-      rho: in [0, 1]; share of the steps between two checkpoints that must raise the objective.
+      rho: in [0, 1]; share of the steps between two checkpoints that must raise the objective;
+        without effect in L1.
       eot: forwards and gradients of which each iteration takes the mean, >= 1; for networks with
         randomness inside, where the verdict is that of the mean logits.
       batch_norm: mode of `robust_tf.models.BatchNormalization` in the attack: 'running' (default),
@@ -38,7 +44,8 @@ class APGD(AutoPGD):
     Raises:
       ValueError: an argument outside its range.
 
-    Source: Croce & Hein (2020) and their program AutoAttack, L2 after the program. Where the two
+    Source: Croce & Hein (2020) and their program AutoAttack, L2 after the program; L1: Croce & Hein
+    (2021), 'Mind the box', as the program runs it for AutoAttack (`use_largereps`). Where the two
     differ, at the first step, its rise is counted against the start as in the paper; the program
     compares with 0. With eot > 1 the program takes objective and verdict from the last pass alone.
     """
@@ -84,7 +91,7 @@ class APGDTargeted(AutoPGD):
       eps: radius of the ball.
       steps: iterations of a run, >= 1; a run costs steps + 1 gradients.
       targets: how many classes, >= 1; all wrong ones if there are fewer.
-      norm: 'Linf' or 'L2'.
+      norm: 'Linf', 'L2' or 'L1'.
       restarts: runs at each target, >= 1.
       rho: see `APGD`.
       eot: see `APGD`.

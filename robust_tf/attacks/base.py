@@ -50,7 +50,7 @@ class Attack:
     Attributes:
       eps: radius of the ball, in pixel units of images in [0, 1]; None where there is none.
       step_size: of an attack with `has_step_size`, in the same units; None: eps.
-      norm: 'Linf' or 'L2'.
+      norm: 'Linf', 'L2' or 'L1'.
       batch_norm: mode of `robust_tf.models.BatchNormalization`, and of Keras' own in a model that
         `models.convert`, `models.split` or a training method has seen. On another Keras model with
         one 'batch' and 'training' are refused; in a plain function they reach what is converted.

@@ -246,8 +246,9 @@ class ProjectedGradient(GradientAttack):
     See `GradientAttack` for what it costs and when an example leaves the batch.
 
     Args:
-      threat: `Linf(eps)` or `L2(eps)`.
-      step: `Steepest(step_size)` or `Momentum(step_size, decay)`.
+      threat: `Linf(eps)`, `L2(eps)` or `L1(eps)`.
+      step: `Steepest(step_size)`, `Momentum(step_size, decay)`, or `AdaptiveSparsity(step_size,
+        share)` in L1.
       steps: number of steps, >= 1.
       objective: what to raise, `CrossEntropy()` by default.
       start: `UniformStart()` (default), `GaussianStart()` or `CleanStart()`.
@@ -292,7 +293,7 @@ class ProjectedGradient(GradientAttack):
 
     @property
     def norm(self) -> str:  # type: ignore[override]
-        """'Linf' or 'L2', or the name of another threat."""
+        """'Linf', 'L2' or 'L1', or the name of another threat."""
         return type(self.threat).__name__
 
 

@@ -1,7 +1,11 @@
 """The gradient attacks of the literature: each names its start, objective and step rule.
 
-All are the loop of `gradient.py`. `norm` is 'Linf' or 'L2'; eps and step_size are in pixel units
-of images in [0, 1]; `targeted` takes the labels to be the classes to aim at.
+All are the loop of `gradient.py`. `norm` is 'Linf', 'L2' or 'L1'; eps and step_size are in pixel
+units of images in [0, 1]; `targeted` takes the labels to be the classes to aim at.
+
+In L1, where eps is a sum over all pixels and channels (12 is usual for CIFAR-10, 10 for MNIST), a
+step takes the pixels of the greatest slopes to the border of the box, until it is used up. That is
+steepest, and much weaker than `APGD` in L1: judge a model by the latter.
 """
 
 from __future__ import annotations
@@ -75,7 +79,7 @@ class FGSM(Preset):
       eps: radius of the ball, and size of the step.
       random_start: takes the gradient at a uniform point of the ball, as the Feature Scattering and
         ATLD programs do.
-      norm: 'Linf' or 'L2'.
+      norm: 'Linf', 'L2' or 'L1'.
       targeted: labels are the classes to aim at.
       batch_norm: see `ProjectedGradient`.
     """
@@ -103,7 +107,7 @@ class BIM(Preset):
       step_size: of each step.
       steps: number of steps.
       keep: 'last' iterate or the 'best' one, see `GradientAttack`.
-      norm: 'Linf' or 'L2'.
+      norm: 'Linf', 'L2' or 'L1'.
       targeted: labels are the classes to aim at.
       batch_norm: see `ProjectedGradient`.
     """
@@ -133,7 +137,7 @@ class PGD(Preset):
       steps: number of steps.
       restarts: runs from fresh starts.
       keep: 'last' iterate or the 'best' one, see `GradientAttack`.
-      norm: 'Linf' or 'L2'.
+      norm: 'Linf', 'L2' or 'L1'.
       targeted: labels are the classes to aim at.
       batch_norm: see `ProjectedGradient`.
     """
@@ -160,7 +164,7 @@ class MIM(Preset):
       steps: number of steps.
       decay: of the momentum, >= 0; see `Momentum`.
       keep: 'last' iterate or the 'best' one, see `GradientAttack`.
-      norm: 'Linf' or 'L2'.
+      norm: 'Linf', 'L2' or 'L1'.
       targeted: labels are the classes to aim at.
       batch_norm: see `ProjectedGradient`.
     """
@@ -200,7 +204,7 @@ class CW(Preset):
       confidence: see `Margin`; 50 in the released programs.
       restarts: runs from fresh starts.
       keep: 'last' iterate or the 'best' one, see `GradientAttack`.
-      norm: 'Linf' or 'L2'.
+      norm: 'Linf', 'L2' or 'L1'.
       targeted: labels are the classes to aim at.
       batch_norm: see `ProjectedGradient`.
     """
@@ -236,7 +240,8 @@ class TRADESAttack(Preset):
       steps: number of steps.
       direction: 'clean_adv', KL(p(x) || p(x')), official; 'adv_clean' in ADR's released program.
       random_start: 'gaussian' (0.001, official) or 'uniform' (ADR's released program).
-      norm: 'Linf' or 'L2'. The official L2 version is another algorithm (SGD on the perturbation).
+      norm: 'Linf', 'L2' or 'L1'. The official L2 version is another algorithm (SGD on the
+        perturbation).
       batch_norm: see `ProjectedGradient`.
 
     Source: Zhang et al. (2019), `trades.py`; Bui et al. (2020), `ADR_tf/trades.py`.

@@ -20,6 +20,8 @@ def chosen(
 ) -> dict[str, Any]:
     """The attacks of a battery at each eps; eps, step_size and steps are the run's by default.
 
+    The norm is the run's, where that is L2 or L1.
+
     Args:
       path: name of a battery, or a gin file.
       eps: numbers divided by commas, or None.
@@ -42,11 +44,14 @@ def chosen(
         raise UserError(f"no eps: give --eps=8/255; {way}.")
     given = None if step_size is None else number(step_size)
     steps = (run and run.evaluation_steps) or None
+    norm = run.threat if run and run.threat in ("L2", "L1") else None
     of_run = run.evaluation_step_size if run and "step_size" in macros(path) else None
     keeps = given is not None or path in KEPT
     found: list[Any] = []
     for group in [radii] if keeps or of_run is None else [[radius] for radius in radii]:
         size = of_run if given is None and (keeps or group == [own]) else given
-        made = evaluation.battery(path, group, step_size=size, steps=steps, sources=sources)
+        made = evaluation.battery(
+            path, group, norm=norm, step_size=size, steps=steps, sources=sources
+        )
         found += made.values()
     return evaluation.named(found)

@@ -109,11 +109,19 @@ def _defended(options: Options, run: Run) -> Any:
 def eps_of(options: Options, runs: Mapping[str, Run]) -> float:
     """The one radius: that of the option, or of the first run."""
     given = numbers(options.eps, "eps", 1)
-    own = next((run.eps for run in runs.values() if run.eps), None)
+    own = trained_eps(runs)
     eps = given[0] if given else own
     if not eps:
-        raise UserError("no eps: give --eps=0.3, or runs that were trained with one.")
+        raise UserError(
+            "no eps: give --eps=0.3, or runs that were trained with one in L-inf, in which figures "
+            "are drawn."
+        )
     return eps
+
+
+def trained_eps(runs: Mapping[str, Run]) -> float | None:
+    """The radius in L-inf in which the first run was trained that has one."""
+    return next((run.eps for run in runs.values() if run.eps and run.threat == "Linf"), None)
 
 
 def attack_of(options: Options, eps: float) -> Attack:

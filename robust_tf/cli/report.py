@@ -103,7 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     analyses = []
     for run in runs:
         if options.no_model:
-            analyses.append(model_analysis.ModelAnalysis(run.eps or model_analysis.DEFAULT_EPS))
+            eps = run.eps or model_analysis.DEFAULT_EPS
+            analyses.append(model_analysis.ModelAnalysis(eps, norm=run.threat))
             continue
         analyses.append(
             model_analysis.analyze(run, read, options.examples, options.seed, progress=_progress)

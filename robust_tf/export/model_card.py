@@ -208,12 +208,13 @@ def _training(about: dict[str, Any] | None, defended: bool) -> list[str]:
     if not about:
         return ["", "Nothing is known of its training."]
     data, eps = about["data"], about["eps"]
+    norm = "" if about.get("norm", "Linf") == "Linf" else f" ({about['norm']})"
     sizes = [f"{data[k]:,} {k}" for k in ("train", "validation", "test") if k in data]
     rows = [
         ("method", about["method"]),
         ("data", f"{data.get('name', 'unknown')} ({', '.join(sizes)} images)"),
         ("fingerprint of the data", data.get("fingerprint")),
-        ("eps of the recipe, in units of [0, 1]", eps and f"{eps:g}"),
+        (f"eps of the recipe{norm}, in units of [0, 1]", eps and f"{eps:g}"),
         ("epoch taken", f"{about['selected']} (best validation: {about['best_epoch']})"),
         ("run", about["run_dir"]),
         ("recipe", "`config.gin`, all of its bindings" if about["recipe"] else None),

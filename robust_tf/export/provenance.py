@@ -46,6 +46,7 @@ def of_run(run: Run, fingerprint: str | None = None) -> dict[str, Any]:
         "weights": run.terms,
         "data": run.data,
         "eps": run.eps,
+        "norm": run.threat,
         "best_epoch": run.summary.get("best_epoch"),
         "selected": run.summary.get("selected") or "last",
         "training_seconds": run.summary.get("training_seconds"),

@@ -69,13 +69,14 @@ def accuracy_against_eps(
     step_fraction: float = 0.1,
     seed: int = 0,
     source: Model | None = None,
+    norm: str = "Linf",
 ) -> Curve:
-    """Accuracy under PGD of `steps` steps of step_fraction * eps, at each eps >= 0.
+    """Accuracy under PGD of `steps` steps of step_fraction * eps, at each eps >= 0 in this norm.
 
     Unlike `eps_curve`, each point is its own attack, not the worst case over the smaller ones. The
     attacks are made on `source`, such as the network without its defence; None: on the model.
     """
-    attacks = [PGD(r, step_fraction * r, steps) if r else None for r in eps]
+    attacks = [PGD(r, step_fraction * r, steps, norm=norm) if r else None for r in eps]
     return curve_of(eps, _standing(model, x, y, attacks, seed, source), len(y))
 
 

@@ -66,9 +66,9 @@ def adversarial_at(
     return np.concatenate([np.asarray(part, np.float32) for part in made])
 
 
-def standard_attack(eps: float, steps: int = 40) -> Attack:
+def standard_attack(eps: float, steps: int = 40, norm: str = "Linf") -> Attack:
     """PGD as the figures use it where nothing else is said: eps / 10 a step, 40 steps."""
-    return PGD(eps=eps, step_size=(eps or 1.0) / 10, steps=steps)
+    return PGD(eps=eps, step_size=(eps or 1.0) / 10, steps=steps, norm=norm)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -84,7 +84,7 @@ def _cell_of(analysis: ModelAnalysis, label: int) -> Cell:
 
 def _verdicts(run: Run, analysis: ModelAnalysis) -> tuple[Any, Any, Any, str]:
     """Natural and robust verdicts, labels, and what they are of."""
-    best = headline(run.results, run.eps)
+    best = headline(run.results, run.eps, run.threat)
     if best and len(analysis.labels) > best["numbers"].max():
         verdicts, numbers = best["natural"], best["numbers"]
         if analysis.grid is not None:

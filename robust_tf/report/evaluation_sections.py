@@ -53,7 +53,7 @@ def accuracies(runs: Sequence[Run], charts: Charts) -> list[Block]:
                 if one.plain and attacked.attack is not None:
                     _keep(bars, f"{attacked.kind}{eps}", bar)
                 rows.append(_attack_row(k, run, one, attacked, bar))
-        cases = worst_cases(run.results, run.eps)
+        cases = worst_cases(run.results, run.eps, run.threat)
         for case in cases:
             bar = bar_of(case["robust"])
             name = f"worst case of {', '.join(case['attacks'])}"
@@ -65,7 +65,7 @@ def accuracies(runs: Sequence[Run], charts: Charts) -> list[Block]:
                 "all evaluations",
             ]
             rows.append(Row(what, k, strong=True))
-        best = headline(run.results, run.eps)
+        best = headline(run.results, run.eps, run.threat)
         if best:
             bars["worst case"] = bar_of(best["robust"])
         if bars:

@@ -33,7 +33,7 @@ class ModelAnalysis:
     """What was computed; a part that failed is None, and a note says why.
 
     Attributes:
-      eps, examples: of the attack, and of how many test images.
+      eps, norm, examples: of the attack, and of how many test images.
       labels: of the whole test split, int (N,); empty for data that could not be read.
       num_classes: of the data.
       class_names: by label, where they are known.
@@ -60,6 +60,7 @@ class ModelAnalysis:
     numbers: LatentNumbers | None = None
     collapsed: int | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
+    norm: str = "Linf"
 
     def class_name(self, label: int) -> str:
         """The name of a class; its number where it has no name."""
@@ -120,7 +121,7 @@ def analyze(
       seed: of the attack, the random directions and the map.
       progress: is told what is computed, before it is.
     """
-    result = ModelAnalysis(run.eps or DEFAULT_EPS)
+    result = ModelAnalysis(run.eps or DEFAULT_EPS, norm=run.threat if run.eps else "Linf")
     dataset = result.attempt("The test images cannot be read", lambda: read(run))
     if dataset is None:
         return result
@@ -138,7 +139,11 @@ def analyze(
     result.examples = len(y)
     progress(f"{run.name}: {len(y)} test images")
     result.attempt("model.keras cannot be used", lambda: _check_collapse(model, x, y, result))
-    attack = standard_attack(result.eps, STEPS)
+    attack = result.attempt(
+        "model.keras cannot be attacked", lambda: standard_attack(result.eps, STEPS, result.norm)
+    )
+    if attack is None:
+        return result
     x_adv = result.attempt(
         "model.keras cannot be attacked",
         lambda: adversarial_at(model, x, y, result.eps, attack, seed),
@@ -159,12 +164,12 @@ def _measure(
     radii = [factor * result.eps for factor in CURVE]
     result.curve = result.attempt(
         "There is no curve",
-        lambda: accuracy_against_eps(model, x, y, radii, CURVE_STEPS, seed=seed),
+        lambda: accuracy_against_eps(model, x, y, radii, CURVE_STEPS, seed=seed, norm=result.norm),
     )
     few = slice(0, SURFACES)
     surfaces = result.attempt(
         "There is no loss surface",
-        lambda: compute_surfaces(model, x[few], y[few], result.eps, seed=seed),
+        lambda: _surfaces(result, model, x[few], y[few], seed),
     )
     if surfaces is not None and result.attempt(
         "There is no loss surface", lambda: check_varies(surfaces.losses[0].ravel(), "losses")
@@ -182,6 +187,15 @@ def _measure(
         result.places = result.attempt(
             "There is no map of features", lambda: embed(latent.features, seed=seed)
         )
+
+
+def _surfaces(
+    result: ModelAnalysis, model: Any, x: np.ndarray, y: np.ndarray, seed: int
+) -> Surfaces:
+    """The loss around the images, along directions of L-inf."""
+    if result.norm != "Linf":
+        raise ValueError(f"it is drawn in an L-inf ball, and the run was trained in {result.norm}")
+    return compute_surfaces(model, x, y, result.eps, seed=seed)
 
 
 def _check_collapse(model: Any, x: np.ndarray, y: np.ndarray, result: ModelAnalysis) -> None:

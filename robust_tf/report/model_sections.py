@@ -43,13 +43,15 @@ def images(runs: Sequence[Run], analyses: Sequence[ModelAnalysis]) -> list[Block
         if not len(chosen):
             continue
         moved = grid.adversarial - grid.clean
+        # In L2 and L1 a pixel moves by less than eps, and in L1 by no more than 1.
+        largest = analysis.eps if analysis.norm == "Linf" else max(np.abs(moved).max(), 1e-12)
         rows = []
         for title in ("clean", "perturbation", "adversarial"):
             cells = []
             for i in chosen:
                 picture = {
                     "clean": grid.clean[i],
-                    "perturbation": 0.5 + 0.5 * moved[i] / analysis.eps,
+                    "perturbation": 0.5 + 0.5 * moved[i] / largest,
                     "adversarial": grid.adversarial[i],
                 }[title]
                 cells.append(_picture(title, analysis, i, picture))
@@ -57,8 +59,8 @@ def images(runs: Sequence[Run], analyses: Sequence[ModelAnalysis]) -> list[Block
         caption = (
             f"{run.name}: {len(fooling)} test images whose adversarial image fools the model, and "
             f"{len(chosen) - len(fooling)} that it withstands. Perturbations: grey is none, black "
-            f"and white are eps = {analysis.eps:.4g}. Below each image: the prediction and its "
-            "confidence."
+            f"and white are {'eps = ' if analysis.norm == 'Linf' else ''}{largest:.4g}. Below each "
+            "image: the prediction and its confidence."
         )
         parts.append(Pictures(caption, rows, f"images-{k}", k))
     return parts or None

@@ -67,7 +67,7 @@ def in_short(runs: Sequence[Run], analyses: Sequence[ModelAnalysis]) -> list[Blo
 
 def _short(k: int, run: Run) -> Row:
     """The row of one run."""
-    best = headline(run.results, run.eps)
+    best = headline(run.results, run.eps, run.threat)
     if best:
         bar = bar_of(best["robust"])
         found = [
@@ -90,7 +90,7 @@ def _over_seeds(runs: Sequence[Run]) -> Row:
     name = os.path.basename(name) if last.startswith("seed-") else last
     name = f"{name} (seeds {seeds})"
     about = [runs[0].label, runs[0].data.get("name"), number(runs[0].eps)]
-    best = [headline(run.results, run.eps) for run in runs]
+    best = [headline(run.results, run.eps, run.threat) for run in runs]
     measured = [one for one in best if one]
     alike = {(one["examples"], tuple(one["attacks"])) for one in measured}
     if len(measured) < len(runs) or len(alike) > 1:
@@ -130,7 +130,8 @@ def _how(k: int, run: Run) -> Group:
     seconds, parameters = summary.get("training_seconds"), run.network.get("parameters")
     took = seconds if isinstance(seconds, (int, float)) else None
     threat = run.record["threat"]
-    attack = [
+    attack = [threat["norm"]] if threat.get("norm", "Linf") != "Linf" else []
+    attack += [
         f"{name} {_text(threat[key])}"
         for name, key in (("eps", "eps"), ("step size", "step_size"), ("steps", "steps"))
         if threat.get(key)

@@ -41,7 +41,7 @@ def _evaluations(run: Run) -> list[str]:
         how = f" bin/evaluate --run_dir={run.path} --output={place} --battery=adr makes one."
         how = how if run.has_model else ""
         return [f"There is no evaluation: accuracies under attack are missing.{how}"]
-    if not worst_cases(run.results, run.eps):
+    if not worst_cases(run.results, run.eps, run.threat):
         return [f"No worst case can be told: {why_none(run.results, run.eps)}."]
     return []
 

@@ -155,7 +155,9 @@ def kind_of(attack: Attack) -> str:
     return re.sub(r" eps=\S+", "", name_of(attack))
 
 
-def worst_cases(results: Sequence[Result], eps: float | None) -> list[dict[str, Any]]:
+def worst_cases(
+    results: Sequence[Result], eps: float | None, norm: str | None = None
+) -> list[dict[str, Any]]:
     """The worst case, image by image, over all evaluations that share their images.
 
     Evaluations of the first N test images of the same data share the first of them, and so do those
@@ -166,6 +168,7 @@ def worst_cases(results: Sequence[Result], eps: float | None) -> list[dict[str, 
       results: of one run; defences at inference, shards and other splits are left out.
       eps: the largest to count; None: any. An attack that measures distances counts as far as the
         largest of the others in its norm.
+      norm: of the balls to count, 'Linf', 'L2' or 'L1'; None: any.
 
     Returns:
       'examples', 'natural' and 'robust' bool (examples,), 'attacks' (their kinds), 'num_classes'
@@ -176,11 +179,13 @@ def worst_cases(results: Sequence[Result], eps: float | None) -> list[dict[str, 
     plain = [one for one in results if one.plain]
     rows: list[dict[str, Any]] = []
     for draw in sorted({one.draw for one in plain}, reverse=True):  # those of the first images last
-        rows += _worst_cases([one for one in plain if one.draw == draw], eps)
+        rows += _worst_cases([one for one in plain if one.draw == draw], eps, norm)
     return rows
 
 
-def _worst_cases(plain: Sequence[Result], eps: float | None) -> list[dict[str, Any]]:
+def _worst_cases(
+    plain: Sequence[Result], eps: float | None, norm: str | None
+) -> list[dict[str, Any]]:
     """As `worst_cases`, of results whose images are the first of one order."""
     if _differ(plain):
         return []
@@ -196,7 +201,8 @@ def _worst_cases(plain: Sequence[Result], eps: float | None) -> list[dict[str, A
         for attack in every:
             if attack.distance is not None:
                 continue
-            if eps is None or attack.eps is None or attack.eps <= eps * (1 + 1e-6):
+            inside = eps is None or attack.eps is None or attack.eps <= eps * (1 + 1e-6)
+            if inside and (norm is None or attack.eps is None or attack.norm == norm):
                 robust &= attack.robust[:size]
                 kinds[repr(attack.attack or attack.name)] = attack.kind
                 radii[attack.norm] = max(attack.eps or 0.0, radii.get(attack.norm, 0.0))
@@ -237,7 +243,11 @@ def why_none(results: Sequence[Result], eps: float | None) -> str:
     found = _differ(plain)
     if found:
         return f"the evaluations are of different {found}, by their fingerprints"
-    return f"no attack with an eps up to the training's, {eps:.4g}" if eps else "no attack"
+    return (
+        f"no attack with an eps up to the training's, {eps:.4g}, in its norm"
+        if eps
+        else "no attack"
+    )
 
 
 def _differ(plain: Sequence[Result]) -> str:
@@ -251,9 +261,11 @@ def _differ(plain: Sequence[Result]) -> str:
     return "weights" if len(models) > 1 else ""
 
 
-def headline(results: Sequence[Result], eps: float | None) -> dict[str, Any] | None:
+def headline(
+    results: Sequence[Result], eps: float | None, norm: str | None = None
+) -> dict[str, Any] | None:
     """The worst case to quote: of most attacks, on 500 images or more where there are so many."""
-    rows = worst_cases(results, eps)
+    rows = worst_cases(results, eps, norm)
     if not rows:
         return None
     enough = min(500, rows[0]["examples"])

@@ -196,7 +196,9 @@ def _adaptive(run: Run, defended: ManifoldTransformation, text: str) -> dict[str
     if run.eps is None:
         raise ValueError(f"{run.path} names no eps, which the adaptive attacks need")
     effort = EFFORTS[is_adaptive(text)]
-    return evaluation.adaptive_attacks(defended, run.eps, run.evaluation_step_size, **effort)
+    return evaluation.adaptive_attacks(
+        defended, run.eps, run.evaluation_step_size, norm=run.threat, **effort
+    )
 
 
 def _named(column: str, attacks: dict[str, Any]) -> dict[str, Any]:

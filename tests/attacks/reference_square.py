@@ -8,6 +8,8 @@ import math
 
 import numpy as np
 
+from tests.attacks import reference_l1
+
 
 def margin(logits, y):
     return logits[y] - max(z for k, z in enumerate(logits) if k != y)
@@ -102,26 +104,13 @@ def bump(height, width, order=2):
     return delta / norm(delta, order)
 
 
-def in_l1_ball(step, x, eps):
-    """The nearest step of L1 norm eps at most with x + step in the box, by bisection."""
-    size, room = np.abs(step), np.where(step > 0, 1 - x, x)
-    low, high = 0.0, size.max()
-    if np.minimum(size, room).sum() <= eps:
-        high = 0.0
-    for _ in range(80):
-        middle = (low + high) / 2
-        longer = np.clip(size - middle, 0, room).sum() > eps
-        low, high = (middle, high) if longer else (low, middle)
-    return np.sign(step) * np.clip(size - high, 0, room)
-
-
 def bumps(score, x, y, eps, numbers, start_numbers, order, p_init=0.8, stretch=1.0):
     """L2 and L1."""
     height, width, channels = x.shape
 
     def inside(step):
         if order == 1:
-            return x + in_l1_ball(step, x, eps)
+            return x + reference_l1.in_ball(step, x, eps)
         return np.clip(x + eps * step / norm(step, 2), 0, 1)
 
     tile = max((width if height == 1 else min(height, width)) // 5, 1)

@@ -45,6 +45,10 @@ CASES = {
     ),
     "PGD targeted": lambda: AttackCase(make(attacks.PGD, targeted=True), targeted=True),
     "PGD L2": lambda: AttackCase(make(attacks.PGD, norm="L2"), "L2"),
+    "PGD L1": lambda: AttackCase(make(attacks.PGD, norm="L1"), "L1"),
+    "Training APGD": lambda: AttackCase(
+        functools.partial(attacks.TrainingAPGD, steps=6, share=0.2), "L1", random=False, exact=False
+    ),
     "MIM": lambda: AttackCase(make(attacks.MIM), random=False),
     "CW": lambda: AttackCase(make(attacks.CW), objective="margin"),
     "TRADES": lambda: AttackCase(make(attacks.TRADESAttack), objective="kl_clean_adv"),
@@ -66,6 +70,9 @@ CASES = {
     "APGD": lambda: AttackCase(functools.partial(attacks.APGD, steps=10), exact=False),
     "APGD L2": lambda: AttackCase(
         functools.partial(attacks.APGD, steps=10, norm="L2"), "L2", exact=False
+    ),
+    "APGD L1": lambda: AttackCase(
+        functools.partial(attacks.APGD, steps=10, norm="L1"), "L1", exact=False
     ),
     "APGD DLR": lambda: AttackCase(
         functools.partial(attacks.APGD, steps=8, loss="dlr", restarts=2, eot=2),
@@ -90,6 +97,12 @@ CASES = {
         objective="margin",
         exact=False,
     ),
+    "Square L1": lambda: AttackCase(
+        functools.partial(attacks.Square, queries=200, norm="L1"),
+        "L1",
+        objective="margin",
+        exact=False,
+    ),
     "RayS": lambda: AttackCase(
         functools.partial(attacks.RayS, queries=200), random=False, objective="margin", exact=False
     ),
@@ -99,6 +112,13 @@ CASES = {
     "FAB L2": lambda: AttackCase(
         functools.partial(attacks.FAB, steps=4, norm="L2"),
         "L2",
+        random=False,
+        objective="margin",
+        exact=False,
+    ),
+    "FAB L1": lambda: AttackCase(
+        functools.partial(attacks.FAB, steps=4, norm="L1"),
+        "L1",
         random=False,
         objective="margin",
         exact=False,

@@ -24,7 +24,7 @@ class Collaborative(Preset):
       step_size: of each step.
       steps: number of steps.
       random_start: start at a uniform point of the ball rather than at the clean image.
-      norm: 'Linf' or 'L2'.
+      norm: 'Linf', 'L2' or 'L1'.
       batch_norm: see `ProjectedGradient`.
 
     Source: Li et al. (2023), "Squeeze training for adversarial robustness", arXiv 2205.11156. The
