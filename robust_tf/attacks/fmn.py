@@ -43,15 +43,17 @@ class FMN(GradientSearch):
 
     Source: Pintor et al. (2021), 'Fast minimum-norm adversarial attacks through adaptive norm
     constraints', algorithm 1, untargeted. The authors' program and adv_lib default to 10 steps,
-    Foolbox to 100, all with alpha_init 1 in every norm; AttackBench takes 10 in L-inf. Projected is
-    to the ball and then to the box, in L1 to both at once. In L2 Foolbox does not project at all.
+    Foolbox to 100, all with alpha_init 1 in every norm; AttackBench takes 10 in L-inf. Points
+    are cut to the ball and then to the box; here in L2 to the box before, too, and in L1 projected
+    to both at once. In L2 Foolbox does not project at all.
     Programs leave the last iterate out; here it counts.
 
     Beside the paper, while nothing is found: in L2 and L1 the perturbation is lengthened to the
     radius, as adv_lib does in L2 at all times, else it may never leave a region where the gradient
-    turns; in L1 the radius grows at least by the factor 1 + gamma, as the estimate has one pixel
-    move alone, past the box. The radius is at most the distance of the farthest corner of the box.
-    A random direction takes the place of a gradient that is zero.
+    turns; the radius grows at least by the factor 1 + gamma where the boundary seems to be nearer
+    than that, and always in L1, as the estimate has one pixel move alone, past the box. The radius
+    is at most the distance of the farthest corner of the box. A random direction takes the place of
+    a gradient that is zero.
     """
 
     eps: float | None = None
@@ -92,11 +94,10 @@ class FMN(GradientSearch):
         gamma = annealed(k, self.steps, self.gamma_init, self.gamma_final)
         before, best = rows["radius"], rows["best"]
         inwards = tf.minimum(before * (1 - gamma), best)
-        # A little at least: on a plane the estimate is the boundary itself, which rounding may
-        # leave out of reach for ever.
-        least = rows["distance"] * (1 + self.gamma_final)
-        if self.norm == "L1":
-            least = before * (1 + gamma)
+        # Where the boundary seems to be near and is not reached: by rounding it may never be, and
+        # what the box cuts off brings no point farther.
+        close = tf.constant(True) if self.norm == "L1" else away < gamma * rows["distance"]
+        least = tf.where(close, before * (1 + gamma), 0.0)
         estimate = tf.maximum(rows["distance"] + away, least)
         outwards = tf.where(tf.math.is_finite(best), before * (1 + gamma), estimate)
         return tf.where(wrong, inwards, outwards)
@@ -105,6 +106,8 @@ class FMN(GradientSearch):
         if self.norm == "Linf":
             bound = per_image(radius, x)
             return tf.clip_by_value(x + tf.clip_by_value(step, -bound, bound), 0.0, 1.0)
+        if self.norm == "L2":  # what the box cuts off takes no part of the length
+            step = tf.clip_by_value(x + step, 0.0, 1.0) - x
         length = tf.norm(flat(step), 2 if self.norm == "L2" else 1, axis=1)
         wanted = tf.where(found, tf.minimum(length, radius), radius)
         if self.norm == "L2":

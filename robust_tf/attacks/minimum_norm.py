@@ -202,7 +202,7 @@ class GradientSearch(MinimumNorm):
                 gradient, value, logits = gradient_at(rows["point"], rows["y"])
                 wrong = is_misclassified(logits, rows["y"])
                 seen, x, slope = judged(rows, wrong), rows["x"], flat(gradient)
-                away = tf.abs(value) / tf.norm(slope, _DUAL[self.norm], axis=1)
+                away = tf.abs(value) / _length(slope, _DUAL[self.norm])
                 radius = self.next_radius(k, seen, wrong, away)
                 # Past the farthest corner of the box the ball holds all of it.
                 reach = self.ball.distance(tf.maximum(x, 1 - x), tf.zeros_like(x))
@@ -235,6 +235,12 @@ def scaled_to(step: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
     """The step (n, ...), made to have this L2 norm (n,)."""
     own = tf.maximum(tf.norm(flat(step), axis=1), 1e-12)
     return step * per_image(length / own, step)
+
+
+def _length(slope: tf.Tensor, order: float) -> tf.Tensor:
+    """The norm of gradients (n, m), also of those whose squares are 0."""
+    largest = tf.reduce_max(tf.abs(slope), axis=1, keepdims=True)
+    return largest[:, 0] * tf.norm(tf.math.divide_no_nan(slope, largest), order, axis=1)
 
 
 def _unit(slope: tf.Tensor, seed: tf.Tensor, k: tf.Tensor) -> tf.Tensor:

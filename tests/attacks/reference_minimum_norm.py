@@ -54,12 +54,14 @@ def fmn(model, x, y, steps, norm, gammas=(0.05, 0.001)):
             eps = eps * (1 + gamma)
         else:
             away = (logits[y] - others.max()) / np.linalg.norm(gradient, DUAL[norm])
-            least = eps * (1 + gamma) if norm == "L1" else distance * (1 + gammas[1])
-            eps = max(distance + away, least)
+            close = norm == "L1" or away < gamma * distance
+            eps = max(distance + away, eps * (1 + gamma) if close else 0)
         eps = min(eps, reach)
         first = 10.0 if norm == "Linf" else 1.0
         alpha = cosine(k, steps, first, first / 100)
         delta = point - x + alpha * gradient / np.linalg.norm(gradient)
+        if norm == "L2":
+            delta = np.clip(x + delta, 0, 1) - x
         if norm != "Linf" and not np.isfinite(best):
             delta = delta * max(1, eps / np.linalg.norm(delta, order))
         point = x + project(delta, x, eps, norm)
