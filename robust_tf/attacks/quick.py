@@ -58,7 +58,7 @@ class QuickEstimate(StagedAttack):
     def stages(self) -> Iterator[tuple[str, Attack]]:
         # Everything is said here: what a recipe binds for an attack alone must not change it.
         ball: dict[str, Any] = {"eps": self.eps, "norm": self.norm, "batch_norm": self.batch_norm}
-        ascent: dict[str, Any] = {"steps": 50, "loss": "ce", "restarts": 1, "rho": 0.75, "eot": 1}
+        ascent: dict[str, Any] = {"steps": 100, "loss": "ce", "restarts": 1, "rho": 0.75, "eot": 1}
         ranked: dict[str, Any] = {"targets": 9, "steps": 20, "runs": 18, "least": 3, "near": 0.2}
         square: dict[str, Any] = {"queries": 5000, "p_init": 0.8, "restarts": 1}
         yield "APGD-CE", APGD(**ball, **ascent)
