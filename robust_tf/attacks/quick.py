@@ -32,8 +32,8 @@ class QuickEstimate(StagedAttack):
     all gets one (`RankedTargets`); and, for models whose gradients are masked, AutoAttack's Square,
     which gives images up whose margin falls too slowly (`RacedSquare`). With the same seed the
     first and the last draw what AutoAttack's draw, so that the luck of their starts is the same. A
-    robust image far from the boundary costs about 400 forwards and 300 gradients, in AutoAttack
-    about 7,600 and 1,900. docs/quick.md compares the two.
+    robust image far from the boundary costs about 450 forwards and 290 gradients, in AutoAttack
+    about 7,800 and 1,900. docs/quick.md compares the two.
 
     Args:
       eps: radius of the ball.
