@@ -22,10 +22,9 @@ class Short(attacks.QuickEstimate):
     """Its stages, with few steps."""
 
     def stages(self):
-        few = {"steps": 6} | {"runs": 3}
+        fewer = {"steps": 6, "runs": 3, "queries": 120}
         for name, attack in super().stages():
-            less = {"queries": 120} if hasattr(attack, "queries") else few
-            less = {key: value for key, value in less.items() if hasattr(attack, key)}
+            less = {key: value for key, value in fewer.items() if hasattr(attack, key)}
             yield name, dataclasses.replace(attack, **less)
 
 
@@ -33,19 +32,14 @@ class Short(attacks.QuickEstimate):
 WHOLE = ("check_ball", "check_seeds", "check_eps_zero", "check_raises_loss", "check_config")
 
 
-@pytest.mark.parametrize("check", [c for c in ATTACK_CHECKS if c.__name__ in WHOLE])
-def test_promises(check, built):
-    run_attack_test(built.setdefault("case", None) or case_of(built), [check])
-
-
 @pytest.fixture(scope="module")
-def built():
-    return {}
+def case():
+    return AttackCase(Short, exact=False)
 
 
-def case_of(built):
-    built["case"] = AttackCase(Short, exact=False)
-    return built["case"]
+@pytest.mark.parametrize("check", [c for c in ATTACK_CHECKS if c.__name__ in WHOLE])
+def test_promises(check, case):
+    run_attack_test(case, [check])
 
 
 class Linear:
@@ -104,16 +98,12 @@ def test_the_stages_and_what_they_are():
     }
 
 
-def seeds_of(count):
-    return each(as_seed(0), count)
-
-
 def test_square_is_that_of_autoattack_on_images_that_it_does_not_give_up():
     """The same draws: what it breaks Square breaks, and by the same image."""
     model, x = Smooth(3), images(40, seed=3)
     y = np.argmax(model(x), axis=1).astype("int32")
     raced, whole = (
-        kind(EPS, queries=300)(model, x, y, seed=seeds_of(40)).numpy()
+        kind(EPS, queries=300)(model, x, y, seed=each(as_seed(0), 40)).numpy()
         for kind in (attacks.RacedSquare, attacks.Square)
     )
     broken, all_broken = (np.argmax(model(one), axis=1) != y for one in (raced, whole))
@@ -157,25 +147,27 @@ def test_targets_are_tried_by_nearness_and_the_far_leave():
     assert far.passes(model) == (4 * (1 + 2 * 6), 4 * 2 * 5)
 
 
-def test_run_is_its_stages_and_an_evaluation_of_any_batch_size():
+@pytest.fixture(scope="module")
+def evaluated():
+    """A model, its images and labels, and the result of an evaluation in batches of 7."""
     model, x = Smooth(4), images(24, seed=5)
     y = np.argmax(model(x), axis=1).astype("int32")
-    attack = Short(EPS)
-    robust = np.argmax(model(attack(model, x, y)), axis=1) == y
-    for size in (24, 7):
-        result = evaluate(
-            model, (x, y), {"quick": attack}, batch_size=size, checks=False, progress=False
-        )
-        np.testing.assert_array_equal(result.outcomes["quick"].robust, robust)
+    result = evaluate(model, (x, y), [Short(EPS)], batch_size=7, progress=False)
+    return model, x, y, result
+
+
+def test_a_call_of_the_whole_and_an_evaluation_in_batches_agree(evaluated):
+    model, x, y, result = evaluated
+    x_adv = Short(EPS)(model, x, y)
+    robust = np.argmax(model(x_adv), axis=1) == y
+    np.testing.assert_array_equal(result.worst_case, robust)
     assert 0 < robust.sum() < 24
-    lowest = margin(model(attack(model, x, y)), tf.constant(y)).numpy()
-    assert (lowest <= margin(model(x), tf.constant(y)).numpy()).all()
+    before, after = (margin(model(one), tf.constant(y)).numpy() for one in (x, x_adv))
+    assert (after <= before).all()
 
 
-def test_it_says_that_it_is_an_estimate():
-    model, x = Smooth(4), images(6)
-    y = np.argmax(model(x), axis=1).astype("int32")
-    result = evaluate(model, (x, y), [Short(EPS)], progress=False)
+def test_it_says_that_it_is_an_estimate(evaluated):
+    result = evaluated[-1]
     value = result.to_json()
     (outcome,) = value["attacks"].values()
     assert "an estimate of AutoAttack's verdict" in outcome["notes"][0]
