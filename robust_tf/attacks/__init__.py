@@ -7,8 +7,8 @@ from robust_tf.attacks.ddn import DDN
 from robust_tf.attacks.fab import FAB
 from robust_tf.attacks.fmn import FMN
 from robust_tf.attacks.gradient import GradientAttack, ProjectedGradient
-from robust_tf.attacks.msd import MSD
 from robust_tf.attacks.minimum_norm import MinimumNorm
+from robust_tf.attacks.msd import MSD
 from robust_tf.attacks.multi_targeted import MultiTargeted
 from robust_tf.attacks.objectives import CrossEntropy, KLDivergence, Margin, Objective
 from robust_tf.attacks.presets import BIM, CW, FGSM, MIM, PGD, TRADESAttack

@@ -60,7 +60,7 @@ class RankedTargets(Attack):
     targets: int = 9
     steps: int = 20
     runs: int = 18
-    least: int = 3
+    least: int = 1
     near: float = 0.2
     norm: str = "Linf"
     batch_norm: str = "running"

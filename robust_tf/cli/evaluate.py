@@ -30,6 +30,7 @@ attacks, divided by semicolons; eps and step_size in pixel units of images in [0
   TRADESAttack(...)                            PGD on the KL divergence
   MultiTargeted(PGD(...), logits=True)         at every wrong class, worst case over all
   APGD(eps=0.3), APGDTargeted(eps=0.3)         AutoPGD; FAB(eps=0.3); AutoAttack(eps=0.3)
+  QuickEstimate(eps=0.3)                       an estimate of AutoAttack's verdict, much faster
   Square(eps=0.3), RayS(eps=0.3)               black box: scores only, labels only
   Union([PGD(...), PGD(..., norm='L2')])       worst case over several balls; Linf(0.3) in place of
                                                an attack is AutoAttack in it; MSD([BIM(...), ...])
@@ -41,7 +42,8 @@ attacks, divided by semicolons; eps and step_size in pixel units of images in [0
   pixels and channels: 12 for CIFAR-10, 10 for MNIST; eps=[0.1, 0.2, 0.3] gives a curve.
   my_lab.MyAttack(eps=0.3)                     of a module that the run records, or of --import
 
-batteries: smoke, adr, atld, st, autoattack, full, or a gin file with battery.attacks = [...].
+batteries: smoke, adr, atld, st, quick, autoattack, full, or a gin file with battery.attacks = [...]
+quick is an estimate of autoattack at a fifth of its passes or less; autoattack is what to quote.
 adr and atld have one step size at every eps, as their papers: --step_size, else the run's own, else
 2/255, and beyond 32/255 0.01. The others, without --step_size, eps / 4; at a run's own eps its own.
 

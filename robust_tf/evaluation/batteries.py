@@ -19,7 +19,7 @@ from robust_tf.evaluation.attack_parser import as_attacks
 from robust_tf.evaluation.sources import transferred
 from robust_tf.validation import check_eps, check_norm, check_number, check_step_size, check_whole
 
-NAMES = ("smoke", "quick", "adr", "atld", "st", "autoattack", "full")
+NAMES = ("smoke", "adr", "atld", "st", "quick", "autoattack", "full")
 # Their papers keep the step over all eps. On CIFAR-10, whose sweeps end at 32/255, it is 2/255 (and
 # ADR's attacks have 20 steps); on MNIST, which is beyond, 0.01 (and 40).
 KEPT = ("adr", "atld")

@@ -115,6 +115,18 @@ CASES = {
         objective="margin",
         exact=False,
     ),
+    "RacedSquare": lambda: AttackCase(
+        functools.partial(attacks.RacedSquare, queries=120), objective="margin", exact=False
+    ),
+    "RankedTargets": lambda: AttackCase(
+        functools.partial(attacks.RankedTargets, steps=4, runs=3), objective="margin", exact=False
+    ),
+    "RankedTargets L2": lambda: AttackCase(
+        functools.partial(attacks.RankedTargets, steps=4, runs=3, norm="L2"),
+        "L2",
+        objective="margin",
+        exact=False,
+    ),
     "RayS": lambda: AttackCase(
         functools.partial(attacks.RayS, queries=200), random=False, objective="margin", exact=False
     ),

@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 
 from robust_tf import attacks, evaluation
-from robust_tf.attacks import BIM, CW, FGSM, MIM, PGD, AutoAttack, MultiTargeted, RayS, Transfer
+from robust_tf.attacks import (
+    BIM,
+    CW,
+    FGSM,
+    MIM,
+    PGD,
+    AutoAttack,
+    MultiTargeted,
+    QuickEstimate,
+    RayS,
+    Transfer,
+)
 from robust_tf.attacks.randomness import as_seed, each
 from robust_tf.evaluation import battery
 from tests.tiny import Smooth
@@ -21,6 +32,9 @@ def test_the_attacks_of_a_battery():
         "CW-20 eps=8/255": CW(8 / 255, 2 / 255, 20),
     }
     assert list(battery("autoattack", eps=0.3).values()) == [AutoAttack(0.3)]
+    assert battery("quick", 0.5, "L2") == {
+        "QuickEstimate eps=0.5 norm=L2": QuickEstimate(0.5, "L2")
+    }
     full = battery("full", eps=np.float32(0.25), step_size=0.01, steps=7).values()
     assert MultiTargeted(PGD(0.25, 0.01, 7), logits=True) in full
     assert PGD(0.25, 0.01, 40, restarts=5, keep="best") in full
@@ -90,7 +104,7 @@ def test_another_step_size():
 
 def small(attack):
     """The same attack with few steps and queries, what else it is made of too."""
-    if isinstance(attack, (AutoAttack, FGSM)):
+    if isinstance(attack, (AutoAttack, FGSM, QuickEstimate)):
         return attack
     if isinstance(attack, (MultiTargeted, Transfer)):
         return dataclasses.replace(attack, attack=small(attack.attack))
@@ -106,14 +120,17 @@ def model():
 @pytest.mark.parametrize("name", evaluation.batteries.NAMES)
 def test_every_battery_runs(name, model, examples, monkeypatch):
     """With few steps, on few images; what stays right is so by the model's own word."""
-    whole = attacks.AutoAttack.stages
 
-    def stages(attack):
-        for title, one in whole(attack):
-            less = {"queries": 20} if hasattr(one, "queries") else {"steps": 5}
-            yield title, dataclasses.replace(one, **less)
+    def fewer(whole):
+        def stages(attack):
+            for title, one in whole(attack):
+                less = {"queries": 20} if hasattr(one, "queries") else {"steps": 5}
+                yield title, dataclasses.replace(one, **less)
 
-    monkeypatch.setattr(attacks.AutoAttack, "stages", stages)
+        return stages
+
+    for kind in (AutoAttack, QuickEstimate):
+        monkeypatch.setattr(kind, "stages", fewer(kind.stages))
     sources = [Smooth(seed=1)] if name == "atld" else []
     found = battery(name, eps=0.1, sources=sources)
     assert all(isinstance(one, attacks.Attack) for one in found.values())
