@@ -42,7 +42,7 @@ class DDN(GradientSearch):
     that is zero. Both leave the last iterate out; here it counts.
     """
 
-    eps: float | None = None
+    eps: float | None = None  # type: ignore[assignment]
     steps: int = 100
     gamma: float = 0.05
     init_eps: float = 1.0

@@ -56,7 +56,7 @@ class FMN(GradientSearch):
     a gradient that is zero.
     """
 
-    eps: float | None = None
+    eps: float | None = None  # type: ignore[assignment]
     steps: int = 100
     norm: str = "Linf"
     alpha_init: float | None = None

@@ -27,7 +27,7 @@ def table(runs: Sequence[Run]) -> list[Block] | None:
                     continue
                 found = distances.summary(attacked.distance)
                 size = len(attacked.distance)
-                cells = [run.name, attacked.name, attacked.norm]
+                cells: list[str | Cell] = [run.name, attacked.name, attacked.norm]
                 cells += [_distance(v) for v in (found.median, found.low, found.high)]
                 cells += [percent(found.found), count(size)]
                 cells.append(Cell(f"{attacked.seconds:,.1f}", attacked.seconds))
