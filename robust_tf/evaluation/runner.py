@@ -105,11 +105,8 @@ class AttackRunner:
         settled = np.arange(len(part)) if last else adversarial
         self.state.save_images(name, place, self.examples.numbers[part[settled]], x_adv[settled])
         costs = [seconds, *(self._passes(stage) - before).tolist()]
-        piece: dict[str, Any] = {
-            "broken": adversarial.tolist(),
-            "rounded": rounded.tolist(),
-            "costs": costs,
-        }
+        broken = adversarial.tolist()
+        piece: dict[str, Any] = {"broken": broken, "rounded": rounded.tolist(), "costs": costs}
         if stage.measures_distance:
             step = x_adv.astype(np.float64) - self.examples.pixels(part).numpy()
             length = length_of(step.reshape(len(part), -1), norm_of(stage))

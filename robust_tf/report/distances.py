@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from robust_tf.evaluation import distances
 from robust_tf.report.blocks import Block, Cell, Row, Table, Text, count, number, percent
@@ -28,7 +27,7 @@ def table(runs: Sequence[Run]) -> list[Block] | None:
                     continue
                 found = distances.summary(attacked.distance)
                 size = len(attacked.distance)
-                cells: list[Any] = [run.name, attacked.name, attacked.norm]
+                cells: list[str | Cell] = [run.name, attacked.name, attacked.norm]
                 cells += [_distance(v) for v in (found.median, found.low, found.high)]
                 cells += [percent(found.found), count(size)]
                 cells.append(Cell(f"{attacked.seconds:,.1f}", attacked.seconds))
