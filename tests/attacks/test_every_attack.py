@@ -90,10 +90,10 @@ CASES = {
         objective="margin",
         exact=False,
     ),
-    "RacedSquare": lambda: AttackCase(
+    "Square raced": lambda: AttackCase(
         functools.partial(attacks.RacedSquare, queries=120), objective="margin", exact=False
     ),
-    "RankedTargets": lambda: AttackCase(
+    "RankedTargets Linf": lambda: AttackCase(
         functools.partial(attacks.RankedTargets, steps=4, runs=3), objective="margin", exact=False
     ),
     "RankedTargets L2": lambda: AttackCase(
