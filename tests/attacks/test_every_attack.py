@@ -109,6 +109,7 @@ CASES = {
         objective="margin",
         exact=False,
     ),
+<<<<<<< HEAD
     "Square L1": lambda: AttackCase(
         functools.partial(attacks.Square, queries=200, norm="L1"),
         "L1",
@@ -116,9 +117,12 @@ CASES = {
         exact=False,
     ),
     "RacedSquare": lambda: AttackCase(
+=======
+    "Square raced": lambda: AttackCase(
+>>>>>>> quick
         functools.partial(attacks.RacedSquare, queries=120), objective="margin", exact=False
     ),
-    "RankedTargets": lambda: AttackCase(
+    "RankedTargets Linf": lambda: AttackCase(
         functools.partial(attacks.RankedTargets, steps=4, runs=3), objective="margin", exact=False
     ),
     "RankedTargets L2": lambda: AttackCase(
