@@ -109,17 +109,13 @@ CASES = {
         objective="margin",
         exact=False,
     ),
-<<<<<<< HEAD
     "Square L1": lambda: AttackCase(
         functools.partial(attacks.Square, queries=200, norm="L1"),
         "L1",
         objective="margin",
         exact=False,
     ),
-    "RacedSquare": lambda: AttackCase(
-=======
     "Square raced": lambda: AttackCase(
->>>>>>> quick
         functools.partial(attacks.RacedSquare, queries=120), objective="margin", exact=False
     ),
     "RankedTargets Linf": lambda: AttackCase(
