@@ -99,6 +99,8 @@ def battery(
         params = [f"{macro} = {value!r}" for macro, value in values.items() if macro in used]
         if norm is not None:
             params += [f"{attack}.norm = {norm!r}" for attack in _with_norm()]
+        if norm not in (None, "Linf"):
+            params.append("RayS.eps = 1.0")  # left out below; it would refuse an eps above 1
         with recipes.parse([recipes.find(_path(name))], params).in_force(), recipes.readable():
             attacks, moved = bound()
         if sources and not moved:

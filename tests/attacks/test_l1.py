@@ -9,6 +9,7 @@ from robust_tf import attacks
 from robust_tf.attacks import l1_ball
 from robust_tf.attacks.fab_projections import project_l1
 from robust_tf.attacks.randomness import as_seed
+from robust_tf.evaluation import battery
 from tests.attacks import reference_l1 as reference
 from tests.attacks.test_apgd import OBJECTIVES, Recorder, looked_at
 
@@ -200,3 +201,20 @@ def test_refused():
             attacks.TrainingAPGD(**arguments)
     with pytest.raises(ValueError, match=r"share=2\): must be in"):
         attacks.AdaptiveSparsity(1.0, 2)
+
+
+def test_stages_of_autoattack():
+    """Those of the program: more restarts of APGD-CE, fewer targets of APGD-T."""
+    stages = dict(attacks.AutoAttack(12.0, "L1").stages())
+    assert list(stages) == ["APGD-CE", "APGD-T", "FAB-T", "Square"]
+    assert {(one.eps, one.norm) for one in stages.values()} == {(12.0, "L1")}
+    ce, targeted, fab, square = stages.values()
+    assert (ce.restarts, ce.steps, ce.loss) == (5, 100, "ce")
+    assert (targeted.targets, targeted.restarts, targeted.steps) == (5, 1, 100)
+    assert (fab.targets, fab.steps, square.queries) == (9, 100, 5000)
+
+
+def test_names_and_batteries():
+    (name,) = battery("autoattack", 12.0, norm="L1")
+    assert name == "AutoAttack eps=12 norm=L1"
+    assert not [name for name in battery("full", 12.0, norm="L1") if "RayS" in name]
