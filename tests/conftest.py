@@ -31,6 +31,12 @@ def pytest_collection_finish(session):
     gc.set_threshold(100_000, 20, 10)
 
 
+def pytest_runtest_teardown(item, nextitem):
+    """The graphs of a file's tests go with it."""
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+
+
 @pytest.fixture(autouse=True)
 def global_settings():
     """Each test starts from float32, without gin bindings, with weights drawn from one seed."""
