@@ -185,7 +185,7 @@ def check_composed(case: MethodCase) -> None:
         assert np.isfinite(now).all() and (now != w).any() and (now != mean).any()
 
 
-def check_replicas(case: MethodCase) -> None:
+def check_replicas(case: MethodCase, folder: Any) -> None:
     """Two replicas with half the batch each take the step of one with the whole; and with shares of
     6 + 6, 4 + 3 and 1 + 0 images all stays finite and, again, is what one replica computes.
 
@@ -208,6 +208,9 @@ def check_replicas(case: MethodCase) -> None:
         equal = {"batch_size": len(images), "sample_weight": np.ones(len(images), "float32")}
         model.fit(images, labels, epochs=3, shuffle=False, verbose=0, **equal)
     same_weights(alone, shared, atol=2e-5)
+    if case.independent:  # from the same again: what three steps differ by grows with more
+        saved(alone, folder)
+        restore(shared, folder)
     for images in (7, 13):
         x, y = labelled(images)
         weights = np.linspace(0.5, 1.5, images).astype("float32")
