@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 attacks, divided by semicolons; eps and step_size in pixel units of images in [0, 1]:
-  FGSM(eps=8/255)                              one step
+  FGSM(eps=8/255), FGSMRS(eps=8/255)           one step, from the image or from a random start
   PGD(eps=0.3, step_size=0.01, steps=40)       from a random start; restarts=1, keep='last'
   BIM(...), MIM(...)                           from the clean image, MIM with momentum
   CW(...)                                      PGD on the margin of the logits
   TRADESAttack(...)                            PGD on the KL divergence
   MultiTargeted(PGD(...), logits=True)         at every wrong class, worst case over all
   APGD(eps=0.3), APGDTargeted(eps=0.3)         AutoPGD; FAB(eps=0.3); AutoAttack(eps=0.3)
-  QuickEstimate(eps=0.3)                       an estimate of AutoAttack's verdict, much faster
+  QuickEstimate(eps=0.3)                       an estimate of AutoAttack's verdict, much faster; of
+                                               its parts RankedTargets(...), RacedSquare(...)
   Square(eps=0.3), RayS(eps=0.3)               black box: scores only, labels only
   Union([PGD(...), PGD(..., norm='L2')])       worst case over several balls; Linf(0.3) in place of
                                                an attack is AutoAttack in it; MSD([BIM(...), ...])

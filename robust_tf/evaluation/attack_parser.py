@@ -194,9 +194,11 @@ def attacks_from_json(value: dict[str, Any]) -> dict[str, Attack]:
 
 
 def _attack_names() -> list[str]:
-    """Names of what makes an attack: its class, or a preset that returns one."""
+    """Names of what makes an attack to evaluate by: its class, or a preset that returns one."""
     own = {dotted(cls): cls for those in _own().values() for cls in those}
-    return [name for name, maker in {**_makers(), **own}.items() if _makes_attack(maker)]
+    every = {**_makers(), **own}.items()
+    leave = {name for name, maker in every if getattr(maker, "leaves_ball", False)}
+    return [name for name, maker in every if _makes_attack(maker) and name not in leave]
 
 
 def _makers() -> dict[str, Callable[..., Any]]:

@@ -13,7 +13,7 @@ from robust_tf.report.model_analysis import ModelAnalysis
 from robust_tf.report.page import html_of
 
 RUN = types.SimpleNamespace(
-    name="mine", label="ADR LC", results=[], eps=0.1, threat="Linf", path="mine"
+    name="mine", label="ADR LC", results=[], balls=(("Linf", 0.1),), path="mine"
 )
 NAMES = ("cat", "<b>dog</b> & more than sixteen", "10", "never seen")
 
