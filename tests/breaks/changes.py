@@ -248,8 +248,8 @@ CHANGES = [
     Change(
         "the worst case is that of the best attack",
         "robust_tf/evaluation/results.py",
-        "return np.logical_and.reduce([self.natural, *self.robust.values()])",
-        "return np.logical_or.reduce([self.natural, *self.robust.values()])",
+        "return np.logical_and.reduce(verdicts)",
+        "return np.logical_or.reduce(verdicts)",
         chosen("evaluation/test_evaluator.py", "worst_case"),
     ),
     Change(
