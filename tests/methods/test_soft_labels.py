@@ -99,9 +99,7 @@ def test_accuracy_is_of_the_larger_label():
 
 def test_who_cannot_says_who_can():
     model = methods.MART(tiny_network(), attack=PGD(0.1, 0.05, 1))
-    with pytest.raises(
-        ValueError, match=r"Mixup.*MART.*ADR, Adv.* or UnionTraining"
-    ):
+    with pytest.raises(ValueError, match=r"Mixup.*MART.*ADR, Adv.* or UnionTraining"):
         model.check_soft_labels(repr(Mixup()))
     x, _, _, _, soft = _mixed()
     model.compile(seed=0)
