@@ -59,7 +59,7 @@ class RankedTargets(Attack):
     eps: float
     targets: int = 9
     steps: int = 20
-    runs: int = 18
+    runs: int = 9
     least: int = 1
     near: float = 0.2
     norm: str = "Linf"
