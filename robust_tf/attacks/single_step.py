@@ -71,6 +71,8 @@ class NFGSM(Attack):
       noise: k >= 0. The paper has 2; 3 for SVHN at 12/255, 4 for a WRN on CIFAR-10 at 16/255, 1 for
         ImageNet.
       step_size: of the step; None: eps.
+      boxed_start: whether u is clipped to [0, 1], as in the paper. On images that lie at the border
+        of the box, such as MNIST's, that takes half of the noise away.
       batch_norm: see `ProjectedGradient`; the program makes its images in 'training'.
 
     Raises:
@@ -83,6 +85,7 @@ class NFGSM(Attack):
     eps: float
     noise: float = 2.0
     step_size: float | None = None
+    boxed_start: bool = True
     batch_norm: str = "running"
     steps: ClassVar[int] = 1
     has_step_size: ClassVar[bool] = True
@@ -104,6 +107,6 @@ class NFGSM(Attack):
         threat = Linf(1.0)  # whose radius is given
         bounds = threat.bounds(x, radius + tf.cast(budget.step_size, tf.float64))
         noise = tf.cast(radius, x.dtype) * threat.random(x, fold(seed, 0))
-        start = threat.project(x + noise, bounds)
+        start = threat.project(x + noise, bounds) if self.boxed_start else x + noise
         gradient, *_ = input_gradient(network, CrossEntropy().values)(start, y, None)
         return threat.step(start, gradient, budget.step_size, bounds)

@@ -54,6 +54,10 @@ def test_n_fgsm_stays_in_the_box():
     up = np.broadcast_to(W < 0, delta.shape)
     assert delta[~up].max() <= 0.1 + 1e-6 and delta.min() == 0  # noise up to 0.2, a step back
     assert np.mean(delta[up] <= 0.1 + 1e-6) == pytest.approx(0.5, abs=0.03)  # noise below 0
+    # Not boxed, the step begins below 0: a quarter of the noise is below -0.1, and ends at 0.
+    free = moved(attacks.NFGSM(0.1, boxed_start=False), black)
+    assert np.mean(free[up] == 0) == pytest.approx(0.25, abs=0.03) and free.min() == 0
+    assert np.mean(np.abs(free[up] - 0.1) < 1e-3) < 0.02 and free.max() <= 0.3 + 1e-6
 
 
 @pytest.mark.parametrize("boxed", [True, False])
