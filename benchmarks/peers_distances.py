@@ -28,7 +28,7 @@ ORDERS = {"Linf": float("inf"), "L2": 2, "L1": 1}
 
 
 class Absent(types.ModuleType):
-    """Stands for a module that a library imports to draw or to load models, and that is not here."""
+    """In place of a module that a library imports to draw or to load models."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
