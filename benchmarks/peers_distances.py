@@ -30,7 +30,7 @@ ORDERS = {"Linf": float("inf"), "L2": 2, "L1": 1}
 class Absent(types.ModuleType):
     """In place of a module that a library imports to draw or to load models."""
 
-    def __getattr__(self, name: str) -> Any:  # noqa: D105
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         return object
