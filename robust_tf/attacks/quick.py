@@ -1,4 +1,4 @@
-"""An estimate of AutoAttack's verdict, at a fifth of its passes or less."""
+"""An estimate of AutoAttack's verdict, by far fewer passes where images withstand."""
 
 from __future__ import annotations
 
