@@ -117,6 +117,11 @@ class RobustModel(KerasModel):
         """
         return gradient_steps(self.attack) if self.needs_adv and self.attack is not None else 0
 
+    @property
+    def passes_per_image(self) -> int:
+        """Forwards and backwards of each image in a step, at least: the attack's, the updates'."""
+        return 2 * self.attack_steps + 2 * self.updates_per_batch
+
     def set_attack(self, attack: Attack) -> None:
         """Another training attack of the same kind, for steps that are traced from now on."""
         self.attack = attack
