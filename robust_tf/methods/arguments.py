@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,6 +58,23 @@ def check_weights(owner: str, weights: dict[str, float]) -> None:
     for term, weight in weights.items():
         if not 0 <= weight < float("inf"):
             raise ValueError(f"{owner}({term}={weight!r}): weights must be finite and >= 0.")
+
+
+def check_parts(model: Any) -> None:
+    """Warns of what a step on a batch in parts has of each part, and not of the whole.
+
+    Raises:
+      ValueError: a method that cannot train on parts.
+    """
+    found = [clause for clause in (model.of_a_part(),) if clause]
+    if model.network.has_batch_norm:
+        found.append("batch statistics are of each part")
+    if found:
+        warnings.warn(
+            f"accumulate={model.settings.execution.accumulate}: a step is not quite that of the "
+            f"whole batch: {', and '.join(found)}.",
+            stacklevel=4,
+        )
 
 
 def gradient_steps(attack: Attack) -> int:

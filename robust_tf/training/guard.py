@@ -54,9 +54,9 @@ class Guard:
 
     A check of m images costs m (2 k + 1) passes for the training attack of k steps, and m (2 * 5 +
     1) for PGD; a pass is an image's way through the network, forwards or backwards. A training step
-    on B images costs B (2 k + 2) or more, and 2 B m with the m updates of `Free`. Both attacks are run on the network itself, not on
-    averaged weights, in evaluation mode with running averages, from the same random starts at each
-    check, and with the eps that a warm-up has come to.
+    on B images costs B (2 k + 2) or more, and 2 B m with the m updates of `Free`. Both attacks are
+    run on the network itself, not on averaged weights, in evaluation mode with running averages,
+    from the same random starts at each check, and with the eps that a warm-up has come to.
 
     The training attack is the method's own, but for those of Feature Scattering and ATLD, which do
     not attack the labels: there it is FGSM from a random start in the same ball.
