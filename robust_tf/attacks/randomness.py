@@ -2,8 +2,8 @@
 
 A seed is int32 (2,) or (B, 2). With (2,) a draw fills the whole batch from one stream, as training
 does. With (B, 2) each example has a stream of its own, so that what an attack does to it does not
-depend on which others share its batch; evaluation does this. A batch that is computed in parts draws
-what it draws as a whole, see `robust_tf.draws`.
+depend on which others share its batch; evaluation does this. A batch in parts draws what it draws
+as a whole, see `robust_tf.draws`.
 """
 
 from __future__ import annotations

@@ -207,6 +207,8 @@ def _train(trainers: dict[str, list[Any]]) -> int:
                 print(f"{title}: {_state(trainer)}", flush=True)
                 if trainer.precision.asked == "auto":
                     print(f"precision: {trainer.precision.dtype}, {trainer.precision.reason}")
+                if trainer.xla.asked != "off":
+                    print(f"xla: {trainer.xla.chosen}, {trainer.xla.reason}")
             if title in titles:
                 title += f", {os.path.basename(trainer.run_dir)}"
             titles.append(title)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from robust_tf.attacks import Attack
 from robust_tf.attacks.arguments import check_labels
-from robust_tf.models import Classifier, SplitClassifier, as_classifier
+from robust_tf.models import Classifier, SplitClassifier, as_classifier, remat
 
 
 def checked_network(owner: str, network: Any, needs_features: bool) -> Classifier:
@@ -73,6 +73,26 @@ def check_parts(model: Any) -> None:
         warnings.warn(
             f"accumulate={model.settings.execution.accumulate}: a step is not quite that of the "
             f"whole batch: {', and '.join(found)}.",
+            stacklevel=4,
+        )
+
+
+def turn_remat(model: Any) -> None:
+    """Has the network of a compiled method rematerialized, or not, as its settings say.
+
+    Raises:
+      ValueError: the method differentiates the network twice.
+    """
+    on = model.settings.execution.remat
+    if on and model.second_order:
+        raise ValueError(
+            f"remat=True: {type(model).__name__} takes the gradient of a gradient, through which "
+            "rematerialization does not go; use accumulate to save memory."
+        )
+    if remat.turn(model.network.inner_models, on) < 2 and on:
+        warnings.warn(
+            f"remat=True saves nothing: {model.network.name!r} has no place where all of the "
+            "computation passes, or its layers are not known.",
             stacklevel=4,
         )
 

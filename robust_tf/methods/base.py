@@ -19,6 +19,7 @@ from robust_tf.methods.arguments import (
     checked_network,
     gradient_steps,
     subclasses,
+    turn_remat,
     unpack,
 )
 from robust_tf.methods.batch import (
@@ -29,8 +30,8 @@ from robust_tf.methods.batch import (
     forward_pair,
     step_seed,
 )
-from robust_tf.methods.keras_model import KerasModel
 from robust_tf.methods.execution import Execution
+from robust_tf.methods.keras_model import KerasModel
 from robust_tf.methods.reduction import Share, record, weighted
 from robust_tf.methods.scoring import Scored, score
 from robust_tf.methods.settings import CompileSettings, layer_losses
@@ -71,6 +72,8 @@ class RobustModel(KerasModel):
     takes_soft_labels = False
     # Whether `forward` or a term takes numbers of the whole batch, by `whole_batch.over_batch`.
     sees_batch = False
+    # Whether it takes the gradient of a gradient of the network.
+    second_order = False
     # Updates of the network that it makes on a batch, by which schedules count.
     updates_per_batch = 1
     # Terms beside the cross-entropies, whose weights rise over `term_warmup_steps`.
@@ -244,6 +247,7 @@ class RobustModel(KerasModel):
         self.settings, self.averaged = settings, None
         if execution.accumulate > 1:
             check_parts(self)
+        turn_remat(self)
         if weight_average is not None:
             self.averaged = compat.deserialize(compat.serialize(self.network))
             weight_average.begin(self.averaged, self.network)

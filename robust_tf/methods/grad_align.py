@@ -53,7 +53,7 @@ class GradAlign(RobustModel):
     needs_clean = False
     takes_soft_labels = True
     warmup_terms = ("alignment",)
-    sees_batch = True
+    sees_batch, second_order = True, True
 
     def __init__(
         self, network: keras.Model, attack: FGSM, weight: float = 0.2, name: str | None = None
