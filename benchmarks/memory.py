@@ -4,8 +4,8 @@
 
 Steps of training on FGSM's images, one process for each row, one after the other: the largest
 resident memory of the process on a CPU, of TensorFlow's allocator on a GPU, and the shortest step
-after the first. What a process needs before its first step, weights and momentum included, stands in
-the row 'before'.
+after the first. What a process needs before its first step, weights and momentum included, stands
+in the row 'before'.
 """
 
 from __future__ import annotations

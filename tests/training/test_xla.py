@@ -1,4 +1,4 @@
-"""XLA: the step is the same, the faster way is kept and recorded, what cannot be compiled is said."""
+"""XLA: the same step, the faster way kept and recorded, what cannot be compiled told."""
 
 import json
 
