@@ -60,6 +60,29 @@ def check_weights(owner: str, weights: dict[str, float]) -> None:
             raise ValueError(f"{owner}({term}={weight!r}): weights must be finite and >= 0.")
 
 
+def check_soft_labels(model: Any, why: str, among: set[Any]) -> None:
+    """Raises ValueError unless a method can train on distributions over the classes.
+
+    Args:
+      model: the method.
+      why: what makes them, 'Mixup()'.
+      among: classes of methods, of which those that can are named.
+    """
+    if not model.takes_soft_labels:
+        able = sorted(one.__name__ for one in among if one.takes_soft_labels)
+        raise ValueError(
+            f"{why} mixes labels, and {type(model).__name__} takes class ids alone: train with "
+            f"{', '.join(able[:-1])} or {able[-1]}, or take it out of data.augmentation."
+        )
+    if model.attack is not None and not model.attack.takes_soft_labels:
+        raise ValueError(
+            f"{why} mixes labels, and the training attack {model.attack!r} takes class ids "
+            "alone: give one that ends at its last iterate (restarts=1, keep='last') and "
+            "raises CrossEntropy or KLDivergence, such as PGD or TRADESAttack, or take it out "
+            "of data.augmentation."
+        )
+
+
 def check_parts(model: Any) -> None:
     """Warns of what a step on a batch in parts has of each part, and not of the whole.
 
@@ -73,7 +96,7 @@ def check_parts(model: Any) -> None:
         warnings.warn(
             f"accumulate={model.settings.execution.accumulate}: a step is not quite that of the "
             f"whole batch: {', and '.join(found)}.",
-            stacklevel=4,
+            stacklevel=3,
         )
 
 
@@ -93,7 +116,7 @@ def turn_remat(model: Any) -> None:
         warnings.warn(
             f"remat=True saves nothing: {model.network.name!r} has no place where all of the "
             "computation passes, or its layers are not known.",
-            stacklevel=4,
+            stacklevel=3,
         )
 
 

@@ -9,12 +9,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from robust_tf import compat, losses
+from robust_tf import compat
 from robust_tf.attacks import Attack
 from robust_tf.attacks.randomness import fold
 from robust_tf.methods.arguments import (
     check_attack,
     check_parts,
+    check_soft_labels,
     check_weights,
     checked_network,
     gradient_steps,
@@ -32,9 +33,9 @@ from robust_tf.methods.batch import (
 )
 from robust_tf.methods.execution import Execution
 from robust_tf.methods.keras_model import KerasModel
-from robust_tf.methods.reduction import Share, record, weighted
+from robust_tf.methods.reduction import Share, record
 from robust_tf.methods.scoring import Scored, score
-from robust_tf.methods.settings import CompileSettings, layer_losses
+from robust_tf.methods.settings import CompileSettings
 from robust_tf.models import Classifier
 
 
@@ -162,20 +163,7 @@ class RobustModel(KerasModel):
         Args:
           why: what makes them, 'Mixup()'.
         """
-        owner = type(self).__name__
-        if not self.takes_soft_labels:
-            able = sorted(c.__name__ for c in subclasses(RobustModel) if c.takes_soft_labels)
-            raise ValueError(
-                f"{why} mixes labels, and {owner} takes class ids alone: train with "
-                f"{', '.join(able[:-1])} or {able[-1]}, or take it out of data.augmentation."
-            )
-        if self.attack is not None and not self.attack.takes_soft_labels:
-            raise ValueError(
-                f"{why} mixes labels, and the training attack {self.attack!r} takes class ids "
-                "alone: give one that ends at its last iterate (restarts=1, keep='last') and "
-                "raises CrossEntropy or KLDivergence, such as PGD or TRADESAttack, or take it out "
-                "of data.augmentation."
-            )
+        check_soft_labels(self, why, subclasses(RobustModel))
 
     def of_a_part(self) -> str:
         """What goes by the other images of a part where gradients are accumulated; '' if nothing.
@@ -330,28 +318,6 @@ class RobustModel(KerasModel):
         else:
             warnings.warn(f"{self.name}: no weight is trainable.", stacklevel=3)
         return scored
-
-    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Natural cross-entropy and accuracy; robust accuracy where an evaluation attack is set."""
-        self.measure(data)
-        return {name: self.step_metrics[name].result() for name in self.test_names}
-
-    def measure(self, data: Any) -> tf.Tensor:
-        """Adds a batch to the metrics of `test_step`; the clean images' logits (B, C)."""
-        network = self.final_network
-        share = Share.of(*unpack(data, network))
-        with share.reduced():
-            logits = network(share.x, training=False)
-            loss = weighted(losses.cross_entropy(logits, share.y)) + layer_losses(network)
-            record(self.step_metrics["loss"], loss)
-            natural = correct(logits, share.y)
-            record(self.step_metrics["natural_accuracy"], natural)
-            attack = self.settings.evaluation_attack
-            if attack is not None:
-                x_adv = attack(network, share.x, share.y, seed=self.settings.seed)
-                robust = natural * correct(network(x_adv, training=False), share.y)
-                record(self.step_metrics["robust_accuracy"], robust)
-        return logits[: share.number]
 
     def _report(self, scored: Scored) -> dict[str, tf.Tensor]:
         batch = scored.batch

@@ -103,9 +103,9 @@ class Trainer:
             run_folder.prepare(run_dir, identity, restart, self.model.auxiliary_models())
         barrier(strategy)
         run_folder.check(run_dir, identity)
-        begun = earlier.get("xla")
-        batch = lambda: self._a_training_batch  # noqa: E731
-        self.xla = xla.decide(recipe.xla, begun, self.model, strategy, batch)
+        self.xla = xla.decide(
+            recipe.xla, earlier.get("xla"), self.model, strategy, lambda: self._a_training_batch
+        )
         self.loop = Loop(self.model, strategy)
         self.checkpoints = Checkpoints(os.path.join(run_dir, "checkpoints"), self.model, self.chief)
         self.progress = self.checkpoints.progress

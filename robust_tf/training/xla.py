@@ -8,6 +8,7 @@ compiled, such as one with an attack whose active set shrinks, runs as the plain
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -118,12 +119,15 @@ def _tried(asked: str, model: RobustModel, strategy: tf.distribute.Strategy, bat
         if asked == "on":
             return Choice(asked, "on")
         plain = _step(model, strategy, batch, xla=False)
-        seconds = precision.fastest({"plain": plain, "xla": compiled}, ROUNDS, LIMIT)
+        # Workers take each step together: as many of them on each, whatever its clock says.
+        several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        limit = math.inf if several else LIMIT
+        seconds = precision.fastest({"plain": plain, "xla": compiled}, ROUNDS, limit)
     except (tf.errors.OpError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, tf.errors.ResourceExhaustedError | tf.errors.UnavailableError):
             raise
         reason = f"XLA cannot compile this step: {files.reason(error)}"
-        warnings.warn(f"train.xla={asked!r}: {reason}; it runs as the plain graph.", stacklevel=3)
+        warnings.warn(f"train.xla={asked!r}: {reason}; it runs as the plain graph.", stacklevel=4)
         return Choice(asked, "off", reason)
     finally:
         for variable, value in zip(variables, values, strict=True):
