@@ -67,7 +67,9 @@ class Parts(NamedTuple):
                     share = tf.cast(here, tf.float32) / tf.cast(self.total, tf.float32)
                     within.enter_context(part_of_batch(first, here, self.total))
                     within.enter_context(rows_of_share(first, here))
-                return work(part, share)
+                made, sums = work(part, share)
+                # What an embedding gets is sparse, and cannot be added to a sum.
+                return made, [None if one is None else tf.convert_to_tensor(one) for one in sums]
 
         specs = [tf.TensorSpec([None, *leaf.shape[1:]], leaf.dtype) for leaf in rows.values()]
         graph = tf.function(of_part, autograph=False, jit_compile=xla or None)

@@ -53,8 +53,7 @@ def score(
         *some, inputs = part
         with knowing(numbers):
             found = _score(model, some, seed, share if decay else None, inputs)
-        gradients = [None if g is None else tf.convert_to_tensor(g) for g in found.gradients]
-        return (found.batch, found.values, found.inputs), [found.loss, *gradients]
+        return (found.batch, found.values, found.inputs), [found.loss, *found.gradients]
 
     (batch, values, inputs), (loss, *gradients) = execution.run(work, rows)
     return Scored(batch, loss, values, gradients, inputs)
