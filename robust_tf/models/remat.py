@@ -58,11 +58,24 @@ def _recomputed(block: keras.Model, x: tf.Tensor, training: bool) -> tf.Tensor:
         nonlocal passes
         passes += 1
         if passes == 1:
-            return block(images, training=training)
+            outputs = block(images, training=training)
+            _check_losses(block)
+            return outputs
         with forward.again(mode):  # moving averages have seen these images
             return block(images, training=training)
 
     return tf.recompute_grad(run)(x)
+
+
+def _check_losses(block: keras.Model) -> None:
+    """Raises ValueError where a layer has added a loss, whose gradient would not be taken."""
+    for layer in compat.layers_of(block):
+        if getattr(layer, "_losses", None):
+            raise ValueError(
+                f"remat=True: the layer {layer.name!r} adds a loss of its outputs (add_loss, or an "
+                "activity regularizer), whose gradient is lost in a block that is computed again; "
+                "take it out, or use accumulate to save memory."
+            )
 
 
 class _Unit(NamedTuple):

@@ -125,6 +125,13 @@ def test_what_it_cannot_do_is_said():
         model = methods.GradAlign(tiny_network(), attacks.FGSM(0.1))
         model.compile("sgd", execution=Execution(remat=True))
 
+    x = keras.layers.Conv2D(4, 3, activity_regularizer="l2")(images := keras.Input(SHAPE))
+    x = keras.layers.Flatten()(keras.layers.Conv2D(4, 3)(keras.layers.Conv2D(4, 3)(x)))
+    model = methods.Standard(keras.Model(images, keras.layers.Dense(3)(x)))
+    model.compile("sgd", execution=Execution(remat=True))
+    with pytest.raises(ValueError, match="adds a loss of its outputs"):
+        model.train_on_batch(*labelled(12))
+
     class Own(keras.Model):
         def __init__(self):
             super().__init__()

@@ -104,20 +104,6 @@ def test_a_run_says_which(tmp_path, monkeypatch):
     assert run.model.settings.execution == Execution(accumulate=2)
 
 
-@pytest.mark.parametrize(
-    "wrong, message",
-    [
-        ({"xla": "yes"}, "train.xla='yes': must be 'off', 'auto'"),
-        ({"accumulate": 0}, r"train\(accumulate=0\): must be"),
-        ({"accumulate": 32}, "train.accumulate=32: a batch of train.batch_size=16 images"),
-        ({"remat": "yes"}, "train.remat='yes': must be True or False"),
-    ],
-)
-def test_recipes_refuse(wrong, message):
-    with pytest.raises(ValueError, match=message):
-        points_recipe(**wrong)
-
-
 def test_a_record_that_is_none_is_refused():
     sound = xla.Choice("auto", "on").to_json()
     assert xla.keep(sound) == xla.Choice("auto", "on")
