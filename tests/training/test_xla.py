@@ -9,22 +9,20 @@ import tensorflow as tf
 
 from robust_tf import attacks, compat, methods, precision
 from robust_tf.methods import Execution
-from robust_tf.training import WeightAverage, xla
+from robust_tf.training import xla
 from tests.tiny import SHAPE, labelled, tiny_network, weights_of
 from tests.training.runs import moons, points_recipe, trainer
 
 NO_STRATEGY = tf.distribute.get_strategy()
 X, Y = labelled(11)
+FGSM = attacks.FGSM(1.0, random_start=True, norm="L2")
 
 
-def compiled(network=None, **execution):
-    model = methods.TRADES(
-        network or tiny_network(batch_norm=True, dropout=0.3),
-        attacks.PGD(1.0, 0.5, 2, norm="L2"),
-    )
+def compiled(network=None, attack=FGSM, **execution):
+    network = network or tiny_network(batch_norm=True, dropout=0.3)
+    model = methods.AdversarialTraining(network, attack) if attack else methods.Standard(network)
     optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
-    settings = {"weight_average": WeightAverage(0.9), "execution": Execution(**execution)}
-    model.compile(optimizer, weight_decay=0.01, seed=3, **settings)
+    model.compile(optimizer, weight_decay=0.01, seed=3, execution=Execution(**execution))
     return model
 
 
@@ -54,7 +52,7 @@ def test_the_faster_is_kept_and_weights_are_as_before(monkeypatch):
     for slot in compat.optimizer_variables(model.optimizer)[2:]:
         assert not np.any(compat.raw(slot))
     for one in (model, plain):
-        one.fit(X, Y, batch_size=11, epochs=2, shuffle=False, verbose=0)
+        one.fit(X, Y, batch_size=11, shuffle=False, verbose=0)
     for one, other in zip(weights_of(model), weights_of(plain), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=2e-5)
     monkeypatch.setattr(precision, "fastest", lambda *_: {"plain": 1.0, "xla": 3.0})
@@ -63,7 +61,8 @@ def test_the_faster_is_kept_and_weights_are_as_before(monkeypatch):
 
 
 def test_in_parts():
-    model, plain = compiled(tiny_network(), accumulate=4, xla=True), compiled(tiny_network())
+    model = compiled(tiny_network(dropout=0.3), None, accumulate=4, xla=True)
+    plain = compiled(tiny_network(dropout=0.3), None)
     for one in (model, plain):
         one.fit(X, Y, batch_size=11, shuffle=False, verbose=0)
     for one, other in zip(weights_of(model), weights_of(plain), strict=True):
@@ -83,7 +82,7 @@ def test_what_cannot_be_compiled_runs_as_it_is():
     network = keras.Sequential(
         [keras.Input(SHAPE), Uncompilable(), keras.layers.Flatten(), keras.layers.Dense(3)]
     )
-    model = compiled(network)
+    model = compiled(network, None)
     with pytest.warns(UserWarning, match="train.xla='on': XLA cannot compile this step: "):
         choice = decided("on", model)
     assert (choice.asked, choice.chosen) == ("on", "off")
