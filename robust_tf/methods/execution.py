@@ -21,7 +21,7 @@ class Execution:
     Args:
       accumulate: number of parts that a replica's share of the batch is cut into, >= 1; the
         gradients of all are added before the one update. See `methods.parts`.
-      xla: compile them by XLA.
+      xla: compile them by XLA, which draws other random numbers from the same seeds.
       remat: forget what a forward pass computed and compute it again for the gradient, see
         `models.remat`.
 

@@ -15,11 +15,12 @@ from tests.training.runs import moons, points_recipe, trainer
 
 NO_STRATEGY = tf.distribute.get_strategy()
 X, Y = labelled(11)
-FGSM = attacks.FGSM(1.0, random_start=True, norm="L2")
+# From the clean image and without dropout: XLA draws other numbers from a seed.
+FGSM = attacks.FGSM(1.0, norm="L2")
 
 
 def compiled(network=None, attack=FGSM, **execution):
-    network = network or tiny_network(batch_norm=True, dropout=0.3)
+    network = network or tiny_network(batch_norm=True)
     model = methods.AdversarialTraining(network, attack) if attack else methods.Standard(network)
     optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
     model.compile(optimizer, weight_decay=0.01, seed=3, execution=Execution(**execution))
@@ -61,8 +62,8 @@ def test_the_faster_is_kept_and_weights_are_as_before(monkeypatch):
 
 
 def test_in_parts():
-    model = compiled(tiny_network(dropout=0.3), None, accumulate=4, xla=True)
-    plain = compiled(tiny_network(dropout=0.3), None)
+    model = compiled(tiny_network(), None, accumulate=4, xla=True)
+    plain = compiled(tiny_network(), None)
     for one in (model, plain):
         one.fit(X, Y, batch_size=11, shuffle=False, verbose=0)
     for one, other in zip(weights_of(model), weights_of(plain), strict=True):
