@@ -2,8 +2,8 @@
 
 XLA is often faster on a GPU; on a CPU its convolutions are mostly several times slower. What it
 compiles has fixed shapes, so that a batch of another size is compiled again; a step that cannot be
-compiled, such as one with an attack whose active set shrinks, runs as the plain graph. From the same
-seed XLA draws other numbers: also for that a run that is continued keeps its choice.
+compiled, such as one with an attack whose active set shrinks, runs as the plain graph. From a seed
+XLA draws other numbers: also for that a run that is continued keeps its choice.
 """
 
 from __future__ import annotations
