@@ -26,8 +26,6 @@ class KerasModel(keras.Model):
     """
 
     settings = CompileSettings()
-    # What is evaluated and saved.
-    final_network: Any
 
     def __init__(self, train_names: list[str], image_shape: tuple[int, ...], name: str | None):
         super().__init__(name=name)
@@ -57,6 +55,11 @@ class KerasModel(keras.Model):
         seen = tf.convert_to_tensor(self.counters.batches)
         updates = getattr(getattr(self, "optimizer", None), "iterations", 0)
         return tf.where(seen < 0, tf.cast(updates, tf.int64), seen)
+
+    @property
+    def final_network(self) -> Any:
+        """The `Classifier` that is evaluated and saved."""
+        raise NotImplementedError
 
     # ---- metrics -------------------------------------------------------------------------------
 
