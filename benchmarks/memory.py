@@ -29,6 +29,7 @@ ROWS: dict[str, dict[str, Any]] = {
 # Builder, its arguments, side of an image, number of classes.
 NETWORKS: dict[str, tuple[str, dict[str, Any], int, int]] = {
     "ResNet-18": ("ResNet18", {}, 32, 10),
+    "WRN-16-1": ("WideResNet", {"depth": 16, "width": 1}, 32, 10),
     "WRN-16-4": ("WideResNet", {"depth": 16, "width": 4}, 32, 10),
     "WRN-28-10": ("WideResNet", {"depth": 28, "width": 10}, 32, 10),
     "ResNet-50": ("ResNet50", {}, 224, 1000),
