@@ -71,10 +71,10 @@ class Recipe:
         with 1.5 times the noise where the attack has any.
       guard_rollbacks: how often, >= 0; after that the training is stopped.
       accumulate: number of parts of each batch, >= 1, whose gradients are added before the one
-        update of its step: 1 / accumulate of the memory. Steps, schedules and random numbers are
+        update of its step, in the memory of one part. Steps, schedules and random numbers are
         those of the whole batch; batch statistics are of each part. See `docs/memory_and_speed.md`.
       remat: keep only what goes in between blocks of layers, and compute the rest again for the
-        gradient: less memory, about a third more time.
+        gradient: less memory, one more forward pass for each gradient.
       xla: 'off'; 'auto': compile attack, forward and backward by XLA if that is measured to be
         faster than the plain graph on this device when the run begins; 'on': compile them.
       dtype_policy: 'float32', 'mixed_float16' (for GPUs; losses are scaled), 'mixed_bfloat16'
