@@ -7,6 +7,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+# Arguments of Keras' optimizers: the largest norm of each gradient, the largest entry, the largest
+# norm of all gradients.
+CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
+
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
 
 if KERAS_3:
@@ -133,10 +137,38 @@ def scale_loss(optimizer: Any, loss: tf.Tensor) -> tf.Tensor:
 
 
 def apply_gradients(optimizer: Any, gradients: list[Any], variables: list[Any]) -> None:
-    """Updates variables by gradients of a loss of `scale_loss`; never by infinite ones."""
-    if not KERAS_3 and _scales(optimizer):
+    """Updates variables by gradients of a loss of `scale_loss`; never by infinite ones.
+
+    What an optimizer clips is the gradient of the loss: neither a replica's part of it, nor scaled.
+    """
+    if KERAS_3:
+        gradients = _clipped_sum(optimizer, gradients)
+    elif _scales(optimizer):
         gradients = optimizer.get_unscaled_gradients(gradients)
     optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+
+def _clipped_sum(optimizer: Any, gradients: list[Any]) -> list[Any]:
+    """What Keras 3 may do with each replica's gradients, so that it does it to their sum.
+
+    Keras 3 clips the part of each replica, and looks for overflows in that of the first alone,
+    before it sums them. So they are summed and clipped here, and each replica gets its share of
+    that, equal to those of the others and small enough not to be clipped again.
+    """
+    context = tf.distribute.get_replica_context()
+    replicas = 1 if context is None else context.num_replicas_in_sync
+    inner = optimizer.inner_optimizer if _scales(optimizer) else optimizer
+    clips = any(getattr(inner, name, None) for name in CLIPPING)
+    if replicas == 1 or not (clips or _scales(optimizer)):
+        return gradients
+    known = [position for position, gradient in enumerate(gradients) if gradient is not None]
+    summed = context.all_reduce(tf.distribute.ReduceOp.SUM, [gradients[k] for k in known])
+    if clips:
+        scale = scale_loss(optimizer, tf.constant(1.0))
+        summed = [gradient / scale for gradient in summed]
+        summed = [gradient * scale for gradient in inner._clip_gradients(summed)]
+    shares = dict(zip(known, (gradient / replicas for gradient in summed), strict=True))
+    return [shares.get(position) for position in range(len(gradients))]
 
 
 def record_input_shape(model: keras.Model, shape: tuple[int | None, ...]) -> None:

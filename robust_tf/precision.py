@@ -212,6 +212,11 @@ def device() -> dict[str, Any]:
     }
 
 
+def device_in_words() -> str:
+    """The processor or GPU that is computed on, and with how many threads."""
+    return _words(device())
+
+
 def time_both(kind: str = "CPU") -> dict[str, float]:
     """Seconds of a convolution with its gradient by precision: the least of several, in turns.
 

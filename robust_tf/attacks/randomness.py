@@ -2,7 +2,8 @@
 
 A seed is int32 (2,) or (B, 2). With (2,) a draw fills the whole batch from one stream, as training
 does. With (B, 2) each example has a stream of its own, so that what an attack does to it does not
-depend on which others share its batch; evaluation does this.
+depend on which others share its batch; evaluation does this. A batch in parts draws what it draws
+as a whole, see `robust_tf.draws`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from robust_tf import draws
 from robust_tf.validation import plain
 
 # Odd, so that distinct numbers times these are distinct modulo 2**32, and unrelated.
@@ -42,7 +44,7 @@ def each(seed: tf.Tensor, examples: int | tf.Tensor) -> tf.Tensor:
     if seed.shape.rank == 2:
         return seed
     if isinstance(examples, int) or tf.convert_to_tensor(examples).shape.rank == 0:
-        examples = tf.range(examples)
+        examples = draws.numbers(examples)
     number = tf.cast(examples, tf.int32)
     # The number goes to the first entry: TensorFlow's fold_in left a small one in the second.
     second = seed[1] * tf.constant(_OTHER_ODD, tf.int32)
@@ -56,21 +58,23 @@ def _spread(number: tf.Tensor) -> tf.Tensor:
 
 def uniform(seed: tf.Tensor, shape: tf.Tensor, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
     """float32 of this shape, the first entry of which is the batch, in [low, high)."""
-    return _draw(
+    if seed.shape.rank == 1:
+        return draws.uniform(shape, seed, low, high)
+    return _of_each(
         seed, shape, lambda size, s: tf.random.stateless_uniform(size, s, low, high, tf.float32)
     )
 
 
 def normal(seed: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     """float32 of this shape, the first entry of which is the batch, from N(0, 1)."""
-    return _draw(seed, shape, lambda size, s: tf.random.stateless_normal(size, s))
+    if seed.shape.rank == 1:
+        return draws.normal(shape, seed)
+    return _of_each(seed, shape, lambda size, s: tf.random.stateless_normal(size, s))
 
 
-def _draw(
+def _of_each(
     seed: tf.Tensor, shape: tf.Tensor, draw: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 ) -> tf.Tensor:
     shape = tf.convert_to_tensor(shape)
-    if seed.shape.rank == 1:
-        return draw(shape, seed)
     values = tf.map_fn(lambda s: draw(shape[1:], s), seed, fn_output_signature=tf.float32)
     return tf.reshape(values, shape)  # what an empty batch gives has lost its shape

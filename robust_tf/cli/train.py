@@ -207,6 +207,8 @@ def _train(trainers: dict[str, list[Any]]) -> int:
                 print(f"{title}: {_state(trainer)}", flush=True)
                 if trainer.precision.asked == "auto":
                     print(f"precision: {trainer.precision.dtype}, {trainer.precision.reason}")
+                if trainer.xla.asked != "off":
+                    print(f"xla: {trainer.xla.chosen}, {trainer.xla.reason}")
             if title in titles:
                 title += f", {os.path.basename(trainer.run_dir)}"
             titles.append(title)
@@ -241,6 +243,14 @@ def _state(trainer: Any) -> str:
     return f"{images}, {epochs} epochs, run folder {trainer.run_dir}"
 
 
+def _step(settings: Any) -> list[str]:
+    """How a step is computed, where it is not at once."""
+    found = [f"in {settings.accumulate} parts"] if settings.accumulate > 1 else []
+    found += ["rematerialized"] if settings.remat else []
+    found += [f"XLA {settings.xla}"] if settings.xla != "off" else []
+    return [f"step        {', '.join(found)}"] if found else []
+
+
 def _describe(recipe: LoadedRecipe, strategy: Any) -> str:
     """What a run would do."""
     from robust_tf import data, precision
@@ -271,6 +281,7 @@ def _describe(recipe: LoadedRecipe, strategy: Any) -> str:
             f"schedule    {settings.epochs} epochs of {steps} steps of "
             f"{settings.batch_size} images",
             f"precision   {chosen.dtype}, {chosen.reason}",
+            *_step(settings),
             *_guard(settings_of(settings, model, dataset)),
             f"strategy    {type(strategy).__name__}, {strategy.num_replicas_in_sync} replica(s)",
             "",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from robust_tf import draws
 from robust_tf.losses.labels import as_float32, as_logits
 from robust_tf.validation import check_number, check_whole
 
@@ -104,7 +105,7 @@ def virtual_adversarial(
             "use tf.ensure_shape(x, (None, height, width, channels))."
         )
     clean = tf.stop_gradient(as_logits(network(x) if logits is None else logits))
-    noise = tf.random.stateless_normal(tf.shape(x), tf.convert_to_tensor(seed))
+    noise = draws.normal(tf.shape(x), tf.convert_to_tensor(seed))
     direction = _unit(noise, otherwise=tf.zeros_like(x))
     for _ in range(int(power_iterations)):
         with tf.GradientTape(watch_accessed_variables=False) as tape:

@@ -9,6 +9,7 @@ from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import AdversarialBatch, Batch
 from robust_tf.methods.bilateral import Bilateral
 from robust_tf.methods.discriminator_training import DiscriminatorTraining
+from robust_tf.methods.execution import Execution
 from robust_tf.methods.feature_scattering import FeatureScattering
 from robust_tf.methods.free import Free
 from robust_tf.methods.grad_align import GradAlign
@@ -35,6 +36,7 @@ __all__ = [
     "Compactness",
     "AdversarialBatch",
     "DiscriminatorTraining",
+    "Execution",
     "FeatureScattering",
     "Free",
     "GradAlign",

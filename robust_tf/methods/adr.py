@@ -143,6 +143,11 @@ class ADR(RobustModel):
             ),
         }
 
+    def of_a_part(self) -> str:
+        return (
+            "global compactness has the pairs of each part" if self.adr_weights["global_"] else ""
+        )
+
     def get_config(self) -> dict[str, Any]:
         compactness = compat.serialize(self.compactness)
         return {**super().get_config(), **self.adr_weights, "compactness": compactness}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 from robust_tf.attacks import Attack
 from robust_tf.attacks.arguments import check_labels
-from robust_tf.models import Classifier, SplitClassifier, as_classifier
+from robust_tf.models import Classifier, SplitClassifier, as_classifier, remat
 
 
 def checked_network(owner: str, network: Any, needs_features: bool) -> Classifier:
@@ -57,6 +58,66 @@ def check_weights(owner: str, weights: dict[str, float]) -> None:
     for term, weight in weights.items():
         if not 0 <= weight < float("inf"):
             raise ValueError(f"{owner}({term}={weight!r}): weights must be finite and >= 0.")
+
+
+def check_soft_labels(model: Any, why: str, among: set[Any]) -> None:
+    """Raises ValueError unless a method can train on distributions over the classes.
+
+    Args:
+      model: the method.
+      why: what makes them, 'Mixup()'.
+      among: classes of methods, of which those that can are named.
+    """
+    if not model.takes_soft_labels:
+        able = sorted(one.__name__ for one in among if one.takes_soft_labels)
+        raise ValueError(
+            f"{why} mixes labels, and {type(model).__name__} takes class ids alone: train with "
+            f"{', '.join(able[:-1])} or {able[-1]}, or take it out of data.augmentation."
+        )
+    if model.attack is not None and not model.attack.takes_soft_labels:
+        raise ValueError(
+            f"{why} mixes labels, and the training attack {model.attack!r} takes class ids "
+            "alone: give one that ends at its last iterate (restarts=1, keep='last') and "
+            "raises CrossEntropy or KLDivergence, such as PGD or TRADESAttack, or take it out "
+            "of data.augmentation."
+        )
+
+
+def check_parts(model: Any) -> None:
+    """Warns of what a step on a batch in parts has of each part, and not of the whole.
+
+    Raises:
+      ValueError: a method that cannot train on parts.
+    """
+    found = [clause for clause in (model.of_a_part(),) if clause]
+    if model.network.has_batch_norm:
+        found.append("batch statistics are of each part")
+    if found:
+        warnings.warn(
+            f"accumulate={model.settings.execution.accumulate}: a step is not quite that of the "
+            f"whole batch: {', and '.join(found)}.",
+            stacklevel=3,
+        )
+
+
+def turn_remat(model: Any) -> None:
+    """Has the network of a compiled method rematerialized, or not, as its settings say.
+
+    Raises:
+      ValueError: the method differentiates the network twice.
+    """
+    on = model.settings.execution.remat
+    if on and model.second_order:
+        raise ValueError(
+            f"remat=True: {type(model).__name__} takes the gradient of a gradient, through which "
+            "rematerialization does not go; use accumulate to save memory."
+        )
+    if remat.turn(model.network.inner_models, on) < 2 and on:
+        warnings.warn(
+            f"remat=True saves nothing: {model.network.name!r} has no place where all of the "
+            "computation passes, or its layers are not known.",
+            stacklevel=3,
+        )
 
 
 def gradient_steps(attack: Attack) -> int:

@@ -20,6 +20,7 @@ from robust_tf.methods.batch import Terms
 from robust_tf.methods.discriminator_training import DiscriminatorTraining
 from robust_tf.methods.reduction import global_mean, record
 from robust_tf.methods.settings import layer_losses
+from robust_tf.methods.whole_batch import over_batch
 from robust_tf.models import (
     Discriminator,
     Outputs,
@@ -140,7 +141,7 @@ class ATLD(RobustModel):
         self.kappa, self.label_smoothing = float(kappa), float(label_smoothing)
         self.disc_input, self.invariance = disc_input, invariance
         self.clean_bn_every = clean_bn_every
-        self.needs_features = disc_input == "features"
+        self.needs_features, self.sees_batch = disc_input == "features", invariance == "mse_logits"
         super().__init__(network, attack, {"adversarial": 1.0, "invariance": 1 / kappa}, name)
         check_smoothing(label_smoothing, "ATLD", self.network.num_classes)
         self.discriminator = self._fitting(discriminator)
@@ -189,10 +190,11 @@ class ATLD(RobustModel):
             distance = global_mean(_mean_square(adv.logits, clean.logits))
         scale = None
         if scaled:
-            above, below = (
-                _largest(gradient_through(tape, value, adv.logits, x_adv))
+            largest = [
+                tf.reduce_max(gradient_through(tape, value, adv.logits, x_adv))
                 for value in (cross_entropy, distance)
-            )
+            ]
+            above, below = tf.unstack(over_batch(tf.stack(largest), "max"))
             scale = tf.stop_gradient(tf.clip_by_value(above / (below + 1e-12), 0.0, MAX_SCALE))
         return ManifoldBatch(x, y, clean, adv, scale, seed)
 
@@ -324,15 +326,6 @@ class ATLD(RobustModel):
             "disc_training": compat.serialize(self.disc_training),
             **{name: getattr(self, name) for name in names},
         }
-
-
-def _largest(values: tf.Tensor) -> tf.Tensor:
-    """The largest entry on any replica."""
-    largest = tf.reduce_max(values)
-    context = tf.distribute.get_replica_context()
-    if context is not None and context.num_replicas_in_sync > 1:
-        largest = tf.reduce_max(context.all_gather(largest[tf.newaxis], axis=0))
-    return largest
 
 
 def _mean_square(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

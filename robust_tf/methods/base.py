@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from robust_tf import compat, losses
+from robust_tf import compat
 from robust_tf.attacks import Attack
 from robust_tf.attacks.randomness import fold
 from robust_tf.methods.arguments import (
     check_attack,
+    check_parts,
+    check_soft_labels,
     check_weights,
     checked_network,
     gradient_steps,
     subclasses,
+    turn_remat,
     unpack,
 )
 from robust_tf.methods.batch import (
@@ -26,26 +29,14 @@ from robust_tf.methods.batch import (
     Terms,
     correct,
     forward_pair,
-    per_example,
     step_seed,
 )
+from robust_tf.methods.execution import Execution
 from robust_tf.methods.keras_model import KerasModel
-from robust_tf.methods.reduction import Share, global_mean, mean_here, record, weighted
-from robust_tf.methods.settings import CompileSettings, layer_losses
+from robust_tf.methods.reduction import Share, record
+from robust_tf.methods.scoring import Scored, score
+from robust_tf.methods.settings import CompileSettings
 from robust_tf.models import Classifier
-
-
-class Scored(NamedTuple):
-    """A batch with its loss on this replica, the values of its terms, and the gradients.
-
-    gradients: of the trained weights; inputs: of what else was watched.
-    """
-
-    batch: Any
-    loss: tf.Tensor
-    values: dict[str, tf.Tensor]
-    gradients: list[tf.Tensor]
-    inputs: list[tf.Tensor]
 
 
 class RobustModel(KerasModel):
@@ -80,6 +71,10 @@ class RobustModel(KerasModel):
     # Whether training labels may also be distributions over the classes (B, C), as mixup makes
     # them: the loss is theirs, and accuracies go by the most probable class.
     takes_soft_labels = False
+    # Whether `forward` or a term takes numbers of the whole batch, by `whole_batch.over_batch`.
+    sees_batch = False
+    # Whether it takes the gradient of a gradient of the network.
+    second_order = False
     # Updates of the network that it makes on a batch, by which schedules count.
     updates_per_batch = 1
     # Terms beside the cross-entropies, whose weights rise over `term_warmup_steps`.
@@ -116,6 +111,11 @@ class RobustModel(KerasModel):
         own number.
         """
         return gradient_steps(self.attack) if self.needs_adv and self.attack is not None else 0
+
+    @property
+    def passes_per_image(self) -> int:
+        """Forwards and backwards of each image in a step, at least: the attack's, the updates'."""
+        return 2 * self.attack_steps + 2 * self.updates_per_batch
 
     def set_attack(self, attack: Attack) -> None:
         """Another training attack of the same kind, for steps that are traced from now on."""
@@ -163,20 +163,18 @@ class RobustModel(KerasModel):
         Args:
           why: what makes them, 'Mixup()'.
         """
-        owner = type(self).__name__
-        if not self.takes_soft_labels:
-            able = sorted(c.__name__ for c in subclasses(RobustModel) if c.takes_soft_labels)
-            raise ValueError(
-                f"{why} mixes labels, and {owner} takes class ids alone: train with "
-                f"{', '.join(able[:-1])} or {able[-1]}, or take it out of data.augmentation."
-            )
-        if self.attack is not None and not self.attack.takes_soft_labels:
-            raise ValueError(
-                f"{why} mixes labels, and the training attack {self.attack!r} takes class ids "
-                "alone: give one that ends at its last iterate (restarts=1, keep='last') and "
-                "raises CrossEntropy or KLDivergence, such as PGD or TRADESAttack, or take it out "
-                "of data.augmentation."
-            )
+        check_soft_labels(self, why, subclasses(RobustModel))
+
+    def of_a_part(self) -> str:
+        """What goes by the other images of a part where gradients are accumulated; '' if nothing.
+
+        A clause for a note. An image of a method that gives none, on a network without batch
+        statistics, has the same loss in a part as in the whole batch.
+
+        Raises:
+          ValueError: it cannot train on parts.
+        """
+        return ""
 
     def diagnose(self, logs: dict[str, float]) -> list[str]:
         """What an epoch's means say is amiss, a sentence each; the trainer warns of them."""
@@ -213,7 +211,8 @@ class RobustModel(KerasModel):
           weight_perturbation: `training.WeightPerturbation`, or None.
           weight_average: `training.WeightAverage`, whose network is then evaluated and saved.
           seed: of everything random in the step.
-          **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile` of Keras.
+          **kwargs: `execution`, a `methods.Execution` (accumulation of gradients, XLA,
+            rematerialization), and `run_eagerly`, `steps_per_execution`, `jit_compile` of Keras.
 
         Raises:
           ValueError: a negative number; `loss` or `metrics` given (they are the method's).
@@ -224,13 +223,19 @@ class RobustModel(KerasModel):
                 raise ValueError(f"compile({name}=...): {owner} has its own loss and metrics.")
         decay, warmups = (weight_decay, decay_all), (eps_warmup_steps, term_warmup_steps)
         composed = (weight_perturbation, weight_average)
-        settings = CompileSettings(evaluation_attack, *decay, *warmups, *composed, int(seed))
+        execution = kwargs.pop("execution", None) or Execution()
+        settings = CompileSettings(
+            evaluation_attack, *decay, *warmups, *composed, int(seed), execution
+        )
         kwargs.setdefault("jit_compile", False)  # XLA's convolutions are slow on a CPU
         before = getattr(self, "optimizer", None)
         super().compile(optimizer=compat.loss_scaling(optimizer, self.network), **kwargs)
         if self.optimizer is not before:
             self.counters.batches.assign(-1)
         self.settings, self.averaged = settings, None
+        if execution.accumulate > 1:
+            check_parts(self)
+        turn_remat(self)
         if weight_average is not None:
             self.averaged = compat.deserialize(compat.serialize(self.network))
             weight_average.begin(self.averaged, self.network)
@@ -285,7 +290,10 @@ class RobustModel(KerasModel):
         """Adversarial images of a batch, and the update of the network on them."""
         made: Any = AdversarialBatch(x)
         if self.needs_adv:
-            made = self.generate_adversarial(x, y, fold(seed, 0), scale)
+            made, _ = self.settings.execution.run(
+                lambda part, share: (self.generate_adversarial(*part, fold(seed, 0), scale), []),
+                (x, y),
+            )
         adversarial = made if hasattr(made, "x_adv") else AdversarialBatch(made)
         return self._update(x, y, adversarial, fold(seed, 1))
 
@@ -299,75 +307,23 @@ class RobustModel(KerasModel):
     ) -> Scored:
         """Applies the gradient of the loss; `watched` is what else its gradient is taken of."""
 
-        def score(decay: bool = True) -> Scored:
-            return self._score(x, y, adversarial, seed, decay, watched)
+        def scoring(decay: bool = True) -> Scored:
+            return score(self, (x, y, adversarial), seed, decay, watched)
 
         trained = self.network.trainable_variables
         perturbation = self.settings.weight_perturbation
-        scored = score() if perturbation is None or not trained else perturbation(self, score)
+        scored = scoring() if perturbation is None or not trained else perturbation(self, scoring)
         if trained:
             compat.apply_gradients(self.optimizer, scored.gradients, trained)
         else:
             warnings.warn(f"{self.name}: no weight is trainable.", stacklevel=3)
         return scored
 
-    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Natural cross-entropy and accuracy; robust accuracy where an evaluation attack is set."""
-        self.measure(data)
-        return {name: self.step_metrics[name].result() for name in self.test_names}
-
-    def measure(self, data: Any) -> tf.Tensor:
-        """Adds a batch to the metrics of `test_step`; the clean images' logits (B, C)."""
-        network = self.final_network
-        share = Share.of(*unpack(data, network))
-        with share.reduced():
-            logits = network(share.x, training=False)
-            loss = weighted(losses.cross_entropy(logits, share.y)) + layer_losses(network)
-            record(self.step_metrics["loss"], loss)
-            natural = correct(logits, share.y)
-            record(self.step_metrics["natural_accuracy"], natural)
-            attack = self.settings.evaluation_attack
-            if attack is not None:
-                x_adv = attack(network, share.x, share.y, seed=self.settings.seed)
-                robust = natural * correct(network(x_adv, training=False), share.y)
-                record(self.step_metrics["robust_accuracy"], robust)
-        return logits[: share.number]
-
-    def _score(
-        self,
-        x: tf.Tensor,
-        y: tf.Tensor,
-        adversarial: Any,
-        seed: tf.Tensor,
-        decay: bool,
-        watched: Sequence[tf.Tensor] = (),
-    ) -> Scored:
-        variables = [compat.raw(v) for v in self.network.trainable_variables]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([*variables, *watched])
-            batch = self.forward(x, y, adversarial, seed)
-            # Before the terms, some of which forward again: Keras keeps those of the last forward.
-            penalty = self.settings.penalty(self.network) if decay else 0.0
-            terms = self.terms(batch)
-            values = {name: per_example(name, terms[name]()) for name in self.term_weights}
-            factor = self.settings.term_factor(self.batches)
-            weights = {
-                name: weight * factor if name in self.warmup_terms else weight
-                for name, weight in self.term_weights.items()
-            }
-            part = sum(weights[name] * global_mean(values[name]) for name in values)
-            loss = mean_here(part) + penalty
-            replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            scaled = compat.scale_loss(self.optimizer, part + penalty / replicas)
-        gradients = tape.gradient(scaled, [*variables, *watched])
-        count = len(variables)
-        return Scored(batch, loss, values, gradients[:count], gradients[count:])
-
     def _report(self, scored: Scored) -> dict[str, tf.Tensor]:
         batch = scored.batch
         record(self.step_metrics["loss"], scored.loss)
         for name, value in scored.values.items():
-            record(self.step_metrics[name], value, weigh=True)
+            record(self.step_metrics[name], value)
         for name, outputs in (("natural_accuracy", batch.clean), ("robust_accuracy", batch.adv)):
             if outputs is not None:
                 record(self.step_metrics[name], correct(outputs.logits, batch.y))

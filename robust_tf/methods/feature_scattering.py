@@ -8,6 +8,7 @@ import keras
 
 from robust_tf import losses, registration
 from robust_tf.attacks import Attack
+from robust_tf.attacks.training import ScatteringAttack
 from robust_tf.losses.labels import check_smoothing
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
@@ -52,6 +53,10 @@ class FeatureScattering(RobustModel):
     def terms(self, batch: Batch) -> Terms:
         labels = losses.smooth_labels(batch.y, self.network.num_classes, self.label_smoothing)
         return {"adversarial": lambda: losses.soft_cross_entropy(batch.adv.logits, labels)}
+
+    def of_a_part(self) -> str:
+        scatters = isinstance(self.attack, ScatteringAttack)
+        return "each part is scattered by itself" if scatters else ""
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "label_smoothing": self.label_smoothing}

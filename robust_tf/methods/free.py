@@ -95,6 +95,11 @@ class Free(RobustModel):
         """One for each replay."""
         return self.replays
 
+    @property
+    def passes_per_image(self) -> int:
+        """Those of the updates, which give the gradient of the images, too."""
+        return 2 * self.replays
+
     def learn(self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor) -> Scored:
         assert isinstance(self.attack, GradientAttack)
         threat, budget = self.attack.threat, self.attack.budget(scale=scale)

@@ -13,6 +13,7 @@ from robust_tf.attacks.network import gradient_through, input_gradient
 from robust_tf.attacks.randomness import fold
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
+from robust_tf.methods.whole_batch import over_batch
 from robust_tf.validation import check_number
 
 
@@ -52,6 +53,7 @@ class GradAlign(RobustModel):
     needs_clean = False
     takes_soft_labels = True
     warmup_terms = ("alignment",)
+    sees_batch, second_order = True, True
 
     def __init__(
         self, network: keras.Model, attack: FGSM, weight: float = 0.2, name: str | None = None
@@ -108,11 +110,9 @@ class GradAlign(RobustModel):
 
 
 def _share(valid: tf.Tensor) -> tf.Tensor:
-    """Number of all images over those that count, over all replicas; finite where none does."""
+    """Number of all images over those that count, of the batch; finite where none does."""
     counts = tf.stack(
         [tf.cast(tf.size(valid), tf.float32), tf.reduce_sum(tf.cast(valid, tf.float32))]
     )
-    context = tf.distribute.get_replica_context()
-    if context is not None and context.num_replicas_in_sync > 1:
-        counts = context.all_reduce(tf.distribute.ReduceOp.SUM, counts)
+    counts = over_batch(counts, "sum")
     return counts[0] / tf.maximum(counts[1], 1.0)

@@ -9,8 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from robust_tf import compat
-from robust_tf.methods.settings import CompileSettings
+from robust_tf import compat, losses
+from robust_tf.methods.arguments import unpack
+from robust_tf.methods.batch import correct
+from robust_tf.methods.reduction import Share, record, weighted
+from robust_tf.methods.settings import CompileSettings, layer_losses
 
 
 class KerasModel(keras.Model):
@@ -53,6 +56,11 @@ class KerasModel(keras.Model):
         updates = getattr(getattr(self, "optimizer", None), "iterations", 0)
         return tf.where(seen < 0, tf.cast(updates, tf.int64), seen)
 
+    @property
+    def final_network(self) -> Any:
+        """The `Classifier` that is evaluated and saved."""
+        raise NotImplementedError
+
     # ---- metrics -------------------------------------------------------------------------------
 
     @property
@@ -77,6 +85,28 @@ class KerasModel(keras.Model):
         """Means over all replicas; Keras takes them for those that one replica's step returned."""
         names = self.train_names if self.reported == "train" else self.test_names
         return {name: self.step_metrics[name].result() for name in names}
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Natural cross-entropy and accuracy; robust accuracy where an evaluation attack is set."""
+        self.measure(data)
+        return {name: self.step_metrics[name].result() for name in self.test_names}
+
+    def measure(self, data: Any) -> tf.Tensor:
+        """Adds a batch to the metrics of `test_step`; the clean images' logits (B, C)."""
+        network = self.final_network
+        share = Share.of(*unpack(data, network))
+        with share.reduced():
+            logits = network(share.x, training=False)
+            loss = weighted(losses.cross_entropy(logits, share.y)) + layer_losses(network)
+            record(self.step_metrics["loss"], loss)
+            natural = correct(logits, share.y)
+            record(self.step_metrics["natural_accuracy"], natural)
+            attack = self.settings.evaluation_attack
+            if attack is not None:
+                x_adv = attack(network, share.x, share.y, seed=self.settings.seed)
+                robust = natural * correct(network(x_adv, training=False), share.y)
+                record(self.step_metrics["robust_accuracy"], robust)
+        return logits[: share.number]
 
     @functools.wraps(keras.Model.evaluate)
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:

@@ -94,5 +94,8 @@ class NuAT(RobustModel):
             "nuclear": lambda: losses.nuclear_norm(batch.clean.logits - batch.adv.logits),
         }
 
+    def of_a_part(self) -> str:
+        return "the nuclear norm is that of each part's logits"
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "weight": self.weight}

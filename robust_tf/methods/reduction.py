@@ -69,6 +69,19 @@ class Share(NamedTuple):
             _CONTEXT.reduction = before
 
 
+@contextlib.contextmanager
+def rows_of_share(first: tf.Tensor, rows: tf.Tensor) -> Iterator[None]:
+    """Inside, the examples are `rows` of those of the share in force, from number `first` on."""
+    before = _CONTEXT.reduction
+    if before is not None and before.weights is not None:
+        own = tf.slice(before.weights, [first], [rows])
+        _CONTEXT.reduction = before._replace(weights=own)
+    try:
+        yield
+    finally:
+        _CONTEXT.reduction = before
+
+
 class _Reduction(NamedTuple):
     """weights: of `Share`; here, size: numbers of examples, of this replica and of all."""
 

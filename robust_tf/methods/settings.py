@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from robust_tf import compat
 from robust_tf.attacks import Attack
+from robust_tf.methods.execution import Execution
 from robust_tf.models import Classifier
 
 
@@ -29,6 +30,7 @@ class CompileSettings:
     weight_perturbation: Any = None
     weight_average: Any = None
     seed: int = 0
+    execution: Execution = Execution()
 
     def __post_init__(self) -> None:
         for name in ("weight_decay", "eps_warmup_steps", "term_warmup_steps"):

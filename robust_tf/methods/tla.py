@@ -180,6 +180,15 @@ class TLA(RobustModel):
         """Number of anchors of this batch."""
         return tf.cast(self.counted(tf.cast(tf.shape(x)[0], tf.float32)), tf.int32)
 
+    def of_a_part(self) -> str:
+        if self.anchors < 1:
+            raise ValueError(
+                f"accumulate={self.settings.execution.accumulate}: TLA(anchors={self.anchors!r}) "
+                "attacks the first images of a batch, which its parts do not all have; use "
+                "anchors=1, or accumulate=1."
+            )
+        return "the pool of triplets is each part" if self.needs_clean else ""
+
     def get_config(self) -> dict[str, Any]:
         names = ("margin", "positive", "anchors", "noise")
         own = {name: getattr(self, name) for name in names}

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from robust_tf import compat, registration
-from robust_tf.models import conversion
+from robust_tf.models import conversion, remat
 from robust_tf.models.forward import forward_mode
 from robust_tf.models.logits import looks_like_probabilities
 from robust_tf.models.weights_source import WeightsSource
@@ -38,6 +38,11 @@ class Classifier(WeightsSource, keras.Model):
     def num_classes(self) -> int:
         """Number of logits."""
         raise NotImplementedError
+
+    @property
+    def inner_models(self) -> list[keras.Model]:
+        """The Keras models that a forward pass calls, one after the other, as far as is known."""
+        return []
 
     @property
     def has_batch_norm(self) -> bool:
@@ -105,11 +110,15 @@ class WholeClassifier(Classifier):
     def num_classes(self) -> int:
         return self._classes
 
+    @property
+    def inner_models(self) -> list[keras.Model]:
+        return [self.model]
+
     def forward(self, x: tf.Tensor, training: bool = False) -> Outputs:
         return Outputs(tf.cast(self._logits(x, training), tf.float32), None)
 
     def _logits(self, x: tf.Tensor, training: bool) -> tf.Tensor:
-        return choose_output(self.model(x, training=training), self.output_key, self.model.name)
+        return choose_output(remat.call(self.model, x, training), self.output_key, self.model.name)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

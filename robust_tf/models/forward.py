@@ -62,6 +62,23 @@ def forward_mode(
         _CONTEXT.batch_norm, _CONTEXT.seed, _CONTEXT.filled = before
 
 
+def in_force() -> tuple[str | None, tf.Tensor | None, tf.Tensor | None]:
+    """What `again` is given to run a forward pass once more."""
+    return _CONTEXT.batch_norm, _CONTEXT.seed, _CONTEXT.filled
+
+
+@contextlib.contextmanager
+def again(mode: tuple[str | None, tf.Tensor | None, tf.Tensor | None]) -> Iterator[None]:
+    """Runs a forward pass as when `in_force` was asked, but leaves moving averages as they are."""
+    before = in_force()
+    _CONTEXT.batch_norm, _CONTEXT.seed, _ = mode
+    _CONTEXT.filled = tf.constant(False)
+    try:
+        yield
+    finally:
+        _CONTEXT.batch_norm, _CONTEXT.seed, _CONTEXT.filled = before
+
+
 def check_batch_norm_mode(mode: str | None, allow_none: bool = False) -> None:
     """Raises ValueError unless `mode` is one of `BATCH_NORM_MODES`."""
     if mode not in BATCH_NORM_MODES and not (allow_none and mode is None):

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from robust_tf import registration
+from robust_tf import draws, registration
 from robust_tf.models import forward
 from robust_tf.models.layers import normalize_by_batch
 
@@ -101,8 +101,9 @@ class SeededMask(Seeded):
         sizes = tf.unstack(tf.shape(inputs))
         wanted = self.noise_shape or [None] * len(sizes)
         shape = [size if own is None else own for size, own in zip(sizes, wanted, strict=True)]
-        uniform = tf.random.stateless_uniform(tf.stack(shape), seed)
-        return tf.cast(uniform >= self.rate, inputs.dtype)
+        # A mask that the batch shares is drawn as it is.
+        draw = draws.uniform if wanted[0] is None else tf.random.stateless_uniform
+        return tf.cast(draw(tf.stack(shape), seed) >= self.rate, inputs.dtype)
 
 
 @registration.serializable
@@ -123,7 +124,7 @@ class SeededMaps(KerasDropout):
         sizes = tf.unstack(tf.shape(inputs))
         channels = 1 if first else len(sizes) - 1
         shape = [size if i in (0, channels) else 1 for i, size in enumerate(sizes)]
-        uniform = tf.random.stateless_uniform(tf.stack(shape), seed)
+        uniform = draws.uniform(tf.stack(shape), seed)
         return tf.cast(uniform >= self.rate, inputs.dtype)
 
 
@@ -171,7 +172,7 @@ class KerasGaussianNoise(Seeded, keras.layers.GaussianNoise):
 
 
 def _normal(inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.random.stateless_normal(tf.shape(inputs), seed), inputs.dtype)
+    return tf.cast(draws.normal(tf.shape(inputs), seed), inputs.dtype)
 
 
 # Keras' class -> ours.

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from robust_tf import compat, registration
+from robust_tf import compat, draws, registration
 from robust_tf.models import forward
 from robust_tf.validation import plain
 
@@ -137,7 +137,7 @@ class Dropout(keras.layers.Layer):
             uniform = tf.random.uniform(tf.shape(inputs))
         else:
             seed = tf.random.experimental.stateless_fold_in(seed, self.salt)
-            uniform = tf.random.stateless_uniform(tf.shape(inputs), seed)
+            uniform = draws.uniform(tf.shape(inputs), seed)
         keep = tf.cast(uniform >= self.rate, inputs.dtype)
         return inputs * keep / tf.cast(1 - self.rate, inputs.dtype)
 

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from robust_tf import compat, registration
+from robust_tf.models import remat
 from robust_tf.models.classifier import Classifier, Outputs
 from robust_tf.models.logits import ends_in
 
@@ -52,13 +53,17 @@ class SplitClassifier(Classifier):
         """Number of logits."""
         return int(self.classifier.output_shape[-1])
 
+    @property
+    def inner_models(self) -> list[keras.Model]:
+        return [self.generator, self.classifier]
+
     def features(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Features z = g(x)."""
-        return self.generator(x, training=training)
+        return remat.call(self.generator, x, training)
 
     def classify(self, z: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Logits float32 (B, num_classes) of features z."""
-        return tf.cast(self.classifier(z, training=training), tf.float32)
+        return tf.cast(remat.call(self.classifier, z, training), tf.float32)
 
     def forward(self, x: tf.Tensor, training: bool = False) -> Outputs:
         """Logits and features in one forward pass."""

@@ -47,6 +47,7 @@ def describe(
     dataset: data.Data,
     precision: dict[str, Any] | None = None,
     guard: dict[str, Any] | None = None,
+    xla: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """All that is known of a run when it starts, JSON-ready.
 
@@ -56,6 +57,7 @@ def describe(
       dataset: what it trains on.
       precision: what it computes in, and why, as `precision.Choice.to_json` gives it.
       guard: how it is watched for catastrophic overfitting, None if it is not.
+      xla: whether XLA compiles its steps, and why, as `training.xla.Choice.to_json` gives it.
 
     Returns:
       'method' (name, terms with their weights, the names of its auxiliary models, and the steps of
@@ -67,9 +69,9 @@ def describe(
       and largest eps of all), 'attacks'
       ('training', 'validation', and 'evaluation' by name, as Keras serializes them), 'disc_input'
       (of a method with a discriminator), 'training' (the recipe's settings), 'seed', 'precision',
-      'guard', 'versions', 'bindings' (of gin) and 'modules': the user's own that gin or the classes
-      of the run name, each with the folder where it lies, to be imported before those classes are
-      known.
+      'xla', 'guard', 'versions', 'bindings' (of gin) and 'modules': the user's own that gin or the
+      classes of the run name, each with the folder where it lies, to be imported before those
+      classes are known.
     """
     evaluation = as_attacks(recipe.evaluation_attacks)
     attack = getattr(model, "attack", None)
@@ -103,6 +105,7 @@ def describe(
         "training": _settings(recipe),
         "seed": recipe.seed,
         "precision": precision,
+        "xla": xla,
         "guard": guard,
         "versions": versions(),
         "bindings": bindings.operative(),

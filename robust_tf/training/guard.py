@@ -54,9 +54,9 @@ class Guard:
 
     A check of m images costs m (2 k + 1) passes for the training attack of k steps, and m (2 * 5 +
     1) for PGD; a pass is an image's way through the network, forwards or backwards. A training step
-    on B images costs B (2 k + 2) or more. Both attacks are run on the network itself, not on
-    averaged weights, in evaluation mode with running averages, from the same random starts at each
-    check, and with the eps that a warm-up has come to.
+    on B images costs B (2 k + 2) or more, and 2 B m with the m updates of `Free`. Both attacks are
+    run on the network itself, not on averaged weights, in evaluation mode with running averages,
+    from the same random starts at each check, and with the eps that a warm-up has come to.
 
     The training attack is the method's own, but for those of Feature Scattering and ATLD, which do
     not attack the labels: there it is FGSM from a random start in the same ball.
@@ -160,20 +160,19 @@ def accuracy_under(
     return correct(network(x_adv, training=False), share.y)[: share.number]
 
 
-def interval(attack_steps: int, images: int, batch_size: int) -> int:
-    """Steps between checks that keep their cost at `SHARE` of the training's passes or below."""
-    cost = check_passes(attack_steps, images) / step_passes(attack_steps, batch_size)
-    return max(1, math.ceil(cost / SHARE))
+def interval(check: int, step: int) -> int:
+    """Steps between checks that keep their cost at `SHARE` of the training's passes or below.
+
+    Args:
+      check: passes of one, see `check_passes`.
+      step: passes of a training step, >= 1: `passes_per_image` of the method, times the batch.
+    """
+    return max(1, math.ceil(check / step / SHARE))
 
 
 def check_passes(attack_steps: int, images: int) -> int:
     """Passes of a check: each attack's forwards and backwards, and one forward of its result."""
     return images * (2 * attack_steps + 1 + 2 * PGD_STEPS + 1)
-
-
-def step_passes(attack_steps: int, batch_size: int) -> int:
-    """Passes of a training step, at least: the attack's, and one forward and backward."""
-    return batch_size * (2 * attack_steps + 2)
 
 
 def watching_attacks(attack: Any) -> tuple[Attack, Attack]:

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from robust_tf import registration
+from robust_tf import compat, registration
 from robust_tf.validation import check_number, check_whole, plain
 
 # Bases, wrappers, and an optimiser whose weights must be changed before they are evaluated.
@@ -37,12 +37,38 @@ ADDONS = (
 
 
 @registration.configurable
-def SGD(learning_rate: Any, momentum: float = 0.9, nesterov: bool = False) -> Any:
+def SGD(
+    learning_rate: Any,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    clipnorm: float | None = None,
+    clipvalue: float | None = None,
+    global_clipnorm: float | None = None,
+) -> Any:
     """Stochastic gradient descent with momentum, Keras form: v <- momentum v - rate g, w <- w + v.
 
     PyTorch keeps the rate out of the velocity; the two differ for some steps after the rate drops.
+
+    Args:
+      learning_rate: a number, or a schedule.
+      momentum: in [0, 1].
+      nesterov: look ahead by the momentum.
+      clipnorm: the largest L2 norm of the gradient of each variable, > 0; None: any.
+      clipvalue: the largest absolute entry of a gradient, > 0; None: any.
+      global_clipnorm: the largest L2 norm of the gradients of all variables together, as
+        `torch.nn.utils.clip_grad_norm_` has it, > 0; None: any. One of the three at most.
+
+    Raises:
+      ValueError: an argument outside its range, two kinds of clipping.
     """
-    return keras.optimizers.SGD(learning_rate, momentum=momentum, nesterov=nesterov)
+    clipping = dict(zip(compat.CLIPPING, (clipnorm, clipvalue, global_clipnorm), strict=True))
+    given = {name: value for name, value in clipping.items() if value is not None}
+    for name, value in given.items():
+        hint = "leave it out for gradients as they are"
+        check_number("SGD", name, value, 0.0, hint, strict=True)
+    if len(given) > 1:
+        raise ValueError(f"SGD({', '.join(given)}): a gradient is clipped in one way; give one.")
+    return keras.optimizers.SGD(learning_rate, momentum=momentum, nesterov=nesterov, **given)
 
 
 def _of_keras() -> dict[str, Any]:
@@ -107,9 +133,15 @@ def Lookahead(
     check_number("Lookahead", "slow_step_size", slow_step_size, 0.0, hint, high=1.0, strict=True)
     addons = _addons("Lookahead")
     fast = optimizer(learning_rate=learning_rate)
+    # It takes the steps of the other one without what that does to gradients before.
+    clipping = {name: getattr(fast, name, None) for name in compat.CLIPPING}
+    clipping = {name: value for name, value in clipping.items() if value is not None}
     if isinstance(fast, keras.optimizers.Optimizer):
         fast = tf.keras.__internal__.optimizers.convert_to_legacy_optimizer(fast)
-    return addons.Lookahead(fast, sync_period=sync_period, slow_step_size=slow_step_size)
+    made = addons.Lookahead(fast, sync_period=sync_period, slow_step_size=slow_step_size)
+    for name, value in clipping.items():
+        setattr(made, name, value)
+    return made
 
 
 def _addons(name: str) -> Any:

@@ -12,12 +12,13 @@ import tensorflow as tf
 from robust_tf import data, precision, registration
 from robust_tf.attacks import Attack
 from robust_tf.data.augmenting import as_augmentations, mixes, names
-from robust_tf.methods import RobustModel, Standard
+from robust_tf.methods import Execution, RobustModel, Standard
 from robust_tf.models import CNN
 from robust_tf.training.optimizers import SGD, piecewise
 from robust_tf.training.warm_start import start_from
 from robust_tf.training.weight_average import EMA
 from robust_tf.training.weight_perturbation import AWP
+from robust_tf.training.xla import check_asked
 from robust_tf.validation import check_number, check_whole, plain_fields
 
 
@@ -69,6 +70,13 @@ class Recipe:
         goes back to the last good checkpoint and trains on from there with half the step size, or
         with 1.5 times the noise where the attack has any.
       guard_rollbacks: how often, >= 0; after that the training is stopped.
+      accumulate: number of parts of each batch, >= 1, whose gradients are added before the one
+        update of its step, in the memory of one part. Steps, schedules and random numbers are
+        those of the whole batch; batch statistics are of each part. See `docs/memory_and_speed.md`.
+      remat: keep only what goes in between blocks of layers, and compute the rest again for the
+        gradient: less memory, one more forward pass for each gradient.
+      xla: 'off'; 'auto': compile attack, forward and backward by XLA if that is measured to be
+        faster than the plain graph on this device when the run begins; 'on': compile them.
       dtype_policy: 'float32', 'mixed_float16' (for GPUs; losses are scaled), 'mixed_bfloat16'
         (faster where the processor has instructions for it, else many times slower), or 'auto':
         float32 or bfloat16, whichever is measured to be faster on this device when the run begins;
@@ -109,18 +117,29 @@ class Recipe:
     guard_images: int = 128
     on_collapse: str = "warn"
     guard_rollbacks: int = 3
+    accumulate: int = 1
+    remat: bool = False
+    xla: str = "off"
     dtype_policy: str = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:
         plain_fields(self)
-        for name in ("epochs", "batch_size", "validate_every", "steps_per_call"):
+        for name in ("epochs", "batch_size", "validate_every", "steps_per_call", "accumulate"):
             check_whole("train", name, getattr(self, name), 1)
         check_whole("train", "guard_images", self.guard_images, 1)
         for name in ("seed", "guard_rollbacks"):
             check_whole("train", name, getattr(self, name), 0)
         if self.guard_every is not None:
             check_whole("train", "guard_every", self.guard_every, 0, "0 is never")
+        if self.accumulate > self.batch_size:
+            raise ValueError(
+                f"train.accumulate={self.accumulate}: a batch of train.batch_size="
+                f"{self.batch_size} images has no more parts than images."
+            )
+        if not isinstance(self.remat, bool):
+            raise ValueError(f"train.remat={self.remat!r}: must be True or False.")
+        check_asked(self.xla)
         if self.on_collapse not in ("warn", "stop", "rollback"):
             raise ValueError(
                 f"train.on_collapse={self.on_collapse!r}: must be 'warn', 'stop' or 'rollback'."
@@ -233,6 +252,7 @@ class Recipe:
                 weight_perturbation=_composed(self.weight_perturbation, steps),
                 weight_average=_composed(self.weight_average, steps),
                 seed=self.seed,
+                execution=Execution(self.accumulate, remat=self.remat),
             )
         return model
 

@@ -19,7 +19,6 @@ from robust_tf.training.guard import (
     Guard,
     check_passes,
     interval,
-    step_passes,
     told,
     watching_attacks,
 )
@@ -256,15 +255,15 @@ def settings_of(recipe: Recipe, model: RobustModel, dataset: data.Data) -> dict[
         return None
     name = "validation" if len(dataset.validation) else "train"
     images = min(recipe.guard_images, len(getattr(dataset, name)))
-    steps, batch = model.attack_steps, recipe.batch_size
-    every = recipe.guard_every or interval(steps, images, batch)
-    share = check_passes(steps, images) / (every * step_passes(steps, batch))
+    steps = model.attack_steps
+    cost, step = check_passes(steps, images), model.passes_per_image * recipe.batch_size
+    every = recipe.guard_every or interval(cost, step)
     return {
         "every": every,
         "images": images,
         "split": name,
         "pgd_steps": PGD_STEPS,
-        "share_of_passes": round(share, 6),
+        "share_of_passes": round(cost / (every * step), 6),
         "on_collapse": recipe.on_collapse,
         "rollbacks": recipe.guard_rollbacks,
     }

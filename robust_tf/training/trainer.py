@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from robust_tf import compat, data, files, precision, runs
-from robust_tf.training import finalize, hparams, readback, run_folder
+from robust_tf.training import finalize, hparams, readback, run_folder, xla
 from robust_tf.training.checkpoints import Checkpoints
 from robust_tf.training.distribution import (
     all_agree,
@@ -55,6 +55,7 @@ class Trainer:
       progress: epoch, step and best accuracy so far.
       collapsed: whether the network predicted one class alone at the end of an epoch.
       precision: what the network computes in, and why; a run that is continued keeps it.
+      xla: whether XLA compiles its steps, and why; a run that is continued keeps it.
       record: what `run.json` says of the run.
 
     Raises:
@@ -88,7 +89,8 @@ class Trainer:
         if fresh:
             dataset.check()  # what cannot be read is listed now, not in the middle of an epoch
         identity = run_folder.identity(dataset, configuration)
-        self.precision = self._precision(identity, restart)
+        earlier = self._earlier(identity, restart)
+        self.precision = self._precision(earlier.get("precision"))
         self.model = recipe.build(dataset, strategy, self.precision)
         note_idle(recipe, self.model)
         self._copies: dict[str, keras.Model] = {}
@@ -101,6 +103,9 @@ class Trainer:
             run_folder.prepare(run_dir, identity, restart, self.model.auxiliary_models())
         barrier(strategy)
         run_folder.check(run_dir, identity)
+        self.xla = xla.decide(
+            recipe.xla, earlier.get("xla"), self.model, strategy, lambda: self._a_training_batch
+        )
         self.loop = Loop(self.model, strategy)
         self.checkpoints = Checkpoints(os.path.join(run_dir, "checkpoints"), self.model, self.chief)
         self.progress = self.checkpoints.progress
@@ -111,7 +116,8 @@ class Trainer:
         self._freeze_in(int(self.progress.epoch.numpy()))
         self.configuration = gin.operative_config_str() or configuration
         chosen = self.precision.to_json()
-        self.record = runs.describe(recipe, self.model, dataset, chosen, self.guard.settings)
+        about = (chosen, self.guard.settings, self.xla.to_json())
+        self.record = runs.describe(recipe, self.model, dataset, *about)
         if self.chief:
             files.write_text(os.path.join(run_dir, "config.gin"), self.configuration)
             files.write_json(os.path.join(run_dir, runs.RECORD), self.record)
@@ -120,14 +126,18 @@ class Trainer:
         self.collapsed = False
         barrier(strategy)  # all have looked before the chief writes
 
-    def _precision(self, identity: str, restart: bool) -> precision.Choice:
+    def _earlier(self, identity: str, restart: bool) -> dict[str, Any]:
+        """The record of the run in the folder; {} where there is none."""
+        if restart:
+            return {}
+        run_folder.check(self.run_dir, identity)  # whose record it is
+        there = files.exists(os.path.join(self.run_dir, runs.RECORD))
+        return runs.read_run(self.run_dir).record if there else {}
+
+    def _precision(self, record: dict[str, Any] | None) -> precision.Choice:
         """That of the run in the folder, or one for all workers."""
-        if not restart:
-            run_folder.check(self.run_dir, identity)  # whose record it is
-            there = files.exists(os.path.join(self.run_dir, runs.RECORD))
-            record = runs.read_run(self.run_dir).record["precision"] if there else None
-            if record is not None:
-                return precision.keep(record)
+        if record is not None:
+            return precision.keep(record)
         choice = precision.choose(self.recipe.dtype_policy)
         if not all_agree(self.strategy, choice.dtype == "bfloat16") and choice.asked == "auto":
             return dataclasses.replace(choice, dtype="float32")

@@ -204,6 +204,34 @@ CHANGES = [
         chosen(METHODS, "Standard-replicas"),
     ),
     Change(
+        "each replica clips its own gradient",
+        "robust_tf/compat.py",
+        "        gradients = _clipped_sum(optimizer, gradients)\n",
+        "        gradients = list(gradients)\n",
+        chosen("training/test_clipping.py", "clips_what or overflow"),
+    ),
+    Change(
+        "each part draws what the first part draws",
+        "robust_tf/draws.py",
+        "begin = tf.concat([[0, part.first], tf.zeros_like(rest)], 0)",
+        "begin = tf.concat([[0, 0], tf.zeros_like(rest)], 0)",
+        chosen("methods/test_accumulation.py", "TRADES"),
+    ),
+    Change(
+        "a scale of the batch is that of a part",
+        "robust_tf/methods/scoring.py",
+        "with knowing(numbers):",
+        "with knowing(None):",
+        chosen("methods/test_accumulation.py", "whole_batch and ATLD"),
+    ),
+    Change(
+        "what is computed again moves the averages again",
+        "robust_tf/models/forward.py",
+        "_CONTEXT.filled = tf.constant(False)",
+        "_CONTEXT.filled = tf.constant(True)",
+        chosen("models/test_remat.py", "step_is_the_same"),
+    ),
+    Change(
         "every step draws the same numbers",
         "robust_tf/methods/base.py",
         "seed = step_seed(self.settings.seed, batches)",
@@ -212,7 +240,7 @@ CHANGES = [
     ),
     Change(
         "robust accuracy counts images that were wrong before the attack",
-        "robust_tf/methods/base.py",
+        "robust_tf/methods/keras_model.py",
         "robust = natural * correct(network(x_adv, training=False), share.y)",
         "robust = correct(network(x_adv, training=False), share.y)",
         chosen("methods/test_methods_step.py", "robust_accuracy_counts"),

@@ -1,6 +1,8 @@
 """What a check measures and costs, and the callback that does it in `fit`."""
 
 import dataclasses
+import functools
+import math
 import warnings
 
 import keras
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from robust_tf import attacks, compat, methods, models
+from robust_tf import attacks, compat, data, methods, models
 from robust_tf.attacks import FGSM, PGD
 from robust_tf.attacks.network import Passes
 from robust_tf.data import Split
@@ -20,11 +22,12 @@ from robust_tf.training.guard import (
     accuracy_under,
     check_passes,
     interval,
-    step_passes,
     watching_attacks,
 )
 from robust_tf.training.overfitting import Gap
+from robust_tf.training.run_guard import settings_of
 from tests.tiny import Smooth, labelled, plain_network, tiny_network
+from tests.training.runs import points_recipe
 
 NO_STRATEGY = tf.distribute.get_strategy()
 
@@ -78,8 +81,24 @@ class Counted(keras.layers.Layer):
         return count(x)
 
 
-@pytest.mark.parametrize("steps", [1, 2])
-def test_passes_of_a_training_step_are_counted(steps):
+@pytest.mark.parametrize("replays", [1, 3])
+def test_checks_of_free_go_by_its_updates(replays):
+    """2 passes of each image for each replay, none for an attack; a check is of one step."""
+    network = tiny_network()
+    free = functools.partial(methods.Free, replays=replays)
+    model = compiled(free, FGSM(0.1), network)
+    split = Split(*labelled(24))
+    dataset = data.Data("thirds", split, split, split, num_classes=3)
+    settings = settings_of(points_recipe(batch_size=12), model, dataset)
+    check, step = 24 * (3 + 11), 12 * 2 * replays
+    assert settings["every"] == math.ceil(check / (0.04 * step))
+    assert settings["share_of_passes"] == pytest.approx(
+        check / (settings["every"] * step), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("steps, replays", [(1, 0), (2, 0), (1, 3)])
+def test_passes_of_a_training_step_are_counted(steps, replays):
     """In front of the network's first layer with weights, so that both gradients pass it."""
     layer = Counted()
     network = keras.Sequential(
@@ -91,18 +110,21 @@ def test_passes_of_a_training_step_are_counted(steps):
             keras.layers.Dense(3),
         ]
     )
-    model = compiled(attack=PGD(0.1, 0.1, steps), network=network)
+    method = functools.partial(methods.Free, replays=replays) if replays else None
+    attack = FGSM(0.1) if replays else PGD(0.1, 0.1, steps)
+    model = compiled(method or methods.AdversarialTraining, attack, network)
     x, y = labelled(12)
     layer.passed.assign(0)
     tf.function(model.train_step)((tf.constant(x), tf.constant(y)))
-    assert int(layer.passed.numpy()) == step_passes(steps, 12)
+    assert int(layer.passed.numpy()) == 12 * model.passes_per_image
 
 
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("images, batch", [(128, 128), (128, 64), (256, 1024), (13, 10)])
 def test_checks_cost_less_than_five_percent(steps, images, batch):
-    every = interval(steps, images, batch)
-    cost = check_passes(steps, images) / (every * step_passes(steps, batch))
+    check, step = check_passes(steps, images), batch * (2 * steps + 2)
+    every = interval(check, step)
+    cost = check / (every * step)
     assert cost <= SHARE < 0.05
     assert every == 1 or cost * every / (every - 1) > SHARE  # and no more rarely than that asks for
 

@@ -26,6 +26,9 @@ WRONG = {
     "on_collapse": ["restart", None],
     "seed": [-1, 1.5],
     "dtype_policy": ["float16"],
+    "accumulate": [0, 1.5, 17],  # batches have 16 images
+    "remat": ["yes", 1],
+    "xla": ["yes", True],
     "network": ["CNN"],
     "method": [None],
     "compare_with": ["ADR"],
