@@ -97,6 +97,7 @@ class Trainer:
             readback.check(self.model, dataset.image_shape, recipe.attacks(), spread)
         # Only now, so that the optimizer has its slots for what is trained later, too.
         self.frozen = None if recipe.frozen is None else self._freeze(recipe.frozen)
+        self.claim = run_folder.Claim(run_dir, self.chief)
         if self.chief:
             run_folder.prepare(run_dir, identity, restart, self.model.auxiliary_models())
         barrier(strategy)
@@ -116,7 +117,7 @@ class Trainer:
             files.write_text(os.path.join(run_dir, "config.gin"), self.configuration)
             files.write_json(os.path.join(run_dir, runs.RECORD), self.record)
         self._summary = os.path.join(run_dir, "summary.json")
-        self.finished = self.over and files.exists(self._summary)
+        self.finished = self.over and finalize.is_finished(run_dir)
         self.collapsed = False
         barrier(strategy)  # all have looked before the chief writes
 
@@ -124,10 +125,9 @@ class Trainer:
         """That of the run in the folder, or one for all workers."""
         if not restart:
             run_folder.check(self.run_dir, identity)  # whose record it is
-            there = files.exists(os.path.join(self.run_dir, runs.RECORD))
-            record = runs.read_run(self.run_dir).record["precision"] if there else None
-            if record is not None:
-                return precision.keep(record)
+            record = runs.read_record(self.run_dir)
+            if record is not None and record["precision"] is not None:
+                return precision.keep(record["precision"])
         choice = precision.choose(self.recipe.dtype_policy)
         if not all_agree(self.strategy, choice.dtype == "bfloat16") and choice.asked == "auto":
             return dataclasses.replace(choice, dtype="float32")
@@ -155,8 +155,10 @@ class Trainer:
           NonFiniteLossError: names the term, the step and the last good checkpoint.
           CheckpointError, FileError: full disk, or whatever else the file system says.
         """
-        if self.finished:
-            return files.read_json(self._summary)
+        with self.claim:
+            return files.read_json(self._summary) if self.finished else self._train()
+
+    def _train(self) -> dict[str, Any]:
         if not self.resumed:
             self.checkpoints.save_last()
         self.guard.begin()
@@ -268,6 +270,7 @@ class Trainer:
 
     def _save_last(self, step: int) -> None:
         self._check_weights(step)
+        self.claim.check()
         self.guard.flush()
         self.checkpoints.save_last()
 

@@ -323,7 +323,7 @@ def test_a_run_that_another_process_has_is_left_alone(place):
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Path(path).write_text(json.dumps({"pid": 1, "host": os.uname().nodename}))
     code, out = place("--seeds=3", "--rows=adv")
-    assert code == 0 and f"left to process 1 of this machine; delete {path}" in out
+    assert code == 0 and f"left to process 1 on {os.uname().nodename}; delete {path}" in out
     assert "adv  seed 3  running" in place("--seeds=3", "--rows=adv", "--status")[1]
     # One that is gone keeps nobody away.
     gone = {"pid": 2**22 + 1, "host": os.uname().nodename}
