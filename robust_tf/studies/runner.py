@@ -25,7 +25,7 @@ from robust_tf.training import run_folder
 
 BATCH = 500  # images attacked at once
 # What ends one row and not the study: its data are not there, its loss is not a number, ...
-FAULTS = (ValueError, OSError, ArithmeticError, tf.errors.ResourceExhaustedError)
+FAULTS = (ValueError, OSError, ArithmeticError, MemoryError, tf.errors.ResourceExhaustedError)
 
 
 class BusyError(RuntimeError):

@@ -151,7 +151,7 @@ class RunGuard:
         if verdict:
             self.flush()
         elif self.rolls_back and epoch > state["good_epoch"] and gap.pgd >= GOOD * state["pgd"]:
-            if not state["open_checks"]:
+            if not state["open_checks"] and self.checkpoints.finite():
                 state.put(good_epoch=epoch)
                 self.flush()
                 self.checkpoints.save_good()
