@@ -20,7 +20,7 @@ from robust_tf.evaluation import checks as signs
 from robust_tf.evaluation.attack_names import check_aim, eps_of, norm_of, stages_of
 from robust_tf.evaluation.attack_parser import as_attacks
 from robust_tf.evaluation.distances import from_text
-from robust_tf.evaluation.memory import Memory
+from robust_tf.evaluation.memory import Memory, in_words
 from robust_tf.evaluation.protocol import Examples, Protocol, choose
 from robust_tf.evaluation.results import Evaluation, Outcome
 from robust_tf.evaluation.runner import AttackRunner, Progress
@@ -141,7 +141,7 @@ def evaluate(
         if any(radius == 0 for _, radius in attack.balls):
             raise ValueError(f"{name}: eps is 0, which leaves nothing to attack; give eps > 0.")
     first = examples.pixels(np.arange(min(64, batch_size, len(examples))))
-    with own_graphs():
+    with own_graphs(), in_words(batch_size):
         target = TargetModel(model, first, search_dtype)
         check_values(first, examples.labels, target.num_classes)
         for attack in named.values():

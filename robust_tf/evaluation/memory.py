@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
 
 Found = TypeVar("Found")
+
+
+@contextlib.contextmanager
+def in_words(batch_size: int) -> Iterator[None]:
+    """Names the batch size where memory does not suffice for something else than its batches.
+
+    Raises:
+      MemoryError: in place of TensorFlow's error.
+    """
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise MemoryError(
+            f"out of memory with batches of {batch_size} images; give a smaller --batch_size "
+            "(batch_size)."
+        ) from error
 
 
 class Memory:
