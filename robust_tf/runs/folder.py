@@ -64,6 +64,8 @@ class RunFolder:
             return []
         numbers = ("check", "epoch", "step", "training_attack", "pgd", "images")
         found = [row for row in rows if row and all(map(_is_number, map(row.get, numbers)))]
+        if not rows:
+            self._left_out.append("guard.jsonl is empty.")
         if len(found) < len(rows):
             self._left_out.append(
                 f"guard.jsonl cannot be read in {len(rows) - len(found)} of {len(rows)} lines."
@@ -103,6 +105,8 @@ class RunFolder:
         record = self._read_json(RECORD, faults)
         if record is not None:
             return record
+        if RECORD in self.entries:  # damaged: of this version, whose folders gin does not tell
+            return {**earlier.record_of(self.summary, ""), "threat": {}}
         try:
             return earlier.record_of(self.summary, self.configuration)
         except ValueError as error:

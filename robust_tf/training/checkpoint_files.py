@@ -45,9 +45,9 @@ def tidy(folder: str, count: int) -> None:
     newest = [os.path.basename(prefix) for prefix in newest_first(folder)]
     kept = [name for name in newest if name in there][:count]
     if kept and [os.path.basename(path) for path in reversed(_listed(folder))] != kept:
-        tf.compat.v1.train.update_checkpoint_state(
-            folder, kept[0], all_model_checkpoint_paths=kept[::-1]
-        )
+        lines = [f'model_checkpoint_path: "{kept[0]}"']
+        lines += [f'all_model_checkpoint_paths: "{name}"' for name in reversed(kept)]
+        files.write_text(os.path.join(folder, "checkpoint"), "\n".join(lines) + "\n")
     for found in _names(folder):
         if found[1] not in kept or "_temp" in found[0]:
             files.remove(os.path.join(folder, found[0]))
