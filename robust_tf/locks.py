@@ -64,11 +64,15 @@ class Lock:
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         process = {"pid": os.getpid(), "started": _started(os.getpid()), "host": platform.node()}
         content = {**process, "since": now, "token": self._token}
-        if self._file is None:
-            files.write_json(self.path, content)
-        else:  # in place: the lock is on this very file
-            os.ftruncate(self._file, 0)
-            os.pwrite(self._file, files.json_text(content).encode(), 0)
+        try:
+            if self._file is None:
+                files.write_json(self.path, content)
+            else:  # in place: the lock is on this very file
+                os.ftruncate(self._file, 0)
+                os.pwrite(self._file, files.json_text(content).encode(), 0)
+        except OSError:
+            _close(self._file)
+            raise
         self._end = weakref.finalize(self, _release, self.path, self._file, content)
 
     @property
