@@ -46,24 +46,27 @@ class Lock:
       path: of the file, in a folder that exists.
       unsure: whether to take over what a process on another machine has left, of which it cannot
         be told whether it is gone.
+      task: name of what is done, if an engine does it again elsewhere when a process is lost: a
+        file of the same task that no process has locked keeps nobody away.
 
     Raises:
       LockedError: another process holds it.
       OSError: the file cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], unsure: bool = False):
+    def __init__(self, path: str | os.PathLike[str], unsure: bool = False, task: str | None = None):
         self.path, self._file = os.fspath(path), None
         self._token = uuid.uuid4().hex
         if "://" not in self.path and fcntl is not None:
             self._file = _locked(self.path)
         holder, sure = _holder(self.path)
-        if holder and (sure or not unsure):
+        again = task is not None and _content(self.path).get("task") == task
+        if holder and not again and (sure or not unsure):
             _close(self._file)
             raise LockedError(holder, sure)
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         process = {"pid": os.getpid(), "started": _started(os.getpid()), "host": platform.node()}
-        content = {**process, "since": now, "token": self._token}
+        content = {**process, "since": now, "token": self._token, "task": task}
         try:
             if self._file is None:
                 files.write_json(self.path, content)

@@ -33,7 +33,6 @@ from tests.faults.harness import (
 )
 from tests.training import runs as small
 
-
 OTHERS = ("a list", "a text", "a number", "null")
 
 
