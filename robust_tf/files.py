@@ -98,7 +98,10 @@ def json_text(value: Any, **layout: Any) -> str:
 
 def with_checksum(value: Any) -> Any:
     """A JSON object with its checksum as the last field; anything else as it is."""
-    return {**value, CHECKSUM: _checksum(value)} if isinstance(value, Mapping) else value
+    if not isinstance(value, Mapping):
+        return value
+    own = {name: part for name, part in value.items() if name != CHECKSUM}
+    return {**own, CHECKSUM: _checksum(own)}
 
 
 def _checksum(value: Any) -> str:

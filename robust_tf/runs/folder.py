@@ -197,11 +197,11 @@ def is_finished(path: str | os.PathLike[str]) -> bool:
 def summary_fault(summary: dict[str, Any]) -> str:
     """What is wrong with the content of a `summary.json`, '' if nothing is."""
     for part in ("evaluation", "robust_accuracy"):
-        if not isinstance(summary.get(part, {}), dict):
+        if not isinstance(summary.get(part), (dict, type(None))):
             return f"its {part!r} is {summary[part]!r:.60}"
     for part in ("natural_accuracy", "worst_case"):
-        value = summary.get(part, 0.0)
-        if not _is_number(value) or not 0 <= value <= 1:
+        value = summary.get(part)
+        if value is not None and not (_is_number(value) and 0 <= value <= 1):
             return f"its {part!r} is {value!r:.60}, not in [0, 1]"
     return ""
 
