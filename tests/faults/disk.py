@@ -229,8 +229,8 @@ def clock(place: Path, tries: int, rng: random.Random) -> Count:
     """The same run, and durations that are none of that clock's."""
     count = Count()
     for number in range(tries):
-        folder, real = place / f"run{number}", time.time
-        with mock.patch.object(time, "time", lambda real=real: 2e9 - real()):
+        folder, real, now = place / f"run{number}", time.time, time.time()
+        with mock.patch.object(time, "time", lambda real=real, now=now: 2 * now - real()):
             error = _raised(lambda folder=folder: jobs.train(str(folder)))
         if error is not None:
             count.lost.append(str(error))
