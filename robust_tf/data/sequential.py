@@ -195,7 +195,7 @@ class _Tape:
 
     def _look(self) -> np.ndarray:
         """Reads everything once."""
-        found = []
+        found: list[np.ndarray] = []
         try:
             for images, labels in self._start():
                 low, high = tf.reduce_min(images), tf.reduce_max(images)
