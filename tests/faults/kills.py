@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import random
@@ -59,10 +60,14 @@ def of_training(place: Path, tries: int, rng: random.Random) -> Count:
     straight, count = finished_run(), Count()
     seconds = whole(jobs.train, str(place / "first"))
     runs.assert_same_run(straight, place / "first")
-    for number in range(tries):
+    for number in itertools.count():
+        if count.tries == tries:
+            break
         folder = place / f"run{number}"
         moment = rng.uniform(0.3, 1) * seconds
-        was = killed(jobs.train, [str(folder)], moment)
+        if not killed(jobs.train, [str(folder)], moment):
+            seconds *= 0.7  # it had ended before: no try
+            continue
         half = _summary_is_whole(folder)
         begun = (folder / "checkpoints" / "last").is_dir()
         whole(jobs.train, str(folder))
@@ -73,8 +78,7 @@ def of_training(place: Path, tries: int, rng: random.Random) -> Count:
         except AssertionError as error:
             count.lost.append(f"killed after {moment:.1f} s: {str(error)[:300]}")
             continue
-        where = "went on to the same bits" if begun else "began anew to the same bits"
-        count.survived(where if was else "had ended before")
+        count.survived("went on to the same bits" if begun else "began anew to the same bits")
         shutil.rmtree(folder)
     return count
 
@@ -103,10 +107,14 @@ def _outputs(
     shutil.copytree(finished_run(), run)
     seconds = whole(work, str(run), str(place / f"straight{name}"))
     wanted = read(place / f"straight{name}")
-    for number in range(tries):
+    for number in itertools.count():
+        if count.tries == tries:
+            break
         output = place / f"out{number}{name}"
         moment = rng.uniform(0.2, 1) * seconds
-        was = killed(work, [str(run), str(output)], moment)
+        if not killed(work, [str(run), str(output)], moment):
+            seconds *= 0.7  # it had ended before: no try
+            continue
         there = output.exists()
         if there and read(output) != wanted:
             count.lost.append(f"killed after {moment:.1f} s: what is there is not whole")
@@ -116,7 +124,7 @@ def _outputs(
         how = "went on from its record" if record else "made anew"
         count.check(
             read(output) == wanted and not Path(f"{output}.partial").exists(),
-            f"{how}, the same" if was else "had ended before",
+            f"{how}, the same",
             f"killed after {moment:.1f} s: the result differs",
         )
     return count
