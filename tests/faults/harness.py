@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import collections
 import dataclasses
 import functools
 import random
+import shutil
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -161,5 +163,6 @@ def finished_run() -> Path:
     from tests.faults import jobs
 
     place = Path(tempfile.mkdtemp(prefix="robust_tf_run_"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
     jobs.train(str(place / "run"))
     return place / "run"
