@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -25,6 +27,10 @@ RUN_FILES = (
     "comparison",
     "identity.json",
 )
+
+
+# In JSON objects of this library: by this field damage is found that leaves JSON.
+CHECKSUM = "checksum"
 
 
 class FileError(OSError):
@@ -76,11 +82,42 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Writes JSON, indented, all of it or nothing; keys keep their order.
 
+    An object gets a last field, 'checksum', that `read_json` compares and leaves out.
+
     Raises:
       FileError: see `atomic`.
       TypeError: `value` is not made of what JSON knows.
     """
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any, **layout: Any) -> str:
+    """What `write_json` writes; `layout` is as for `json.dumps`."""
+    return json.dumps(with_checksum(value), **(layout or {"indent": 2})) + "\n"
+
+
+def with_checksum(value: Any) -> Any:
+    """A JSON object with its checksum as the last field; anything else as it is."""
+    if not isinstance(value, Mapping):
+        return value
+    own = {name: part for name, part in value.items() if name != CHECKSUM}
+    return {**own, CHECKSUM: _checksum(own)}
+
+
+def _checksum(value: Any) -> str:
+    """Of the values of a JSON object, however it is laid out: 16 digits of SHA-256."""
+    read = json.loads(json.dumps(value))  # keys are text then, and tuples lists
+    text = json.dumps(read, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_lines(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes JSON objects, one a line, each with its checksum; all of it or nothing.
+
+    Raises:
+      FileError: see `atomic`.
+    """
+    write_text(path, "".join(json.dumps(with_checksum(row)) + "\n" for row in rows))
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
@@ -97,15 +134,68 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """The value in a JSON file.
+    """The value in a JSON file; an object without its checksum, of files that have one.
 
     Raises:
-      FileError: it is missing, cannot be read, or is not JSON.
+      FileError: it is missing, cannot be read, is not JSON, or has not the content with which it
+        was written.
     """
     try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+        value = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
         raise FileError(f"{os.fspath(path)} is not JSON: {error}.") from error
+    if not _is_sound(value):
+        raise FileError(
+            f"{os.fspath(path)} is damaged: its content is not that of which it has the checksum; "
+            f"if it was changed on purpose, delete its field {CHECKSUM!r}."
+        )
+    return value
+
+
+def read_lines(path: str | os.PathLike[str]) -> list[dict[str, Any] | None]:
+    """The JSON objects in the lines of a file, without their checksums; None for a damaged line.
+
+    Lines without text do not count.
+
+    Raises:
+      FileError: it is missing or cannot be read.
+    """
+    try:
+        with tf.io.gfile.GFile(os.fspath(path), "rb") as file:
+            text = file.read().decode(errors="replace")
+    except (OSError, tf.errors.OpError) as error:
+        raise FileError(f"cannot read {os.fspath(path)}: {reason(error)}.") from error
+    rows: list[dict[str, Any] | None] = []
+    for line in text.split("\n"):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            rows.append(row if isinstance(row, dict) and _is_sound(row) else None)
+    return rows
+
+
+def _is_sound(value: Any) -> bool:
+    """Whether an object is as it was written; takes its checksum out. Without one it is."""
+    if not isinstance(value, dict) or CHECKSUM not in value:
+        return True
+    return value.pop(CHECKSUM) == _checksum(value)
+
+
+def leftovers(folder: str | os.PathLike[str], names: Iterable[str]) -> list[str]:
+    """Temporary files of `atomic` for `names` in a folder, left by processes that were killed.
+
+    Whoever removes them must know that no process writes there.
+    """
+    written = re.compile(rf"\.[0-9a-f]{{8}}\.(?:{'|'.join(map(re.escape, names))})")
+    entries = [entry.rstrip("/") for entry in tf.io.gfile.listdir(os.fspath(folder))]
+    return [os.path.join(folder, entry) for entry in entries if written.fullmatch(entry)]
+
+
+def is_leftover(path: str | os.PathLike[str]) -> bool:
+    """Whether a path has the name of a temporary file of `atomic`."""
+    return bool(re.match(r"\.[0-9a-f]{8}\.", os.path.basename(os.fspath(path))))
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

@@ -1,3 +1,4 @@
+import json
 import os
 
 import pytest
@@ -71,3 +72,36 @@ def test_remove_takes_files_folders_and_nothing(tmp_path):
     files.remove(tmp_path / "folder")
     files.remove(tmp_path / "folder")
     assert not files.exists(tmp_path / "folder")
+
+
+def test_a_changed_digit_is_found_and_the_layout_is_free(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_json(path, {"b": 0.1, "a": [1, {"c": (2, 3)}], 7: None})
+    value = {"b": 0.1, "a": [1, {"c": [2, 3]}], "7": None}
+    assert files.read_json(path) == value
+    text = path.read_text()
+    path.write_text(json.dumps(json.loads(text), sort_keys=True, separators=(",", ":")))
+    assert files.read_json(path) == value
+    path.write_text(text.replace("0.1", "0.2"))
+    with pytest.raises(files.FileError, match=r"a.json is damaged.*delete its field 'checksum'"):
+        files.read_json(path)
+    path.write_text(json.dumps({"b": 0.2}))  # of an earlier version
+    assert files.read_json(path) == {"b": 0.2}
+
+
+def test_lines_are_told_apart(tmp_path):
+    path = tmp_path / "a.jsonl"
+    files.write_lines(path, [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": float("nan")}])
+    rows = files.read_lines(path)
+    assert rows[0] == {"epoch": 1, "loss": 0.5} and rows[1]["epoch"] == 2
+    path.write_bytes(path.read_bytes().replace(b"0.5", b"0.6") + b'\n\xff\n[1]\n{"epoch": 3}\n{"ep')
+    assert files.read_lines(path)[0] is None
+    assert files.read_lines(path)[2:] == [None, None, {"epoch": 3}, None]
+
+
+def test_leftovers_of_killed_processes(tmp_path):
+    for name in (".0123abcd.a.json", ".0123abcd.b.json", "a.json", ".x.a.json"):
+        (tmp_path / name).write_text("")
+    found = files.leftovers(tmp_path, ["a.json", "c"])
+    assert [os.path.basename(path) for path in found] == [".0123abcd.a.json"]
+    assert files.is_leftover(found[0]) and not files.is_leftover(tmp_path / "a.json")

@@ -84,9 +84,11 @@ def check_values(x: Any, y: Any, num_classes: int) -> None:
         hint = "divide by 255" if high > 2 else "clip or rescale them"
         raise ValueError(f"images range over [{low:g}, {high:g}]; expected [0, 1]: {hint}.")
     if y.min() < 0 or y.max() >= num_classes:
+        number = int(np.argmax((y < 0) | (y >= num_classes)))
         raise ValueError(
             f"labels range over [{y.min()}, {y.max()}]; the model has {num_classes} classes, "
-            f"so expected 0..{num_classes - 1}."
+            f"so expected 0..{num_classes - 1}; the first other label is {y.reshape(-1)[number]}, "
+            f"of image number {number}."
         )
 
 

@@ -158,6 +158,8 @@ def quiet_start() -> Iterator[None]:
 def _of_the_user(error: Exception) -> bool:
     if isinstance(error, (UserError, ValueError, OSError)):
         return True
+    if isinstance(error, MemoryError) and str(error):  # said by us; Python's own says nothing
+        return True
     if isinstance(error, ImportError) and "pip install" in str(error):
         return True  # an extra of the library is missing
     from robust_tf.data import DataError  # imports TensorFlow: not for --help

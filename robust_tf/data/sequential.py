@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from robust_tf.data.augmenting import Augmenting
 from robust_tf.data.errors import DataError
-from robust_tf.data.splits import Split, checked_labels, pipeline_options
+from robust_tf.data.splits import Split, checked_labels, first_outside, pipeline_options
 
 _BATCH = 64  # examples of one reading
 _BUFFER = 256 << 20  # bytes of images among which the next ones are drawn
@@ -195,14 +195,15 @@ class _Tape:
 
     def _look(self) -> np.ndarray:
         """Reads everything once."""
-        found = []
+        found: list[np.ndarray] = []
         try:
             for images, labels in self._start():
                 low, high = tf.reduce_min(images), tf.reduce_max(images)
                 if images.dtype == tf.float32 and not (low >= 0 and high <= 1):
+                    bad = sum(map(len, found)) + first_outside(images.numpy())
                     raise DataError(
-                        f"{self.name}: images span {low:g} .. {high:g}; they must be finite and in "
-                        "[0, 1]. For pixels 0 .. 255 give uint8."
+                        f"{self.name}: images span {low:g} .. {high:g} from number {bad} on; they "
+                        "must be finite and in [0, 1]. For pixels 0 .. 255 give uint8."
                     )
                 found.append(labels.numpy())
         except tf.errors.OpError as error:

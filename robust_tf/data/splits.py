@@ -52,8 +52,9 @@ class Split:
         if images.dtype == np.float32:
             if images.size and not (images.min() >= 0 and images.max() <= 1):
                 raise ValueError(
-                    f"float32 images span {images.min()} .. {images.max()}; they must be finite "
-                    "and in [0, 1]. For pixels 0 .. 255 pass uint8."
+                    f"float32 images span {images.min()} .. {images.max()}, the first that is not "
+                    f"finite and in [0, 1] is number {first_outside(images)}. For pixels 0 .. 255 "
+                    "pass uint8."
                 )
         elif images.dtype != np.uint8:
             raise ValueError(
@@ -329,6 +330,12 @@ def pipeline_options() -> tf.data.Options:
     options.autotune.enabled = False
     options.deterministic = True
     return options
+
+
+def first_outside(images: np.ndarray) -> int:
+    """Number of the first image that holds something else than values in [0, 1]."""
+    rows = images.reshape(len(images), -1)
+    return int(np.argmin((rows >= 0).all(axis=1) & (rows <= 1).all(axis=1)))
 
 
 def checked_labels(labels: Any) -> np.ndarray:

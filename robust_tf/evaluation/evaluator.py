@@ -20,6 +20,7 @@ from robust_tf.evaluation import checks as signs
 from robust_tf.evaluation.attack_names import check_aim, eps_of, norm_of, stages_of
 from robust_tf.evaluation.attack_parser import as_attacks
 from robust_tf.evaluation.distances import from_text
+from robust_tf.evaluation.memory import Memory, in_words
 from robust_tf.evaluation.protocol import Examples, Protocol, choose
 from robust_tf.evaluation.results import Evaluation, Outcome
 from robust_tf.evaluation.runner import AttackRunner, Progress
@@ -112,6 +113,7 @@ def evaluate(
     Raises:
       TypeError, ValueError: images, labels, model and attacks that do not fit, before any work.
       FileError: the state cannot be written.
+      MemoryError: there is not enough for one image at once; larger batches are halved.
     """
     state = state or EvaluationState()
     search_dtype = settled_dtype(search_dtype, model, state)
@@ -139,7 +141,7 @@ def evaluate(
         if any(radius == 0 for _, radius in attack.balls):
             raise ValueError(f"{name}: eps is 0, which leaves nothing to attack; give eps > 0.")
     first = examples.pixels(np.arange(min(64, batch_size, len(examples))))
-    with own_graphs():
+    with own_graphs(), in_words(batch_size):
         target = TargetModel(model, first, search_dtype)
         check_values(first, examples.labels, target.num_classes)
         for attack in named.values():
@@ -172,10 +174,11 @@ class _Run:
     protocol: Protocol
     state: EvaluationState
     progress: bool | None
+    memory: Memory = dataclasses.field(default_factory=Memory)
 
     @property
     def runner(self) -> AttackRunner:
-        return AttackRunner(self.target, self.examples, self.protocol, self.state)
+        return AttackRunner(self.target, self.examples, self.protocol, self.state, self.memory)
 
     def settings(self, attacks: dict[str, Attack]) -> dict[str, Any]:
         """All that the result depends on, JSON-ready."""
@@ -212,7 +215,8 @@ class _Run:
         if known is None:
             predictions = np.zeros(len(self.examples), np.int32)
             for part in self._chunks(np.arange(len(self.examples))):
-                predictions[part] = self.target.predict(self.examples.pixels(part)).numpy()
+                found = self.memory.run("clean images", self._predictions, part)
+                predictions[part] = np.concatenate([those for _, those in found])
             known = np.flatnonzero(predictions == self.examples.labels).tolist()
             collapsed = signs.collapsed_class(predictions, self.examples.labels)
             self.state.put("collapsed", collapsed)
@@ -227,6 +231,9 @@ class _Run:
                 )
         right[known] = True
         return right
+
+    def _predictions(self, part: np.ndarray) -> np.ndarray:
+        return self.target.predict(self.examples.pixels(part)).numpy()
 
     def inspect(self, attacks: dict[str, Attack]) -> list[signs.Flag]:
         """Looks at the model on a few images before the attacks, in every norm of theirs."""
@@ -281,7 +288,7 @@ class _Run:
                     piece = self.state.get(key)
                     if piece is None:
                         seed = as_seed(self.protocol.seed)
-                        piece = self.runner.run_misclassified(attack, part, seed)
+                        piece = self.runner.run_misclassified(name, attack, part, seed)
                         self.state.put(key, piece)
                     alone[part[piece["right"]]] = True
                     totals += piece["costs"]

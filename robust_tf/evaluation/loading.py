@@ -68,7 +68,8 @@ def _pictures(card: str) -> dict[str, Any]:
     content = files.read_json(card)
     told: dict[str, Any] = {}
     for part in ("model", "input") if isinstance(content, dict) else ():
-        told |= content.get(part) or {}
+        said = content.get(part)
+        told |= said if isinstance(said, dict) else {}
     return {key: told[key] for key in ("class_names", "resize") if told.get(key)}
 
 

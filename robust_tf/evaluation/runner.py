@@ -16,6 +16,7 @@ from robust_tf.attacks import Attack
 from robust_tf.attacks.randomness import each
 from robust_tf.evaluation.attack_names import eps_of, norm_of
 from robust_tf.evaluation.distances import length_of, rounded_up, to_text
+from robust_tf.evaluation.memory import Memory
 from robust_tf.evaluation.protocol import Examples, Protocol
 from robust_tf.evaluation.state import EvaluationState
 from robust_tf.evaluation.target_model import TargetModel
@@ -30,12 +31,14 @@ class AttackRunner:
       examples: all of them.
       protocol: settings.
       state: where adversarial images are kept.
+      memory: what has fitted into it so far.
     """
 
     target: TargetModel
     examples: Examples
     protocol: Protocol
     state: EvaluationState
+    memory: Memory
 
     def is_correct(self, x: Any, part: np.ndarray) -> np.ndarray:
         """Whether images x of the examples at these positions are classified correctly, (B,)."""
@@ -69,6 +72,16 @@ class AttackRunner:
         return self.target.searches and not (stage.hard_labels or stage.measures_distance)
 
     def run_stage(
+        self, place: str, name: str, stage: Attack, part: np.ndarray, seed: tf.Tensor, last: bool
+    ) -> dict[str, Any]:
+        """`_run_stage`, in parts where memory does not suffice for the batch."""
+
+        def work(positions: np.ndarray) -> dict[str, Any]:
+            return self._run_stage(place, name, stage, positions, seed, last)
+
+        return _joined(self.memory.run(name, work, part))
+
+    def _run_stage(
         self, place: str, name: str, stage: Attack, part: np.ndarray, seed: tf.Tensor, last: bool
     ) -> dict[str, Any]:
         """One stage on one batch, as JSON: positions of adversarial images in it, and the cost.
@@ -114,6 +127,16 @@ class AttackRunner:
         return piece
 
     def run_misclassified(
+        self, name: str, attack: Attack, part: np.ndarray, seed: tf.Tensor
+    ) -> dict[str, Any]:
+        """`_run_misclassified`, in parts where memory does not suffice for the batch."""
+
+        def work(positions: np.ndarray) -> dict[str, Any]:
+            return self._run_misclassified(attack, positions, seed)
+
+        return _joined(self.memory.run(name, work, part))
+
+    def _run_misclassified(
         self, attack: Attack, part: np.ndarray, seed: tf.Tensor
     ) -> dict[str, Any]:
         """An attack on examples whose clean image is misclassified, as JSON.
@@ -140,6 +163,21 @@ class AttackRunner:
     def _passes(self, stage: Attack) -> np.ndarray:
         models = {id(m): m for m in (self.target.model, self.target.search)}.values()
         return np.array(stage.passes(*models))
+
+
+def _joined(pieces: list[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
+    """The piece of a batch from those of its parts, each with the place where it begins."""
+    first, *others = pieces
+    whole = dict(first[1])
+    for begin, piece in others:
+        for key, value in piece.items():
+            if key == "costs":
+                whole[key] = [a + b for a, b in zip(whole[key], value, strict=True)]
+            elif key == "distances":
+                whole[key] = f"{whole[key]} {value}"
+            else:
+                whole[key] = whole[key] + [begin + position for position in value]
+    return whole
 
 
 class Progress:

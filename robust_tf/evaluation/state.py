@@ -8,6 +8,8 @@ import json
 import os
 import time
 import urllib.parse
+import zipfile
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,9 +65,7 @@ class EvaluationState:
         identity = self._identity
         if not self.path or not files.exists(self.path):
             return 0
-        found = files.read_json(self.path)
-        if not isinstance(found, dict) or "pieces" not in found:
-            raise ValueError(f"{self.path} is not the state of an evaluation; delete it.")
+        found = _read_record(self.path)
         changed = sorted(
             name
             for name in {*identity, *found["identity"]}
@@ -81,9 +81,8 @@ class EvaluationState:
 
     def begun_with(self, name: str) -> Any:
         """A setting of the unfinished evaluation in the file, None where there is none."""
-        found = files.read_json(self.path) if self.path and files.exists(self.path) else None
-        identity = found.get("identity") if isinstance(found, dict) else None
-        return identity.get(name) if isinstance(identity, dict) else None
+        there = self.path and files.exists(self.path)
+        return _read_record(str(self.path))["identity"].get(name) if there else None
 
     def get(self, key: str) -> Any:
         """The piece of this key, or None."""
@@ -117,6 +116,22 @@ class EvaluationState:
             file.write(content.getvalue())
 
 
+def _read_record(path: str) -> dict[str, Any]:
+    """'identity' and 'pieces' of an evaluation that was interrupted.
+
+    Raises:
+      FileError: the file is damaged, or another.
+    """
+    try:
+        found = files.read_json(path)
+    except files.FileError as error:
+        raise files.FileError(f"{error} Delete it, and the evaluation begins anew.") from error
+    parts = ("identity", "pieces")
+    if not isinstance(found, dict) or not all(isinstance(found.get(p), dict) for p in parts):
+        raise files.FileError(f"{path} is not the state of an evaluation; delete it.")
+    return found
+
+
 def load_adversarial(folder: str | os.PathLike[str], attack: str) -> tuple[np.ndarray, np.ndarray]:
     """The adversarial images that an evaluation wrote, to the bit.
 
@@ -133,18 +148,39 @@ def load_adversarial(folder: str | os.PathLike[str], attack: str) -> tuple[np.nd
     """
     place = os.path.join(os.fspath(folder), _file_name(attack))
     paths = sorted(tf.io.gfile.glob(os.path.join(place, "*.npz")))
+    paths = [path for path in paths if not files.is_leftover(path)]
     if not paths:
         raise files.FileError(f"there are no adversarial images of {attack!r} in {folder}.")
     numbers, images = [], []
     for path in paths:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            part = np.load(io.BytesIO(file.read()), allow_pickle=False)
-            numbers.append(part["numbers"])
-            images.append(part["images"])
+        part = _read_images(path)
+        numbers.append(part["numbers"])
+        images.append(part["images"])
     # Of an example that was attacked again in float32, the later image counts.
     last = dict(zip(np.concatenate(numbers).tolist(), np.concatenate(images), strict=True))
     order = sorted(last)
     return np.array(order, np.int32), np.stack([last[number] for number in order])
+
+
+def _read_images(path: str) -> dict[str, np.ndarray]:
+    """The arrays in a file of `save_images`, whose format has checksums.
+
+    Raises:
+      FileError: it is damaged.
+    """
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            part = np.load(io.BytesIO(file.read()), allow_pickle=False)
+            found = {name: part[name] for name in ("numbers", "images")}
+        if len(found["numbers"]) != len(found["images"]):
+            raise ValueError("there are not as many numbers as images")
+    except (OSError, tf.errors.OpError, zipfile.BadZipFile, zlib.error) as error:
+        raise files.FileError(f"cannot read {path}: {files.reason(error)}.") from error
+    except Exception as error:  # NumPy raises of every kind for a damaged file
+        raise files.FileError(
+            f"{path} is damaged ({files.reason(error)}): delete it and evaluate again."
+        ) from error
+    return found
 
 
 def _file_name(attack: str) -> str:

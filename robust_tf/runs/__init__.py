@@ -6,7 +6,7 @@
 Figures, reports, exports and evaluations all read a run through `Run`, so they cannot disagree.
 """
 
-from robust_tf.runs.folder import RunError
+from robust_tf.runs.folder import RunError, is_finished, read_record, read_summary
 from robust_tf.runs.loading import behind, load_inference, load_run, read_run, read_runs
 from robust_tf.runs.record import RECORD, describe, describe_data, versions
 from robust_tf.runs.results import AttackResult, Result
@@ -23,9 +23,12 @@ __all__ = [
     "by_seed",
     "describe",
     "describe_data",
+    "is_finished",
     "load_inference",
     "load_run",
+    "read_record",
     "read_run",
     "read_runs",
+    "read_summary",
     "versions",
 ]

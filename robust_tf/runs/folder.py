@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +34,7 @@ class RunFolder:
         self._tolerant = tolerant
         self._left_out: list[str] = []
         self.entries = _entries(self.path)
-        self.summary = self._read_json("summary.json", lambda summary: "") or {}
+        self.summary = self._read_json("summary.json", summary_fault) or {}
         self.configuration = self._read_configuration()
         self.record = self._read_record()
 
@@ -58,23 +57,18 @@ class RunFolder:
         """
         if "guard.jsonl" not in self.entries:
             return []
-        found = []
         try:
-            lines = files.read_text(os.path.join(self.path, "guard.jsonl")).splitlines()
+            rows = files.read_lines(os.path.join(self.path, "guard.jsonl"))
         except files.FileError as error:
             self._left_out.append(f"guard.jsonl is left out: {error}")
             return []
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            numbers = ("check", "epoch", "step", "training_attack", "pgd", "images")
-            if isinstance(row, dict) and all(isinstance(row.get(n), (int, float)) for n in numbers):
-                found.append(row)
-        if len(found) < len(lines):
+        numbers = ("check", "epoch", "step", "training_attack", "pgd", "images")
+        found = [row for row in rows if row and all(map(_is_number, map(row.get, numbers)))]
+        if not rows:
+            self._left_out.append("guard.jsonl is empty.")
+        if len(found) < len(rows):
             self._left_out.append(
-                f"guard.jsonl cannot be read in {len(lines) - len(found)} of {len(lines)} lines."
+                f"guard.jsonl cannot be read in {len(rows) - len(found)} of {len(rows)} lines."
             )
         return found
 
@@ -111,6 +105,8 @@ class RunFolder:
         record = self._read_json(RECORD, faults)
         if record is not None:
             return record
+        if RECORD in self.entries:  # damaged: of this version, whose folders gin does not tell
+            return {**earlier.record_of(self.summary, ""), "threat": {}}
         try:
             return earlier.record_of(self.summary, self.configuration)
         except ValueError as error:
@@ -124,14 +120,10 @@ class RunFolder:
         if name not in self.entries:
             return None
         try:
-            value = files.read_json(os.path.join(self.path, name))
+            return _read_object(os.path.join(self.path, name), faults)
         except files.FileError as error:
             self._damaged(name, str(error))
             return None
-        fault = "it does not hold an object" if not isinstance(value, dict) else faults(value)
-        if fault:
-            self._damaged(name, fault)
-        return None if fault else value
 
     def _damaged(self, name: str, fault: str) -> None:
         path = os.path.join(self.path, name)
@@ -147,18 +139,12 @@ class RunFolder:
         if "metrics.jsonl" not in self.entries:
             return [], "There is no metrics.jsonl: the training curves are missing."
         try:
-            with tf.io.gfile.GFile(os.path.join(self.path, "metrics.jsonl"), "rb") as file:
-                lines = file.read().decode(errors="replace").splitlines()
-        except (OSError, tf.errors.OpError) as error:
-            return [], f"metrics.jsonl cannot be read: {files.reason(error)}."
-        lines = [line for line in lines if line.strip()]
+            lines = files.read_lines(os.path.join(self.path, "metrics.jsonl"))
+        except files.FileError as error:
+            return [], f"metrics.jsonl is left out: {error}"
         rows, bad = [], []
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            if isinstance(row, dict) and isinstance(row.get("epoch"), (int, float)):
+        for number, row in enumerate(lines, 1):
+            if row and _is_number(row.get("epoch")) and not any(map(_holds_more, row.values())):
                 rows.append(row)
             else:
                 bad.append(number)
@@ -172,6 +158,70 @@ class RunFolder:
         elif not lines:
             fault = "metrics.jsonl is empty: no epoch has ended yet."
         return rows, fault
+
+
+def read_record(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """What `run.json` in a folder says; None where there is none.
+
+    Raises:
+      RunError: it is damaged.
+    """
+    record = os.path.join(os.fspath(path), RECORD)
+    try:
+        return _read_object(record, faults) if files.exists(record) else None
+    except files.FileError as error:
+        raise RunError(
+            f"{error} Put back the file as it was, or give --restart to delete that run, or "
+            "another --run_dir."
+        ) from error
+
+
+def read_summary(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """What `summary.json` in a folder says of a run that has ended; None where there is none.
+
+    Raises:
+      FileError: it is damaged.
+    """
+    summary = os.path.join(os.fspath(path), "summary.json")
+    return _read_object(summary, summary_fault) if files.exists(summary) else None
+
+
+def is_finished(path: str | os.PathLike[str]) -> bool:
+    """Whether the folder of a run has a summary that can be read: it is written last."""
+    try:
+        return bool(read_summary(path))
+    except files.FileError:
+        return False
+
+
+def summary_fault(summary: dict[str, Any]) -> str:
+    """What is wrong with the content of a `summary.json`, '' if nothing is."""
+    for part in ("evaluation", "robust_accuracy"):
+        if not isinstance(summary.get(part), (dict, type(None))):
+            return f"its {part!r} is {summary[part]!r:.60}"
+    for part in ("natural_accuracy", "worst_case"):
+        value = summary.get(part)
+        if value is not None and not (_is_number(value) and 0 <= value <= 1):
+            return f"its {part!r} is {value!r:.60}, not in [0, 1]"
+    return ""
+
+
+def _read_object(path: str, faults: Callable[[dict[str, Any]], str]) -> dict[str, Any]:
+    """A JSON object. FileError: it is missing or damaged."""
+    value = files.read_json(path)
+    fault = "it does not hold an object" if not isinstance(value, dict) else faults(value)
+    if fault:
+        raise files.FileError(f"{path} is damaged: {fault}.")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))
+
+
+def _holds_more(value: Any) -> bool:
+    """Whether a value of a row is another than a number or nothing."""
+    return value is not None and not _is_number(value)
 
 
 def _entries(path: str) -> list[str]:

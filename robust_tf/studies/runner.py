@@ -7,18 +7,17 @@ import gc
 import hashlib
 import json
 import os
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from robust_tf import data, evaluation, files
+from robust_tf import data, evaluation, files, locks
 from robust_tf.evaluation import EvaluationState
 from robust_tf.evaluation.adaptive import EFFORTS
 from robust_tf.inference import ManifoldTransformation
 from robust_tf.recipes import LoadedRecipe
-from robust_tf.runs import Run, load_inference, read_run
+from robust_tf.runs import Run, is_finished, load_inference, read_run
 from robust_tf.studies import verdicts
 from robust_tf.studies.plan import Plan
 from robust_tf.studies.study import Row, is_adaptive
@@ -26,7 +25,7 @@ from robust_tf.training import run_folder
 
 BATCH = 500  # images attacked at once
 # What ends one row and not the study: its data are not there, its loss is not a number, ...
-FAULTS = (ValueError, OSError, ArithmeticError, tf.errors.ResourceExhaustedError)
+FAULTS = (ValueError, OSError, ArithmeticError, MemoryError, tf.errors.ResourceExhaustedError)
 
 
 class BusyError(RuntimeError):
@@ -89,7 +88,7 @@ def train(
       ValueError: the row that this one is of has no finished run.
     """
     folder = plan.run_dir(row, seed)
-    finished = files.exists(os.path.join(folder, "summary.json"))
+    finished = is_finished(folder)
     if row.of:
         if not finished:
             raise ValueError(f"the row {row.of}, whose runs it shows, is not trained")
@@ -230,38 +229,15 @@ def _claimed(plan: Plan, row: Row, seed: int) -> Iterator[None]:
       BusyError: one that lives has it, or one on another machine.
     """
     path = lock_path(plan, row, seed)
-    holder = holder_of(path)
-    if holder:
-        raise BusyError(f"left to {holder}; delete {path} if that is gone.")
-    files.write_json(path, {"pid": os.getpid(), "host": platform.node(), "row": row.name})
     try:
+        tf.io.gfile.makedirs(os.path.dirname(path))
+        lock = locks.Lock(path)
+    except locks.LockedError as error:
+        raise BusyError(f"left to {error}; delete {path} if that is gone.") from error
+    with lock:
         yield
-    finally:
-        files.remove(path)
 
 
 def lock_path(plan: Plan, row: Row, seed: int) -> str:
     """The file that says which process works on a run."""
     return f"{plan.run_dir(row, seed)}.lock"
-
-
-def holder_of(path: str) -> str:
-    """Who works on a run: 'process 12 of this machine', ...; '' where nobody does."""
-    if not files.exists(path):
-        return ""
-    try:
-        content = files.read_json(path)
-        pid, host = int(content["pid"]), str(content["host"])
-    except (files.FileError, KeyError, TypeError, ValueError):
-        return ""
-    if host != platform.node():
-        return f"process {pid} on {host}"
-    if pid == os.getpid():
-        return ""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return ""
-    except PermissionError:
-        pass
-    return f"process {pid} of this machine"

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from robust_tf import files, runs
+from robust_tf.locks import holder_of
 from robust_tf.studies import verdicts
 from robust_tf.studies.plan import Plan
-from robust_tf.studies.runner import holder_of, lock_path
+from robust_tf.studies.runner import lock_path
 from robust_tf.studies.study import Row
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from typing import Any
 
 import numpy as np
 
-from robust_tf import compat, files
+from robust_tf import compat
 from robust_tf.evaluation import parse_attacks
-from robust_tf.runs import Run, read_run
+from robust_tf.runs import Run, is_finished, read_run
 from robust_tf.runs.results import Result
 from robust_tf.studies.plan import Plan
 from robust_tf.studies.study import NATURAL, RUN, WORST, Row, is_adaptive
@@ -45,7 +44,7 @@ def applies(row: Row, text: str) -> bool:
 def read(plan: Plan, row: Row, seed: int) -> RowVerdicts | None:
     """The verdicts in the folder of a finished run; None where it is not finished."""
     folder = plan.run_dir(row, seed)
-    if not files.exists(os.path.join(folder, "summary.json")):
+    if not is_finished(folder):
         return None
     run = read_run(folder, tolerant=True)
     results = [one for one in run.results if one.first and _kind(one) == row.inference]
@@ -143,8 +142,7 @@ def mark(
 
 def _weights(plan: Plan, row: Row, seed: int) -> str | None:
     folder = plan.run_dir(row, seed)
-    there = files.exists(os.path.join(folder, "summary.json"))
-    return read_run(folder, tolerant=True).fingerprint if there else None
+    return read_run(folder, tolerant=True).fingerprint if is_finished(folder) else None
 
 
 def canonical(config: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
@@ -42,7 +41,7 @@ def write(plan: Plan, content: dict[str, Any], output: str | None = None) -> lis
     places = [os.path.join(plan.folder, name) for name in NAMES]
     files.write_json(places[0], content)
     if output:  # for a repository: as short as it can be
-        files.write_text(output, json.dumps(content, separators=(",", ":")) + "\n")
+        files.write_text(output, files.json_text(content, separators=(",", ":")))
     files.write_text(places[1], tables.document(content))
     try:
         files.write_text(places[2], page.build(content))

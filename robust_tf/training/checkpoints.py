@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +16,11 @@ import tensorflow as tf
 
 from robust_tf import compat, files
 from robust_tf.methods import RobustModel
+from robust_tf.training import checkpoint_files
 from robust_tf.training.guard import GuardState
+
+# How many checkpoints of each kind are kept: of the newest one more, should it be damaged.
+KEPT = {"last": 2, "best": 1, "good": 1}
 
 
 class CheckpointError(OSError):
@@ -69,13 +75,21 @@ class Checkpoints:
         self._later = {"counters": model.counters, "guard": self.guard}
         self._last = tf.train.Checkpoint(**self._parts, **self._later)
         self._best = tf.train.Checkpoint(network=_plain([model.final_network, *auxiliary_models]))
-        self._folder = folder
+        self._folder, self._chief = folder, chief
         if not chief:
             folder = tempfile.mkdtemp(prefix="robust_tf_worker_")
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        self._last_manager = tf.train.CheckpointManager(self._last, os.path.join(folder, "last"), 2)
-        self._best_manager = tf.train.CheckpointManager(self._best, os.path.join(folder, "best"), 1)
-        self._good_manager = tf.train.CheckpointManager(self._last, os.path.join(folder, "good"), 1)
+        self._own_folder = folder
+        self._managers: dict[str, tf.train.CheckpointManager] = {}
+
+    def _manager(self, which: str) -> tf.train.CheckpointManager:
+        """That of 'last', 'best' or 'good', made when it first saves: it reads what is there."""
+        if which not in self._managers:
+            folder, kept = os.path.join(self._own_folder, which), KEPT[which]
+            checkpoint_files.tidy(folder, kept)
+            saved = self._best if which == "best" else self._last
+            self._managers[which] = tf.train.CheckpointManager(saved, folder, kept)
+        return self._managers[which]
 
     def save_last(self) -> None:
         """Saves everything; the one before is kept until this one is complete.
@@ -83,7 +97,7 @@ class Checkpoints:
         Raises:
           CheckpointError: full disk, or whatever else the file system says.
         """
-        self._save(self._last_manager)
+        self._save("last")
 
     def save_best(self) -> None:
         """Saves the network as the best so far.
@@ -91,7 +105,7 @@ class Checkpoints:
         Raises:
           CheckpointError: see `save_last`.
         """
-        self._save(self._best_manager)
+        self._save("best")
 
     def save_good(self) -> None:
         """Saves everything as what `restore_good` goes back to.
@@ -99,13 +113,15 @@ class Checkpoints:
         Raises:
           CheckpointError: see `save_last`.
         """
-        self._save(self._good_manager)
+        self._save("good")
 
     def restore_last(self) -> bool:
-        """Restores the newest complete checkpoint; False where there is none.
+        """Restores the newest checkpoint that can be read; False where there is none.
+
+        One that is damaged is deleted, with a warning, if the one before it is not.
 
         Raises:
-          CheckpointError: it is damaged, or another version of this library wrote it.
+          CheckpointError: none can be read: they are damaged, or another version wrote them.
         """
         return self._restore_all("last")
 
@@ -120,13 +136,29 @@ class Checkpoints:
     @property
     def has_good(self) -> bool:
         """Whether there is what `restore_good` restores."""
-        return self._latest("good") is not None
+        return bool(self._paths("good"))
 
     def _restore_all(self, which: str) -> bool:
-        path = self._latest(which)
-        if path:
-            self._restore(path, lambda: self._restore_parts(path))
-        return bool(path)
+        paths = self._paths(which)
+        damaged: list[str] = []
+        for path in paths:
+            try:
+                self._restore(path, functools.partial(self._restore_parts, path))
+            except CheckpointError as error:
+                if path == paths[-1] or isinstance(error.__cause__, checkpoint_files.PASSING):
+                    raise
+                damaged.append(str(error.__cause__ and files.reason(error.__cause__)))
+                continue
+            if damaged and self._chief:
+                warnings.warn(
+                    f"the checkpoint {paths[0]} is damaged ({damaged[0]}) and was deleted; the run "
+                    f"goes on from the one before it, {path}.",
+                    stacklevel=4,
+                )
+                for other in paths[: len(damaged)]:
+                    checkpoint_files.delete(other)
+            return True
+        return False
 
     def _restore_parts(self, path: str) -> None:
         """All of a checkpoint, but for the parts that one of an earlier version lacks."""
@@ -147,7 +179,7 @@ class Checkpoints:
         Raises:
           CheckpointError: see `restore_last`.
         """
-        path = self._latest("best")
+        path = next(iter(self._paths("best")), None)
         if path:
             best = tf.train.Checkpoint(network=_plain(models))
             self._restore(path, lambda: best.restore(path).assert_existing_objects_matched())
@@ -156,7 +188,7 @@ class Checkpoints:
     @property
     def last_path(self) -> str:
         """Of the newest checkpoint, or 'none'."""
-        return self._latest("last") or "none"
+        return next(iter(self._paths("last")), "none")
 
     def finite(self) -> bool:
         """Whether all that a checkpoint would hold is made of numbers."""
@@ -164,18 +196,20 @@ class Checkpoints:
         values = [tf.convert_to_tensor(v) for v in saved if v.dtype.is_floating]
         return all(bool(tf.reduce_all(tf.math.is_finite(value))) for value in values)
 
-    def _latest(self, name: str) -> str | None:
-        return tf.train.latest_checkpoint(os.path.join(self._folder, name))
+    def _paths(self, which: str) -> list[str]:
+        """The checkpoints of 'last', 'best' or 'good', the newest first."""
+        return checkpoint_files.newest_first(os.path.join(self._folder, which))
 
-    def _save(self, manager: tf.train.CheckpointManager) -> None:
+    def _save(self, which: str) -> None:
         try:
-            manager.save(self._step())
+            self._manager(which).save(self._step())
         except (tf.errors.OpError, OSError) as error:
             if isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError)):
                 raise  # another worker is gone
+            folder = os.path.join(self._own_folder, which)
             raise CheckpointError(
-                f"cannot write a checkpoint to {manager.directory}: {files.reason(error)}. Mend "
-                "that, then give the same command again: the run continues from "
+                f"cannot write a checkpoint to {folder}: {files.reason(error)}. Mend that, then "
+                "give the same command again: the run continues from "
                 f"{self.last_path}."
             ) from error
 
@@ -184,9 +218,12 @@ class Checkpoints:
         try:
             restore()
         except (tf.errors.OpError, OSError, AssertionError, ValueError, IndexError) as error:
+            what = "It is damaged, or was written by another version; put it back as it was, or "
+            way = f"{what}start the run anew with --restart."
+            if isinstance(error, checkpoint_files.PASSING):
+                way = "Mend that, then give the same command again."
             raise CheckpointError(
-                f"the checkpoint {path} cannot be read: {files.reason(error)}. It is damaged, or "
-                "was written by another version; start the run anew with --restart."
+                f"the checkpoint {path} cannot be read: {files.reason(error)}. {way}"
             ) from error
 
     def _step(self) -> int:

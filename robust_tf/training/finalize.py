@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import keras
 
-from robust_tf import data, evaluation, runs
+from robust_tf import data, evaluation, files, runs
 from robust_tf.training import run_folder
-from robust_tf.training.checkpoints import Checkpoints
+from robust_tf.training.checkpoints import CheckpointError, Checkpoints
 from robust_tf.training.recipe import Recipe
 
 
@@ -26,13 +27,33 @@ def save_models(
       select: 'last' or 'best'.
     """
     last = [model.get_weights() for model in models.values()]
-    if checkpoints.load_best(list(models.values())):
+    if _load_best(checkpoints, list(models.values()), select):
         run_folder.save_model(models["model"], os.path.join(run_dir, "best.keras"))
         if select == "last":
             for model, weights in zip(models.values(), last, strict=True):
                 model.set_weights(weights)
     for name, model in models.items():
         run_folder.save_model(model, os.path.join(run_dir, f"{name}.keras"))
+
+
+def _load_best(checkpoints: Checkpoints, models: list[keras.Model], select: str) -> bool:
+    """As `Checkpoints.load_best`; one that is damaged is left out where it is not selected."""
+    try:
+        return checkpoints.load_best(models)
+    except CheckpointError as error:
+        if select == "best":
+            raise
+        warnings.warn(f"there will be no best.keras: {error}", stacklevel=2)
+        return False
+
+
+def is_finished(run_dir: str) -> bool:
+    """Whether a run has its summary; a damaged one is made again, with a warning."""
+    try:
+        return bool(runs.read_summary(run_dir))
+    except files.FileError as error:
+        warnings.warn(f"{error} The run is evaluated again.", stacklevel=3)
+        return False
 
 
 def summary(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+import warnings
 from typing import Any
 
 import tensorflow as tf
@@ -33,8 +33,7 @@ class Reporter:
         if not chief:
             return
         if start_epoch and tf.io.gfile.exists(self._path):
-            rows = [json.loads(line) for line in files.read_text(self._path).splitlines()]
-            self._rows = [row for row in rows if row["epoch"] <= start_epoch]
+            self._rows = read_rows(self._path, "epoch", start_epoch + 1)
         self._writer = tf.summary.create_file_writer(os.path.join(run_dir, "tensorboard"))
 
     def open_epoch(self, epoch: int, steps: int, done: int, batch_size: int) -> None:
@@ -113,7 +112,7 @@ class Reporter:
                 tf.summary.text(name, "```\n" + text + "\n```")
 
     def _write(self) -> None:
-        files.write_text(self._path, "".join(json.dumps(r) + "\n" for r in self._rows))
+        files.write_lines(self._path, self._rows)
 
     def close(self) -> None:
         """Flushes what is open."""
@@ -121,6 +120,19 @@ class Reporter:
             if self.bar is not None:
                 self.bar.close()
             self._writer.close()
+
+
+def read_rows(path: str, by: str, below: float) -> list[dict[str, Any]]:
+    """Rows of a file of JSON lines whose number `by` is below a limit; warns of damaged lines."""
+    rows = files.read_lines(path)
+    sound = [row for row in rows if row and isinstance(row.get(by), (int, float))]
+    if len(sound) < len(rows):
+        warnings.warn(
+            f"{path} is damaged in {len(rows) - len(sound)} of {len(rows)} lines, which are left "
+            "out; the training itself does not go by them.",
+            stacklevel=3,
+        )
+    return [row for row in sound if row[by] < below]
 
 
 def _short(name: str, value: float) -> str:

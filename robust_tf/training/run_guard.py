@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from typing import Any
@@ -24,7 +23,7 @@ from robust_tf.training.guard import (
 )
 from robust_tf.training.overfitting import OVERFITTING, Gap
 from robust_tf.training.recipe import Recipe
-from robust_tf.training.reporting import Reporter
+from robust_tf.training.reporting import Reporter, read_rows
 from robust_tf.training.softening import described, soften
 
 LOG = "guard.jsonl"
@@ -102,9 +101,7 @@ class RunGuard:
             self.model.set_attack(attack)
             self.guard.prepare()
         if self.chief and not self._rows and files.exists(self._path):
-            lines = files.read_text(self._path).splitlines()
-            rows = [json.loads(line) for line in lines]
-            self._rows = [row for row in rows if row["check"] < self.state["checks"]]
+            self._rows = read_rows(self._path, "check", self.state["checks"])
 
     def begin(self) -> None:
         """Before the first step: there is always something to go back to."""
@@ -153,7 +150,7 @@ class RunGuard:
         if verdict:
             self.flush()
         elif self.rolls_back and epoch > state["good_epoch"] and gap.pgd >= GOOD * state["pgd"]:
-            if not state["open_checks"]:
+            if not state["open_checks"] and self.checkpoints.finite():
                 state.put(good_epoch=epoch)
                 self.flush()
                 self.checkpoints.save_good()
@@ -189,7 +186,7 @@ class RunGuard:
     def flush(self) -> None:
         """Writes `guard.jsonl`."""
         if self.chief and self._rows:
-            files.write_text(self._path, "".join(json.dumps(row) + "\n" for row in self._rows))
+            files.write_lines(self._path, self._rows)
 
     def summary(self) -> dict[str, Any] | None:
         """What came of it, for `summary.json`; None where the run is not watched."""
@@ -197,7 +194,7 @@ class RunGuard:
             return None
         found = [row for row in self._rows if "verdict" in row]
         return {
-            "checks": len(self._rows),
+            "checks": int(self.state["checks"]),
             "found": found,
             "rollbacks": int(self.state["rollbacks"]),
             "stopped": self.stopped,

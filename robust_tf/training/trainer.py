@@ -99,6 +99,7 @@ class Trainer:
             readback.check(self.model, dataset.image_shape, recipe.attacks(), spread)
         # Only now, so that the optimizer has its slots for what is trained later, too.
         self.frozen = None if recipe.frozen is None else self._freeze(recipe.frozen)
+        self.claim = run_folder.Claim(run_dir, self.chief)
         if self.chief:
             run_folder.prepare(run_dir, identity, restart, self.model.auxiliary_models())
         barrier(strategy)
@@ -122,7 +123,7 @@ class Trainer:
             files.write_text(os.path.join(run_dir, "config.gin"), self.configuration)
             files.write_json(os.path.join(run_dir, runs.RECORD), self.record)
         self._summary = os.path.join(run_dir, "summary.json")
-        self.finished = self.over and files.exists(self._summary)
+        self.finished = self.over and finalize.is_finished(run_dir)
         self.collapsed = False
         barrier(strategy)  # all have looked before the chief writes
 
@@ -131,8 +132,7 @@ class Trainer:
         if restart:
             return {}
         run_folder.check(self.run_dir, identity)  # whose record it is
-        there = files.exists(os.path.join(self.run_dir, runs.RECORD))
-        return runs.read_run(self.run_dir).record if there else {}
+        return runs.read_record(self.run_dir) or {}
 
     def _precision(self, record: dict[str, Any] | None) -> precision.Choice:
         """That of the run in the folder, or one for all workers."""
@@ -165,8 +165,10 @@ class Trainer:
           NonFiniteLossError: names the term, the step and the last good checkpoint.
           CheckpointError, FileError: full disk, or whatever else the file system says.
         """
-        if self.finished:
-            return files.read_json(self._summary)
+        with self.claim:
+            return files.read_json(self._summary) if self.finished else self._train()
+
+    def _train(self) -> dict[str, Any]:
         if not self.resumed:
             self.checkpoints.save_last()
         self.guard.begin()
@@ -278,6 +280,7 @@ class Trainer:
 
     def _save_last(self, step: int) -> None:
         self._check_weights(step)
+        self.claim.check()
         self.guard.flush()
         self.checkpoints.save_last()
 

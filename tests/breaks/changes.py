@@ -350,4 +350,18 @@ CHANGES = [
         "enumerate(zip(runs, analyses[::-1], strict=True))",
         chosen("report"),
     ),
+    Change(
+        "a changed digit is not found",
+        "robust_tf/files.py",
+        "return value.pop(CHECKSUM) == _checksum(value)",
+        "return bool(value.pop(CHECKSUM))",
+        chosen("test_files.py", "changed_digit"),
+    ),
+    Change(
+        "the order of checkpoints is that of TensorFlow's list alone",
+        "robust_tf/training/checkpoint_files.py",
+        "for name in reversed([*rest, *listed])]",
+        "for name in reversed(listed)]",
+        chosen("faults/test_faults.py", "checkpoint"),
+    ),
 ]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robust_tf import evaluation, recipes, runs, studies
+from robust_tf import evaluation, files, recipes, runs, studies
 from robust_tf.attacks import FGSM, Transfer
 from robust_tf.cli import study as command
 from robust_tf.cli import train
@@ -297,10 +297,10 @@ def test_an_attack_at_the_run_of_another_row(place, monkeypatch):
     np.testing.assert_array_equal(verdicts, np.logical_and(*right))
     assert "test images" not in place("--rows=tuned", "--seeds=0", *words)[1]
     summary = place.run("adv", 0) / "summary.json"
-    content = json.loads(summary.read_text())
+    content = files.read_json(summary)
     kept = summary.read_text()
     content["evaluation"]["model"] = "0123456789abcdef"
-    summary.write_text(json.dumps(content))
+    files.write_json(summary, content)
     study = studies.load(str(place.file), [attacks, *others])
     plan = studies.Plan(study, "tiny", place.plan.study_dir)
     [adv, tuned] = status.states(plan, [0], ["tuned"])
@@ -323,7 +323,7 @@ def test_a_run_that_another_process_has_is_left_alone(place):
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Path(path).write_text(json.dumps({"pid": 1, "host": os.uname().nodename}))
     code, out = place("--seeds=3", "--rows=adv")
-    assert code == 0 and f"left to process 1 of this machine; delete {path}" in out
+    assert code == 0 and f"left to process 1 on {os.uname().nodename}; delete {path}" in out
     assert "adv  seed 3  running" in place("--seeds=3", "--rows=adv", "--status")[1]
     # One that is gone keeps nobody away.
     gone = {"pid": 2**22 + 1, "host": os.uname().nodename}
@@ -344,12 +344,12 @@ def test_verdicts_in_bfloat16_are_not_taken(place, tmp_path):
     folder = Path(plan.run_dir(plan.study.row("adv"), 0))
     shutil.copytree(place.run("adv", 0), folder)
     assert status.states(plan, [0], ["adv"])[0].state == "done"
-    record = json.loads((folder / "run.json").read_text())
+    record = files.read_json(folder / "run.json")
     record["precision"]["chosen"] = "bfloat16"
-    (folder / "run.json").write_text(json.dumps(record))
+    files.write_json(folder / "run.json", record)
     assert status.states(plan, [0], ["adv"])[0].state == "done"  # judged in float32
     for path in folder.glob("study_*.json"):
-        content = json.loads(path.read_text())
+        content = files.read_json(path)
         content["evaluation"]["search_dtype"] = None
-        path.write_text(json.dumps(content))
+        files.write_json(path, content)
     assert status.states(plan, [0], ["adv"])[0].about == "not attacked by PGD, both"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import glob
-import json
 import os
 from typing import Any
 
@@ -13,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from robust_tf import data
+from robust_tf import data, files
 from robust_tf.attacks import PGD
 from robust_tf.data import Augmentation
 from robust_tf.methods import ADR
@@ -92,7 +91,7 @@ def trainer(folder: Any, what: Recipe, dataset: data.Data, **arguments: Any) -> 
 
 def rows(folder: Any) -> list[dict[str, float]]:
     """metrics.jsonl without the only column that depends on the clock."""
-    lines = [json.loads(line) for line in open(os.path.join(folder, "metrics.jsonl"))]
+    lines = files.read_lines(os.path.join(folder, "metrics.jsonl"))
     for line in lines:
         assert line.pop("images_per_second") > 0
     return lines

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import warnings
 
 import keras
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from robust_tf import attacks, compat, runs
+from robust_tf import attacks, compat, files, runs
 from robust_tf.attacks import FGSM, PGD, ProjectedGradient
 from robust_tf.methods import AdversarialTraining, Bilateral, FeatureScattering, Standard
 from robust_tf.models import MLP
@@ -76,7 +75,7 @@ def no_reading_back():
 
 
 def lines(folder):
-    return [json.loads(line) for line in open(folder / "guard.jsonl")]
+    return files.read_lines(folder / "guard.jsonl")
 
 
 def warned(run):

@@ -1,7 +1,6 @@
 """What a run shows as it goes: TensorBoard, a bar on a terminal, lines elsewhere."""
 
 import io
-import json
 import os
 import sys
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from robust_tf import files
 from robust_tf.training.reporting import Reporter
 from tests.training.runs import digits, events, moons, points_recipe, recipe, trainer
 
@@ -22,7 +22,7 @@ def test_tensorboard_holds_what_was_reported(tmp_path):
             tensor = tf.make_ndarray(value.tensor)
             kinds = {"scalars": scalars, "images": images, "text": texts}
             kinds[kind].setdefault(value.tag, {})[event.step] = tensor
-    lines = [json.loads(line) for line in open(tmp_path / "metrics.jsonl")]
+    lines = files.read_lines(tmp_path / "metrics.jsonl")
     terms = ["clean", "adversarial", "local", "global_", "entropy", "smoothness"]
     names = ["loss", *terms, "natural_accuracy", "robust_accuracy", "images_per_second"]
     names += ["learning_rate", "val_natural_accuracy", "val_robust_accuracy", "collapsed"]
