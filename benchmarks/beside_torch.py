@@ -26,6 +26,7 @@ import tensorflow as tf
 from benchmarks.pairing import CLOCKS, Ratio, pairs
 from robust_tf import attacks, methods, models
 from robust_tf.attacks.randomness import as_seed, fold
+from robust_tf.methods.batch import AdversarialBatch
 
 # How a network is built here, and in PyTorch (of tests/torch_networks.py).
 NETWORKS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], tuple[int, ...]]] = {
@@ -107,16 +108,20 @@ def both(network: str, method: str, batch: int, ball: Budget, device: str = "cpu
     peers = importlib.import_module("benchmarks.peers_training")
     build, build_torch, shape = NETWORKS[network]
     torch.manual_seed(0)
-    theirs = build_torch(nets)
-    state = {name: value.numpy().copy() for name, value in theirs.state_dict().items()}
-    ours = METHODS[method](models.from_torch(build(), state), ball)
-    ours.compile(keras.optimizers.SGD(0.01, momentum=0.9))
-    step = peers.STEPS[method](theirs.to(device), peers.Ball(*ball), BETA)
+    theirs = build_torch(nets).eval()
     rng = np.random.default_rng(0)
     # Coarse squares and some noise: batches of noise alone are of one image to deep layers.
     coarse = rng.random((batch, 4, 4, shape[-1]), "float32")
     large = coarse.repeat(-(-shape[0] // 4), 1).repeat(-(-shape[1] // 4), 2)
     x = 0.9 * large[:, : shape[0], : shape[1]] + 0.1 * rng.random((batch, *shape), "float32")
+    with torch.no_grad():  # logits as of a trained network: else all divergences are rounding
+        factor = 2.0 / theirs(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).std()
+        for parameter in list(theirs.parameters())[-2:]:
+            parameter.mul_(factor)
+    state = {name: value.numpy().copy() for name, value in theirs.state_dict().items()}
+    ours = METHODS[method](models.from_torch(build(), state), ball)
+    ours.compile(keras.optimizers.SGD(0.01, momentum=0.9))
+    step = peers.STEPS[method](theirs.to(device), peers.Ball(*ball), BETA)
     return Both(ours, step, x, rng.integers(0, 10, batch).astype("int32"))
 
 
@@ -128,7 +133,14 @@ def agreement(pair: Both) -> Agreement:
     seed = tf.constant([3, 5])
     begun = model.attack
     model.set_attack(attack)
-    made = tf.function(lambda: model.generate_adversarial(x, y, seed, tf.constant(1.0)))()
+
+    @tf.function(autograph=False)
+    def both_parts() -> tuple[Any, tf.Tensor]:
+        made = model.generate_adversarial(x, y, seed, tf.constant(1.0))
+        wrapped = made if isinstance(made, tuple) else AdversarialBatch(made)
+        return made, model._score(x, y, wrapped, seed, False).loss  # before the update
+
+    made, got = both_parts()
     model.set_attack(begun)
     starts = [to_torch(start, theirs) for start in _starts(attack, x, seed)]
     images, labels = to_torch(x, theirs), to_torch(y, theirs)
@@ -145,9 +157,6 @@ def agreement(pair: Both) -> Agreement:
     theirs.network.train()
     loss = theirs.loss(images, labels, tuple(ahead) if len(ahead) > 1 else ahead[0])
     want = float(loss.detach())
-    # A step here on the same images: its loss, of the weights before the update.
-    wrapped = made if isinstance(made, tuple) else methods.base.AdversarialBatch(made)
-    got = tf.function(lambda: model._score(x, y, wrapped, seed, False).loss)()
     return Agreement(
         float(apart.mean(axis=(2, 3, 4)).max() / theirs.ball.eps),
         float((apart > 1e-4).mean()),
