@@ -216,8 +216,8 @@ def main() -> None:
             else:
                 recipe = f"--gin_file=gin/adr_{name.removeprefix('train_')}.gin"
                 run_dir = f"--run_dir={folder}/{name}"
-                own = ["--gin_param=train.steps_per_call=1", "--gin_param=train.compare_with=[]"]
-                flags = ["train", recipe, run_dir, *own, *(data if "mnist" in name else [])]
+                own = [*(data if "mnist" in name else []), "--gin_param=train.steps_per_call=1"]
+                flags = ["train", recipe, run_dir, *own]
             print(row(name, case(flags[0], flags[1:], options.clock)), flush=True)
 
 
