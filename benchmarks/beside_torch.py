@@ -102,8 +102,24 @@ class Agreement(NamedTuple):
     loss: float
 
 
-def both(network: str, method: str, batch: int, ball: Budget, device: str = "cpu") -> Both:
-    """The same method on the same network, once each."""
+def both(
+    network: str,
+    method: str,
+    batch: int,
+    ball: Budget,
+    device: str = "cpu",
+    half: bool = False,
+) -> Both:
+    """The same method on the same network, once each.
+
+    Args:
+      network: of `NETWORKS`.
+      method: of `METHODS`.
+      batch: images.
+      ball: of the attack.
+      device: PyTorch's.
+      half: PyTorch's side computes in float16, by autocast; here the dtype policy in force says it.
+    """
     torch, nets = (importlib.import_module(name) for name in ("torch", "tests.torch_networks"))
     peers = importlib.import_module("benchmarks.peers_training")
     build, build_torch, shape = NETWORKS[network]
@@ -121,7 +137,7 @@ def both(network: str, method: str, batch: int, ball: Budget, device: str = "cpu
     state = {name: value.numpy().copy() for name, value in theirs.state_dict().items()}
     ours = METHODS[method](models.from_torch(build(), state), ball)
     ours.compile(keras.optimizers.SGD(0.01, momentum=0.9))
-    step = peers.STEPS[method](theirs.to(device), peers.Ball(*ball), BETA)
+    step = peers.STEPS[method](theirs.to(device), peers.Ball(*ball), BETA, half)
     return Both(ours, step, x, rng.integers(0, 10, batch).astype("int32"))
 
 
@@ -154,7 +170,7 @@ def agreement(pair: Both) -> Agreement:
         ]
     )
     ahead = [to_torch(one, theirs) for one in mine]
-    theirs.network.train()
+    theirs.module.train()
     loss = theirs.loss(images, labels, tuple(ahead) if len(ahead) > 1 else ahead[0])
     want = float(loss.detach())
     return Agreement(
@@ -180,7 +196,7 @@ def to_torch(x: Any, step: Any) -> Any:
     """Images or labels as a tensor where the network of the step is."""
     torch = importlib.import_module("torch")
     array = np.array(x)
-    device = next(step.network.parameters()).device
+    device = next(step.module.parameters()).device
     if array.ndim == 4:
         return torch.from_numpy(array.transpose(0, 3, 1, 2).copy()).to(device)
     return torch.from_numpy(array.astype("int64")).to(device)
@@ -246,14 +262,16 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     tf.config.threading.set_intra_op_parallelism_threads(options.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    print(f"TensorFlow {tf.__version__}, torch {torch.__version__}, {options.threads} thread(s), {options.clock} clock")
+    print(
+        f"TensorFlow {tf.__version__}, torch {torch.__version__}, {options.threads} thread(s), {options.clock} clock"
+    )
     print(HEAD, flush=True)
     for network in options.networks:
         for method in options.methods:
             pair = both(network, method, options.batch_size, Budget(steps=options.steps))
             same = agreement(pair)
             if options.channels_last:
-                pair.theirs.network.to(memory_format=torch.channels_last)
+                pair.theirs.module.to(memory_format=torch.channels_last)
             times = pairs(steps(pair), options.rounds, CLOCKS[options.clock])
             print(line(network, method, options.batch_size, times, same), flush=True)
 

@@ -59,11 +59,22 @@ class Step:
       network: module, images (B, C, H, W) to logits.
       ball: of the attack.
       beta: weight of the regularizer, where there is one.
+      half: computes in float16 where PyTorch's autocast does, on a GPU, with its scaled losses.
     """
 
-    def __init__(self, network: torch.nn.Module, ball: Ball, beta: float = 6.0):
-        self.network, self.ball, self.beta = network, ball, beta
+    def __init__(self, network: torch.nn.Module, ball: Ball, beta: float = 6.0, half: bool = False):
+        self.module, self.ball, self.beta, self.half = network, ball, beta, half
         self.optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+        self.scaler = torch.amp.GradScaler("cuda", enabled=half)
+        # So that gradients for images, of which signs alone matter, are not lost in float16.
+        self.scale = 1024.0 if half else 1.0
+
+    def network(self, x: Images) -> torch.Tensor:
+        """Logits, float32."""
+        if not self.half:
+            return self.module(x)
+        with torch.autocast("cuda", torch.float16):
+            return self.module(x).float()
 
     def starts(self, x: Images) -> list[Images]:
         """Where the attack starts, drawn anew."""
@@ -81,8 +92,9 @@ class Step:
         """Attack, loss, gradient and update."""
         loss = self.loss(x, y, self.images(x, y, self.starts(x) if starts is None else starts))
         self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         return float(loss.detach())
 
 
@@ -93,13 +105,13 @@ class PGDAT(Step):
         return [x + self.ball.eps * (2 * torch.rand_like(x) - 1)]
 
     def images(self, x: Images, y: torch.Tensor, starts: list[Images]) -> Images:
-        self.network.eval()
+        self.module.eval()
 
         def loss(x_adv: Images) -> torch.Tensor:
-            return F.cross_entropy(self.network(x_adv), y, reduction="sum")
+            return self.scale * F.cross_entropy(self.network(x_adv), y, reduction="sum")
 
         x_adv = self.ball.ascend(loss, x, starts[0])
-        self.network.train()
+        self.module.train()
         return x_adv
 
     def loss(self, x: Images, y: torch.Tensor, made: Images) -> torch.Tensor:
@@ -113,11 +125,15 @@ class TRADES(PGDAT):
         return [x + 0.001 * torch.randn_like(x)]
 
     def images(self, x: Images, y: torch.Tensor, starts: list[Images]) -> Images:
-        self.network.eval()
+        self.module.eval()
         with torch.no_grad():
             clean = self.network(x)
-        x_adv = self.ball.ascend(lambda x_adv: kl(clean, self.network(x_adv)).sum(), x, starts[0])
-        self.network.train()
+
+        def loss(x_adv: Images) -> torch.Tensor:
+            return self.scale * kl(clean, self.network(x_adv)).sum()
+
+        x_adv = self.ball.ascend(loss, x, starts[0])
+        self.module.train()
         return x_adv
 
     def loss(self, x: Images, y: torch.Tensor, made: Images) -> torch.Tensor:
@@ -141,10 +157,8 @@ class SqueezeTraining(Step):
         upper, lower = self.pair(logits, y)
         return symmetric_kl(pick(logits, upper), pick(logits, lower))
 
-    def images(
-        self, x: Images, y: torch.Tensor, starts: list[Images]
-    ) -> tuple[Images, Images]:
-        self.network.train()
+    def images(self, x: Images, y: torch.Tensor, starts: list[Images]) -> tuple[Images, Images]:
+        self.module.train()
         x = x.clone().requires_grad_()
         clean, still = self.network(x), x.detach()
         x_adv, x_col = (self.ball.project(start, still) for start in starts)
@@ -156,7 +170,7 @@ class SqueezeTraining(Step):
             chosen = bool(((upper == 0) | (lower == 0)).any())
             value = symmetric_kl(pick(logits, upper), pick(logits, lower)).sum()
             wanted = [x, *moving] if chosen else moving
-            found = torch.autograd.grad(value, wanted, retain_graph=True)
+            found = torch.autograd.grad(self.scale * value, wanted, retain_graph=True)
             gradients = [*([] if chosen else [torch.zeros_like(still)]), *found]
             images = [still, *(one.detach() for one in moving)]
             x_adv, x_col = (
@@ -165,9 +179,7 @@ class SqueezeTraining(Step):
             )
         return x_adv, x_col
 
-    def loss(
-        self, x: Images, y: torch.Tensor, made: tuple[Images, Images]
-    ) -> torch.Tensor:
+    def loss(self, x: Images, y: torch.Tensor, made: tuple[Images, Images]) -> torch.Tensor:
         x_adv, x_col = made
         logits = [self.network(images) for images in (x, x_col, x_adv)]
         return F.cross_entropy(logits[0], y) + self.beta * self.apart(logits, y).mean()
