@@ -1,6 +1,6 @@
 """Training steps beside a minimal PyTorch program of the same algorithm, in turns in one run.
 
-    python -m benchmarks.beside_torch [--networks ResNet-18 WRN-16-4 CNN] [--methods PGD-AT TRADES ST]
+    python -m benchmarks.beside_torch [--networks ResNet-18 WRN-16-4 CNN] [--methods ST]
 
 First both are given the same weights and the same start noise, and what they compute is compared:
 the adversarial images, and the loss of the step. (There the start is uniform: from the normal one,
@@ -50,9 +50,9 @@ NETWORKS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], tuple[int, ..
         lambda nets: _without_dropout(nets.SmallCNN(18, filters=(4, 6), hidden=12)),
         (18, 18, 1),
     ),
-    "tiny ResNet": (
-        lambda: models.ResNet18((8, 8, 3), 10, widths=(4, 4, 6, 6)),
-        lambda nets: nets.ResNet(18, (4, 4, 6, 6)),
+    "tiny WRN": (
+        lambda: models.WideResNet((8, 8, 3), 10, depth=10, width=1),
+        lambda nets: nets.WideResNet(10, 1),
         (8, 8, 3),
     ),
 }
@@ -183,8 +183,7 @@ def agreement(pair: Both) -> Agreement:
 def steps(pair: Both) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """A training step here and one there, as functions without arguments."""
     data = tf.constant(pair.x), tf.constant(pair.y)
-    # As the trainer runs it: a concrete graph, one call for each step.
-    graph = tf.function(pair.ours.train_step).get_concrete_function(data)
+    graph = tf.function(pair.ours.train_step, autograph=False)  # traced in the first call
     images, labels = (to_torch(part, pair.theirs) for part in data)
     return (
         lambda: {name: float(value) for name, value in graph(*data).items()},
@@ -262,9 +261,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     tf.config.threading.set_intra_op_parallelism_threads(options.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    print(
-        f"TensorFlow {tf.__version__}, torch {torch.__version__}, {options.threads} thread(s), {options.clock} clock"
-    )
+    versions = f"TensorFlow {tf.__version__}, torch {torch.__version__}"
+    print(f"{versions}, {options.threads} thread(s), {options.clock} clock")
     print(HEAD, flush=True)
     for network in options.networks:
         for method in options.methods:

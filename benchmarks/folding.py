@@ -74,6 +74,11 @@ def folding() -> Iterator[None]:
             module.normalize_by_batch = original  # type: ignore[attr-defined]
 
 
+HEAD = (
+    "| network | folded | as it is / folded | logits apart | other signs |\n|---|---|---|---|---|"
+)
+
+
 def measure(name: str, batch: int, rounds: int, clock: str) -> str:
     """A row of the table."""
     model = NETWORKS[name]()
@@ -113,9 +118,7 @@ def main() -> None:
     options = parse.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(options.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    print(
-        "| network | folded | as it is / folded | logits apart | other signs |\n|---|---|---|---|---|"
-    )
+    print(HEAD)
     for name in options.networks:
         print(measure(name, options.batch_size, options.rounds, options.clock), flush=True)
 
