@@ -186,7 +186,7 @@ def steps(pair: Both) -> tuple[Callable[[], Any], Callable[[], Any]]:
     graph = tf.function(pair.ours.train_step, autograph=False)  # traced in the first call
     images, labels = (to_torch(part, pair.theirs) for part in data)
     return (
-        lambda: {name: float(value) for name, value in graph(*data).items()},
+        lambda: {name: float(value) for name, value in graph(data).items()},
         lambda: pair.theirs(images, labels),
     )
 
