@@ -5,7 +5,8 @@
 Writes OUTPUT/gpu.json, what was measured and on what, and OUTPUT/gpu.md, the rows for RESULTS.md.
 PyTorch runs beside it where it has CUDA (float16 by its autocast); else the column is empty.
 Without `--tf32` products are rounded as float32 says, on both sides. A row that is not begun
-before `--minutes` are over is left out, and named. Without a GPU it runs on the processor, to be tried:
+before `--minutes` are over is left out, and named. Without a GPU it runs on the processor, to be
+tried:
 
     python -m benchmarks.gpu --output /tmp/gpu --networks "tiny CNN" --batch_size 8 --rounds 2
 """

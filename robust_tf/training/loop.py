@@ -33,7 +33,7 @@ class Loop:
         self.watched = ["loss", *model.term_weights]
         own = autograph.is_own(type(model)) and autograph.is_own(type(model.network))
         parts = [part for part in vars(model).values() if dataclasses.is_dataclass(part)]
-        self._converted = not own or autograph.is_needed(model.network, *parts)
+        self._converted = not own or autograph.is_needed(model.network, model.attack, *parts)
 
     @tf.function(reduce_retracing=True)
     def train(self, iterator: Any, steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
