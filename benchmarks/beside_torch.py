@@ -130,7 +130,10 @@ def both(
     coarse = rng.random((batch, 4, 4, shape[-1]), "float32")
     large = coarse.repeat(-(-shape[0] // 4), 1).repeat(-(-shape[1] // 4), 2)
     x = 0.9 * large[:, : shape[0], : shape[1]] + 0.1 * rng.random((batch, *shape), "float32")
-    with torch.no_grad():  # logits as of a trained network: else all divergences are rounding
+    # Logits as of a trained network, in the mode of the attack: else divergences are rounding, or
+    # probabilities are 0 and 1, of which candidates for a pair are equal.
+    theirs.train(method == "ST")
+    with torch.no_grad():
         factor = 2.0 / theirs(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).std()
         for parameter in list(theirs.parameters())[-2:]:
             parameter.mul_(factor)
