@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
+from robust_tf import autograph
 from robust_tf.attacks.arguments import check_logits
 from robust_tf.attacks.network import Network, Passes, logits_of, traced
 from robust_tf.attacks.threat import Budget
@@ -142,7 +143,8 @@ def compiled(
         # A concrete function is called without TensorFlow's look-out for retraces, which takes many
         # attacks on one model for one that is traced again and again.
         try:
-            function = tf.function(run).get_concrete_function(*signature)
+            convert = autograph.is_needed(code, *code.models(model))
+            function = tf.function(run, autograph=convert).get_concrete_function(*signature)
         except NoGradientError as error:  # of a black box behind a function of the user's
             raise TypeError(no_gradient(type(code).__name__)) from error
         found = graphs.attacks[key] = CompiledAttack(function, watches)

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from robust_tf import autograph
 from robust_tf.models import forward
 from robust_tf.models.conversion import check_follows
 from robust_tf.models.differentiation import counts_of_gradients, differentiated
@@ -51,7 +52,8 @@ def traced(
     """
     images = tf.TensorSpec([None, *shape], tf.float32)
     try:
-        return tf.function(network).get_concrete_function(images)
+        convert = autograph.is_needed(model)
+        return tf.function(network, autograph=convert).get_concrete_function(images)
     except Exception as error:  # what a model calls may raise anything
         line = (str(error).strip().splitlines() or [""])[0]
         raise TypeError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import autograph, compat
 from robust_tf.attacks.objectives import predicted_class
 from robust_tf.evaluation.checks import collapsed_class
 from robust_tf.losses import class_ids
@@ -29,6 +31,9 @@ class Loop:
     def __init__(self, model: RobustModel, strategy: tf.distribute.Strategy):
         self.model, self.strategy = model, strategy
         self.watched = ["loss", *model.term_weights]
+        own = autograph.is_own(type(model)) and autograph.is_own(type(model.network))
+        parts = [part for part in vars(model).values() if dataclasses.is_dataclass(part)]
+        self._converted = not own or autograph.is_needed(model.network, model.attack, *parts)
 
     @tf.function(reduce_retracing=True)
     def train(self, iterator: Any, steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -41,12 +46,18 @@ class Loop:
         good = tf.constant(0)
         finite = tf.ones([len(self.watched)], tf.bool)
         for _ in tf.range(steps):
-            values = self.strategy.run(self._step, args=(next(iterator),))
+            values = self._run(self._step, next(iterator))
             total = self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
             # Only the first bad step tells the culprit: after it, everything is bad.
             finite = tf.where(tf.reduce_all(finite), tf.math.is_finite(total), finite)
             good += tf.cast(tf.reduce_all(finite), tf.int32)
         return good, finite
+
+    def _run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """The function on each replica."""
+        if not self._converted:
+            function = tf.autograph.experimental.do_not_convert(function)
+        return self.strategy.run(function, args=args)
 
     def _step(self, batch: Any) -> tf.Tensor:
         """One replica's step; the running means of what is watched."""
@@ -60,14 +71,14 @@ class Loop:
         def run(batch: Any) -> tf.Tensor:
             return predicted_class(self.model.measure(batch))
 
-        return self.strategy.run(run, args=(batch,))
+        return self._run(run, batch)
 
     @tf.function(reduce_retracing=True)
     def _predict(self, images: Any) -> Any:
         def run(x: tf.Tensor) -> tf.Tensor:
             return predicted_class(self.model.final_network(x, training=False))
 
-        return self.strategy.run(run, args=(images,))
+        return self._run(run, images)
 
     @tf.function(reduce_retracing=True)
     def _refresh(self, batch: Any, number: tf.Tensor) -> None:
@@ -75,7 +86,7 @@ class Loop:
             seed = tf.stack([tf.constant(self.model.settings.seed % 2**31), number])
             refresh_statistics(self.model.final_network, batch[0], seed)
 
-        self.strategy.run(run, args=(batch,))
+        self._run(run, batch)
 
     def refresh(self, batches: Any) -> None:
         """Gives the averaged network batch statistics of its own, where it has any."""
