@@ -25,13 +25,10 @@ from robust_tf.training.distribution import (
 )
 from robust_tf.training.freezing import Frozen
 from robust_tf.training.loop import Loop
+from robust_tf.training.nonfinite import FiniteCheck
 from robust_tf.training.recipe import Recipe, check_dataset
 from robust_tf.training.reporting import Reporter
 from robust_tf.training.run_guard import ROLLBACK, STOP, RunGuard, note_idle
-
-
-class NonFiniteLossError(ArithmeticError):
-    """Training met a loss or a weight that is not a number."""
 
 
 class Trainer:
@@ -103,6 +100,7 @@ class Trainer:
         run_folder.check(run_dir, identity)
         self.loop = Loop(self.model, strategy)
         self.checkpoints = Checkpoints(os.path.join(run_dir, "checkpoints"), self.model, self.chief)
+        self.finite = FiniteCheck(self.checkpoints, self.loop.watched)
         self.progress = self.checkpoints.progress
         where = (self.checkpoints, run_dir, self.chief)
         self.guard = RunGuard(recipe, self.model, dataset, strategy, *where)
@@ -209,7 +207,7 @@ class Trainer:
             count = min(recipe.steps_per_call, self.steps - done, self.guard.to_next(step))
             good, finite = self.loop.train(batches, tf.constant(count))
             if int(good) < count:
-                self._stop_at_loss(finite, epoch * self.steps + done + int(good) + 1)
+                self.finite.raise_for_loss(finite, epoch * self.steps + done + int(good) + 1)
             metrics = self.loop.train_metrics()
             done += count
             progress.step_in_epoch.assign(done)
@@ -235,7 +233,7 @@ class Trainer:
         row = {"epoch": epoch + 1, "step": step, **metrics, **self.guard.metrics(epoch)}
         row["images_per_second"] = (done - first) * recipe.batch_size / seconds
         row["learning_rate"] = self._learning_rate()
-        self._check_weights(step)
+        self.finite.check_weights(step)
         last = epoch + 1 == recipe.epochs or self.guard.stopped
         if last or (epoch + 1) % recipe.validate_every == 0:
             row.update(self._validate(epoch))
@@ -267,7 +265,7 @@ class Trainer:
         return next(iter(self._training_batches(0, 0)))
 
     def _save_last(self, step: int) -> None:
-        self._check_weights(step)
+        self.finite.check_weights(step)
         self.guard.flush()
         self.checkpoints.save_last()
 
@@ -350,27 +348,6 @@ class Trainer:
         rate = self.model.optimizer.learning_rate
         rate = rate(self.loop.steps_done()) if callable(rate) else rate
         return float(tf.convert_to_tensor(rate))
-
-    def _stop_at_loss(self, finite: tf.Tensor, step: int) -> None:
-        bad = [n for n, fine in zip(self.loop.watched, finite.numpy(), strict=True) if not fine]
-        terms = [name for name in bad if name != "loss"]
-        what = f"term {', '.join(terms)}" if terms else "its terms are finite, their sum is not"
-        self._stop(f"non-finite loss at step {step}, {what}")
-
-    def _check_weights(self, step: int) -> None:
-        if not self.checkpoints.finite():
-            terms = ", ".join(name for name in self.loop.watched if name != "loss")
-            self._stop(
-                f"non-finite weights after step {step}, whose loss was finite: the gradient of one "
-                f"of its terms ({terms}) overflowed"
-            )
-
-    def _stop(self, what: str) -> None:
-        raise NonFiniteLossError(
-            f"{what}. The last good checkpoint is {self.checkpoints.last_path}. Lower "
-            "train.learning_rate or the term's weight, or lengthen train.eps_warmup_epochs; then "
-            "start with --restart or in another folder."
-        )
 
     def _finish(self, models: dict[str, keras.Model]) -> None:
         """Saves the models, evaluates on the test images, writes the summary."""
