@@ -9,6 +9,7 @@ from robust_tf.training.pseudo_labels import PseudoLabels
 from robust_tf.training.recipe import Recipe
 from robust_tf.training.run_folder import RunFolderError
 from robust_tf.training.trainer import Trainer
+from robust_tf.training.waiting import MissingWorkerError
 from robust_tf.training.weight_average import EMA, SWA, WeightAverage, refresh_statistics
 from robust_tf.training.weight_perturbation import AWP, WeightPerturbation
 
@@ -20,6 +21,7 @@ __all__ = [
     "Adam",
     "CheckpointError",
     "CollapseGuard",
+    "MissingWorkerError",
     "NonFiniteLossError",
     "PseudoLabels",
     "Recipe",
