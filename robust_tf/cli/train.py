@@ -84,8 +84,8 @@ def parser() -> Parser:
         "--strategy",
         default="auto",
         metavar="NAME",
-        help="auto (default), none, mirrored, multi_worker, tpu or tpu:NAME; workers find each other "
-        "by TF_CONFIG, a Slurm step, or an indexed Job of Kubernetes",
+        help="auto (default), none, mirrored, multi_worker, tpu or tpu:NAME; workers find each "
+        "other by TF_CONFIG, a Slurm step, or an indexed Job of Kubernetes",
     )
     parse.add_argument(
         "--wait_minutes",
