@@ -204,6 +204,7 @@ class Trainer:
             self.loop.reset()
         reporter.open_epoch(epoch, self.steps, done, recipe.batch_size)
         began, first = time.monotonic(), done
+        metrics = {} if done < self.steps else self.loop.train_metrics()
         self.moments.lap()
         while done < self.steps:
             step = epoch * self.steps + done
@@ -211,9 +212,10 @@ class Trainer:
             good, finite = self.loop.train(batches, tf.constant(count))
             if int(good) < count:
                 self.finite.raise_for_loss(finite, epoch * self.steps + done + int(good) + 1)
+            metrics = self.loop.train_metrics()
             done += count
             progress.step_in_epoch.assign(done)
-            reporter.advance(count * recipe.batch_size, self.loop.train_metrics())
+            reporter.advance(count * recipe.batch_size, metrics)
             action = self.guard.look(step + count, epoch, reporter)
             if action == STOP:
                 break
@@ -226,7 +228,6 @@ class Trainer:
                 progress.seconds.assign_add(self.moments.lap())
                 self._save_last(epoch * self.steps + done)
             self._stop_if(due.stop)
-        metrics = self.loop.train_metrics()
         seconds = max(time.monotonic() - began, 1e-9)
         progress.seconds.assign_add(self.moments.lap())
         step = epoch * self.steps + done
@@ -257,7 +258,8 @@ class Trainer:
             return
         barrier(self.strategy)  # no worker goes while the chief writes
         epoch, step = (int(v.numpy()) for v in (self.progress.epoch, self.progress.step_in_epoch))
-        where = f"after {epoch} epochs" + (f" and {step} steps" if step else "")
+        inside = f"in epoch {epoch + 1} after {step} of its {self.steps} steps"
+        where = inside if step else f"after epoch {epoch} of {self.recipe.epochs}"
         raise stopping.Stopped(
             number,
             f"{signal.Signals(number).name}: saved {where} in {self.run_dir}; the same command "
