@@ -12,7 +12,7 @@ from robust_tf import stopping
 from robust_tf.training.distribution import is_chief
 
 SECONDS = 1.0  # between two votes of several workers, about
-_MOST_CALLS = 1000  # between them, at most
+_MOST_CALLS = 100  # between them, at most
 
 
 class Moment(NamedTuple):
