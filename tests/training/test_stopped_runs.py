@@ -17,7 +17,7 @@ from robust_tf.cli import train
 from robust_tf.methods import AdversarialTraining
 from robust_tf.training import SGD
 from robust_tf.training.loop import Loop
-from robust_tf.training.moments import Moments
+from robust_tf.training.moments import Moment, Moments, _Votes
 from robust_tf.training.reporting import Reporter
 from tests.training.runs import (
     assert_same_run,
@@ -174,3 +174,18 @@ def test_one_process_saves_by_its_clock(monkeypatch):
     assert not moments.look().save
     assert moments.look() == (True, None)
     assert moments.lap() == 61.0
+
+
+def test_a_vote_says_what_the_chief_and_any_worker_want(two_replicas, monkeypatch):
+    """One worker of two replicas, which both speak for it, is the chief."""
+    votes = _Votes(two_replicas)
+    for mine in (Moment(True, None), Moment(False, signal.SIGINT), Moment(True, signal.SIGTERM)):
+        moment, calls = votes.ask(mine)
+        assert moment == mine and 1 <= calls <= 100
+    now = iter([votes._last + 0.1, votes._last + 0.1 + 10 * calls])
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    assert votes.ask(mine)[1] == 10 * calls  # a tenth of a second for so many calls
+    assert votes.ask(mine)[1] == 1  # ten seconds for a call
+    votes._chief = False
+    monkeypatch.undo()
+    assert votes.ask(Moment(True, signal.SIGTERM)) == (Moment(False, signal.SIGTERM), 1)
