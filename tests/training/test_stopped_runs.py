@@ -182,10 +182,10 @@ def test_a_vote_says_what_the_chief_and_any_worker_want(two_replicas, monkeypatc
     for mine in (Moment(True, None), Moment(False, signal.SIGINT), Moment(True, signal.SIGTERM)):
         moment, calls = votes.ask(mine)
         assert moment == mine and 1 <= calls <= 100
-    now = iter([votes._last + 0.1, votes._last + 0.1 + 10 * calls])
+    votes._last, votes._calls, now = 0.0, 3, iter([0.25, 10.25])
     monkeypatch.setattr(time, "monotonic", lambda: next(now))
-    assert votes.ask(mine)[1] == 10 * calls  # a tenth of a second for so many calls
-    assert votes.ask(mine)[1] == 1  # ten seconds for a call
+    assert votes.ask(mine)[1] == 12  # a quarter of a second for three calls
+    assert votes.ask(mine)[1] == 1  # ten seconds for twelve
     votes._chief = False
     monkeypatch.undo()
     assert votes.ask(Moment(True, signal.SIGTERM)) == (Moment(False, signal.SIGTERM), 1)
