@@ -112,9 +112,19 @@ def all_agree(strategy: tf.distribute.Strategy, mine: bool) -> bool:
     def meet() -> tf.Tensor:
         return strategy.run(lambda: tf.constant(float(mine)))
 
-    said = meet()
-    votes = strategy.reduce(tf.distribute.ReduceOp.SUM, said, axis=None).numpy()
+    with waiting.noted(*_addresses(strategy)):
+        said = meet()
+        votes = strategy.reduce(tf.distribute.ReduceOp.SUM, said, axis=None).numpy()
     return bool(votes == strategy.num_replicas_in_sync)
+
+
+def _addresses(strategy: tf.distribute.MultiWorkerMirroredStrategy) -> tuple[str, list[str]]:
+    """Of this worker and of the others."""
+    resolver = strategy.cluster_resolver
+    jobs = resolver.cluster_spec().as_dict().items()
+    places = {(job, index): host for job, hosts in jobs for index, host in enumerate(hosts)}
+    mine = places.pop((resolver.task_type, resolver.task_id), "this worker")
+    return mine, list(places.values())
 
 
 def distribute(

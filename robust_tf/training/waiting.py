@@ -7,8 +7,9 @@ import faulthandler
 import os
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from robust_tf import files, stopping
 from robust_tf.training.cluster import Cluster
@@ -87,6 +88,34 @@ def connecting(cluster: Cluster, minutes: float, say: Callable[[str], None]) -> 
             yield
         finally:
             faulthandler.cancel_dump_traceback_later()
+
+
+@contextlib.contextmanager
+def noted(
+    who: str, others: Sequence[str], say: Callable[[str], None] = to_stderr
+) -> Iterator[None]:
+    """Says that a worker waits for the others, in the middle of a run: ever more seldom.
+
+    Args:
+      who: address of this one.
+      others: of the others, which have not come as far, or of which some have not.
+      say: is given the lines.
+    """
+    over = threading.Event()
+
+    def words() -> None:
+        began, pause = time.monotonic(), EVERY
+        while not over.wait(pause):
+            pause = time.monotonic() - began
+            say(f"{who} waits for {', '.join(others)} to come as far: {pause:.0f} s.")
+
+    thread = threading.Thread(target=words, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextlib.contextmanager

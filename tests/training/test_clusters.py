@@ -181,3 +181,15 @@ def test_a_port_that_is_taken(three):
 
 def test_a_worker_alone_does_not_wait():
     waiting.wait(cluster.from_tf_config(config({"worker": ["nowhere:1"]})), 1)
+
+
+def test_a_worker_that_waits_in_the_middle_says_so(monkeypatch):
+    monkeypatch.setattr(waiting, "EVERY", 0.05)
+    said = []
+    with waiting.noted("a:1", ["b:2", "c:3"], said.append):
+        time.sleep(0.5)
+    assert 2 <= len(said) <= 5  # each pause is as long as all before
+    assert said[0] == "a:1 waits for b:2, c:3 to come as far: 0 s."
+    with waiting.noted("a:1", ["b:2"], said.append):
+        pass
+    assert len(said) <= 5
