@@ -98,7 +98,11 @@ def deferred() -> Iterator[None]:
 
 @contextlib.contextmanager
 def at_once() -> Iterator[None]:
-    """Has the system end the process: for what holds Python's lock while it waits."""
+    """Has the system end the process: for what holds Python's lock while it waits.
+
+    At the end the handlers of before are back, also where TensorFlow has put its own in their place
+    (it does for SIGTERM when it connects workers).
+    """
     with contextlib.ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:

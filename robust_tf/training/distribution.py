@@ -65,7 +65,7 @@ def _multi_worker(
     found = cluster.find()
     waiting.wait(found, wait_minutes, say)
     try:
-        with waiting.connecting(found, wait_minutes, say):
+        with waiting.connecting(found, say):
             return tf.distribute.MultiWorkerMirroredStrategy(found.resolver())
     except RuntimeError as error:  # TensorFlow was used before in this process
         raise ValueError(f"strategy 'multi_worker': {error}.") from error

@@ -17,7 +17,7 @@ from robust_tf.training.cluster import Cluster
 WAIT_MINUTES = 30.0
 EVERY = 10.0  # seconds between two lines
 _PAUSE, _TRY = 0.5, 1.0  # seconds between two rounds, and for a host to answer
-_LEAST = 60.0  # seconds that TensorFlow has to connect workers that are there
+_CONNECTING = 120.0  # seconds that TensorFlow has to connect workers that are there
 
 
 class MissingWorkerError(OSError):
@@ -68,22 +68,23 @@ def wait(cluster: Cluster, minutes: float, say: Callable[[str], None] = to_stder
 
 
 @contextlib.contextmanager
-def connecting(cluster: Cluster, minutes: float, say: Callable[[str], None]) -> Iterator[None]:
-    """While TensorFlow connects workers that are there; ends the process if that never ends.
+def connecting(cluster: Cluster, say: Callable[[str], None] = to_stderr) -> Iterator[None]:
+    """While TensorFlow connects workers that are there; ends the process if that takes too long.
 
-    TensorFlow holds Python's lock meanwhile, so that no handler of Python's runs: signals have the
-    system end the process, and so does a thread without Python when time is up, with status 1.
+    TensorFlow holds Python's lock meanwhile, so that no thread and no handler of Python's runs. When
+    time is up a thread without Python ends the process, with status 1; SIGINT has the system end
+    it. SIGTERM goes to a handler that TensorFlow installs, and is without effect until the end, when
+    ours is back.
     """
     if not cluster.others:
         yield
         return
-    seconds = max(60 * minutes, _LEAST)
     say(
         f"{cluster.address}: all {len(cluster.others) + 1} workers are there; they are connected, "
-        f"or this ends with status 1 after {seconds:.0f} s."
+        f"or this ends with status 1 after {_CONNECTING:.0f} s."
     )
     with open(os.devnull, "w") as nothing, stopping.at_once():
-        faulthandler.dump_traceback_later(seconds, exit=True, file=nothing)
+        faulthandler.dump_traceback_later(_CONNECTING, exit=True, file=nothing)
         try:
             yield
         finally:
