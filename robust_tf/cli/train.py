@@ -27,9 +27,9 @@ A run that gets SIGTERM or SIGINT saves where it stands after the current steps 
 signal ends it at once. The same command continues it, also with another number of workers. See
 docs/many_machines.md for Slurm and Kubernetes.
 
-exit status: 0 when all is done, 1 when workers could not be connected, 2 when something given was wrong (before any training), 3 when
-training failed, 75 when another worker did not come or is gone (start all again), 143 when stopped
-by SIGTERM, 130 by SIGINT.
+exit status: 0 when all is done, 1 when workers could not be connected, 2 when something given was
+wrong (before any training), 3 when training failed, 75 when another worker did not come or is gone
+(start all again), 143 when stopped by SIGTERM, 130 by SIGINT.
 """
 GONE = 75  # EX_TEMPFAIL of sysexits.h: try again
 

@@ -71,10 +71,10 @@ def wait(cluster: Cluster, minutes: float, say: Callable[[str], None] = to_stder
 def connecting(cluster: Cluster, say: Callable[[str], None] = to_stderr) -> Iterator[None]:
     """While TensorFlow connects workers that are there; ends the process if that takes too long.
 
-    TensorFlow holds Python's lock meanwhile, so that no thread and no handler of Python's runs. When
-    time is up a thread without Python ends the process, with status 1; SIGINT has the system end
-    it. SIGTERM goes to a handler that TensorFlow installs, and is without effect until the end, when
-    ours is back.
+    TensorFlow holds Python's lock meanwhile, so that no thread and no handler of Python's runs.
+    When time is up a thread without Python ends the process, with status 1; SIGINT has the system
+    end it. SIGTERM goes to a handler that TensorFlow installs, and is without effect until the end,
+    when ours is back.
     """
     if not cluster.others:
         yield
