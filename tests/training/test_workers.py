@@ -1,5 +1,6 @@
 """Two workers on this machine: one is preempted, one is lost, and a single process goes on."""
 
+import contextlib
 import json
 import os
 import re
@@ -84,12 +85,18 @@ def start(folder, who, call, number):
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
     program = [sys.executable, "-c", WORKERS, str(folder), ports, str(who), str(call)]
-    done = subprocess.run(
-        [*program, str(int(number)), *own], env=environment, stdout=subprocess.PIPE, timeout=500
-    )
+    command = [*program, str(int(number)), *own]
+    # A session of their own: all of it is ended, whatever becomes of the test.
+    streams = {"stdout": subprocess.PIPE, "start_new_session": True}
+    process = subprocess.Popen(command, env=environment, **streams)
+    try:
+        out, _ = process.communicate(timeout=900)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     said = [Path(f"{folder}.err{index}").read_text() for index in (0, 1)]
-    assert done.returncode == 0, said
-    return json.loads(done.stdout), said
+    assert process.returncode == 0, said
+    return json.loads(out), said
 
 
 def on_one_device(folder, epoch, stop_after):
