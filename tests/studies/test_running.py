@@ -103,7 +103,7 @@ def interrupted_after(calls, patch):
 
     def counted(self):
         left[0] -= 1
-        if left[0] < 0:
+        if left[0] == -1:  # a second signal would end this process
             os.kill(os.getpid(), signal.SIGTERM)
         return metrics(self)
 
