@@ -107,9 +107,9 @@ def command(main: Main) -> Main:
             with warnings.catch_warnings(), modules.scope():
                 warnings.showwarning = _show
                 return main(argv)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 130
+        except KeyboardInterrupt as error:  # `Stopped` says more, and by which signal
+            print(str(error) or "interrupted", file=sys.stderr)
+            return getattr(error, "status", 130)
         except Exception as error:
             if not _of_the_user(error):
                 raise
@@ -130,21 +130,22 @@ def _show(
 
 
 @contextlib.contextmanager
-def quiet_start() -> Iterator[None]:
+def quiet_start() -> Iterator[Callable[[str], None]]:
     """Without the lines that TensorFlow's C++ writes as it starts, whatever the settings.
 
     They go straight to file descriptor 2, so that is where they are caught; if the start fails they
-    are shown. On a machine without a GPU the search for one is part of the start.
+    are shown. On a machine without a GPU the search for one is part of the start. Gives a function
+    that writes a line there nevertheless.
     """
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as caught:
         os.dup2(caught.fileno(), 2)
         try:
-            yield
+            yield lambda text: _write(terminal, text)
             if "tensorflow" in sys.modules:
                 sys.modules["tensorflow"].config.list_logical_devices()
-        except ValueError:  # of the user: its message is enough
+        except (ValueError, OSError, KeyboardInterrupt):  # of the user: its message is enough
             raise
         except BaseException:
             caught.seek(0)
@@ -153,6 +154,11 @@ def quiet_start() -> Iterator[None]:
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
+
+
+def _write(descriptor: int, text: str) -> None:
+    with os.fdopen(os.dup(descriptor), "w") as terminal:
+        print(text, file=terminal)
 
 
 def _of_the_user(error: Exception) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from robust_tf import stopping
 from robust_tf.cli import Parser, UserError, command, quiet_start, seed_list
 
 EPILOG = """\
@@ -26,7 +28,7 @@ examples:
   bin/study --tables=RESULTS.md
 
 exit status: 0 when all is done, 2 when something given was wrong, 3 when a row could not be done
-(the others are), 130 when interrupted: the same command continues.
+(the others are), 143 when stopped by SIGTERM, 130 by SIGINT: the same command continues.
 """
 
 
@@ -93,6 +95,11 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     options = parser().parse_args(argv)
+    with stopping.handled():
+        return _main(options)
+
+
+def _main(options: argparse.Namespace) -> int:
     if not options.tables and not options.gin_file:
         raise UserError("no study: give --gin_file=gin/studies/digits.gin, or --tables=RESULTS.md.")
     with quiet_start():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from robust_tf import stopping
 from robust_tf.cli import Parser, UserError, command, quiet_start, seed_list
 
 if TYPE_CHECKING:
@@ -21,9 +23,15 @@ examples:
   bin/train --gin_file=gin/adr_mnist.gin --gin_file=gin/parts/mnist_short.gin --gin_param=eps=0.2
   bin/train --gin_file=gin/adr_digits.gin --seeds=0,1,2 --run_dir=runs/adr_digits_seeds
 
-exit status: 0 when all is done, 2 when something given was wrong (before any training), 3 when
-training failed, 130 when interrupted.
+A run that gets SIGTERM or SIGINT saves where it stands after the current steps and ends; a second
+signal ends it at once. The same command continues it, also with another number of workers. See
+docs/many_machines.md for Slurm and Kubernetes.
+
+exit status: 0 when all is done, 1 when workers could not be connected, 2 when something given was
+wrong (before any training), 3 when training failed, 75 when another worker did not come or is gone
+(start all again), 143 when stopped by SIGTERM, 130 by SIGINT.
 """
+GONE = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 def parser() -> Parser:
@@ -76,21 +84,49 @@ def parser() -> Parser:
         "--strategy",
         default="auto",
         metavar="NAME",
-        help="auto (default), none, mirrored, multi_worker, tpu or tpu:NAME",
+        help="auto (default), none, mirrored, multi_worker, tpu or tpu:NAME; workers find each "
+        "other by TF_CONFIG, a Slurm step, or an indexed Job of Kubernetes",
+    )
+    parse.add_argument(
+        "--wait_minutes",
+        type=minutes,
+        default=30.0,
+        metavar="M",
+        help="how long a worker waits for the others before it gives up (default: 30)",
     )
     return parse
+
+
+def minutes(text: str) -> float:
+    """An argparse type: a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of minutes > 0")
+    return value
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     options = parser().parse_args(argv)
+    with stopping.handled():
+        return _main(options)
+
+
+def _main(options: argparse.Namespace) -> int:
     # TensorFlow takes seconds to import: not before the arguments are known to be right.
-    with quiet_start():
-        from robust_tf.training import make_strategy
+    with quiet_start() as say:
+        from robust_tf.training import MissingWorkerError, make_strategy
 
         # Collective operations must be set up before anything else touches TensorFlow.
-        strategy = make_strategy(options.strategy)
+        try:
+            strategy = make_strategy(options.strategy, options.wait_minutes, say)
+        except MissingWorkerError as error:
+            say(f"error: {error}")
+            return GONE
         from robust_tf import recipes
 
     gin_files = options.gin_file or [DEFAULT_RECIPE]
@@ -139,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"run continues from the last checkpoint in {run_dir}.",
             file=sys.stderr,
         )
-        return 3
+        return GONE
 
 
 def _import_earlier(options: Any, gin_files: Sequence[str]) -> list[str]:

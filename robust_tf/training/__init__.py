@@ -3,11 +3,13 @@
 from robust_tf.training.checkpoints import CheckpointError
 from robust_tf.training.collapse_guard import CollapseGuard
 from robust_tf.training.distribution import is_chief, make_strategy
+from robust_tf.training.nonfinite import NonFiniteLossError
 from robust_tf.training.optimizers import SGD, Adam, cosine, piecewise, polyline
 from robust_tf.training.pseudo_labels import PseudoLabels
 from robust_tf.training.recipe import Recipe
 from robust_tf.training.run_folder import RunFolderError
-from robust_tf.training.trainer import NonFiniteLossError, Trainer
+from robust_tf.training.trainer import Trainer
+from robust_tf.training.waiting import MissingWorkerError
 from robust_tf.training.weight_average import EMA, SWA, WeightAverage, refresh_statistics
 from robust_tf.training.weight_perturbation import AWP, WeightPerturbation
 
@@ -19,6 +21,7 @@ __all__ = [
     "Adam",
     "CheckpointError",
     "CollapseGuard",
+    "MissingWorkerError",
     "NonFiniteLossError",
     "PseudoLabels",
     "Recipe",

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
+from robust_tf.training import cluster, waiting
+
 NAMES = ("auto", "none", "mirrored", "multi_worker", "tpu", "tpu:NAME")
 
 
-def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
+def make_strategy(
+    name: str = "auto",
+    wait_minutes: float = waiting.WAIT_MINUTES,
+    say: Callable[[str], None] = waiting.to_stderr,
+) -> tf.distribute.Strategy:
     """The strategy called `name`.
 
     'auto': multi-worker where TF_CONFIG describes a cluster, mirrored where there is more than one
     GPU, none otherwise. 'mirrored': all GPUs, or all logical CPUs where there is no GPU.
-    'multi_worker': from TF_CONFIG. 'tpu' or 'tpu:NAME': by the name of the TPU.
+    'multi_worker': by TF_CONFIG, or the Slurm step or indexed Kubernetes Job that this is in; see
+    `cluster.find`. 'tpu' or 'tpu:NAME': by the name of the TPU.
+
+    Args:
+      name: one of `NAMES`.
+      wait_minutes: how long a worker waits for the others, > 0.
+      say: is told for whom it waits.
 
     Raises:
-      ValueError: unknown name, or 'multi_worker' without TF_CONFIG.
+      ValueError: unknown name, or 'multi_worker' without a cluster.
+      MissingWorkerError: another worker did not come.
     """
     # Looking at devices starts TensorFlow, after which no workers can be connected: those first.
     if name == "multi_worker" or (name == "auto" and os.environ.get("TF_CONFIG")):
-        return _multi_worker()
+        return _multi_worker(wait_minutes, say)
     gpus = tf.config.list_logical_devices("GPU")
     if name == "auto":
         name = "mirrored" if len(gpus) > 1 else "none"
@@ -47,19 +59,14 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
     raise ValueError(f"strategy {name!r}: must be one of {NAMES}.")
 
 
-def _multi_worker() -> tf.distribute.Strategy:
+def _multi_worker(
+    wait_minutes: float, say: Callable[[str], None]
+) -> tf.distribute.MultiWorkerMirroredStrategy:
+    found = cluster.find()
+    waiting.wait(found, wait_minutes, say)
     try:
-        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}")["cluster"]
-        cluster["worker"][0]
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise ValueError(
-            "strategy 'multi_worker' needs the environment variable TF_CONFIG, e.g. "
-            '\'{"cluster": {"worker": ["host1:1234", "host2:1234"]}, '
-            '"task": {"type": "worker", "index": 0}}\' (index 1 on the second machine); it is '
-            f"{os.environ.get('TF_CONFIG')!r}."
-        ) from error
-    try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        with waiting.connecting(found, say):
+            return tf.distribute.MultiWorkerMirroredStrategy(found.resolver())
     except RuntimeError as error:  # TensorFlow was used before in this process
         raise ValueError(f"strategy 'multi_worker': {error}.") from error
 
@@ -105,9 +112,19 @@ def all_agree(strategy: tf.distribute.Strategy, mine: bool) -> bool:
     def meet() -> tf.Tensor:
         return strategy.run(lambda: tf.constant(float(mine)))
 
-    said = meet()
-    votes = strategy.reduce(tf.distribute.ReduceOp.SUM, said, axis=None).numpy()
+    with waiting.noted(*_addresses(strategy)):
+        said = meet()
+        votes = strategy.reduce(tf.distribute.ReduceOp.SUM, said, axis=None).numpy()
     return bool(votes == strategy.num_replicas_in_sync)
+
+
+def _addresses(strategy: tf.distribute.MultiWorkerMirroredStrategy) -> tuple[str, list[str]]:
+    """Of this worker and of the others."""
+    resolver = strategy.cluster_resolver
+    jobs = resolver.cluster_spec().as_dict().items()
+    places = {(job, index): host for job, hosts in jobs for index, host in enumerate(hosts)}
+    mine = places.pop((resolver.task_type, resolver.task_id), "this worker")
+    return mine, list(places.values())
 
 
 def distribute(

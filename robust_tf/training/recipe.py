@@ -58,8 +58,8 @@ class Recipe:
       evaluation_attacks: run on the test images at the end; a list, or a dict with their names.
       evaluation_examples: test images for that, or None for all.
       steps_per_call: steps in one call of the compiled loop, >= 1.
-      checkpoint_minutes: between checkpoints inside an epoch; each epoch's end has one anyway, and
-        several workers save only there. 0: after each call of the loop.
+      checkpoint_minutes: between checkpoints inside an epoch, by the chief's clock; an epoch's end
+        has one anyway. 0: after each call of the loop.
       guard_every: steps between checks for catastrophic overfitting; None: as often as costs 4 % of
         the training's passes, for methods whose attack has one or two steps, and never for others;
         0: never. See `training.guard`.

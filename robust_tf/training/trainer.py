@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
+import signal
 import time
 import warnings
 from typing import Any
@@ -13,7 +15,7 @@ import gin
 import keras
 import tensorflow as tf
 
-from robust_tf import compat, data, files, precision, runs
+from robust_tf import compat, data, files, precision, runs, stopping
 from robust_tf.training import finalize, hparams, readback, run_folder, xla
 from robust_tf.training.checkpoints import Checkpoints
 from robust_tf.training.distribution import (
@@ -25,13 +27,11 @@ from robust_tf.training.distribution import (
 )
 from robust_tf.training.freezing import Frozen
 from robust_tf.training.loop import Loop
+from robust_tf.training.moments import Moments
+from robust_tf.training.nonfinite import FiniteCheck
 from robust_tf.training.recipe import Recipe, check_dataset
 from robust_tf.training.reporting import Reporter
 from robust_tf.training.run_guard import ROLLBACK, STOP, RunGuard, note_idle
-
-
-class NonFiniteLossError(ArithmeticError):
-    """Training met a loss or a weight that is not a number."""
 
 
 class Trainer:
@@ -109,9 +109,11 @@ class Trainer:
         )
         self.loop = Loop(self.model, strategy)
         self.checkpoints = Checkpoints(os.path.join(run_dir, "checkpoints"), self.model, self.chief)
+        self.finite = FiniteCheck(self.checkpoints, self.loop.watched)
         self.progress = self.checkpoints.progress
         where = (self.checkpoints, run_dir, self.chief)
         self.guard = RunGuard(recipe, self.model, dataset, strategy, *where)
+        self.moments = Moments(strategy, recipe.checkpoint_minutes)
         self.resumed = self.checkpoints.restore_last()
         self.guard.restored()
         self._freeze_in(int(self.progress.epoch.numpy()))
@@ -163,6 +165,8 @@ class Trainer:
 
         Raises:
           NonFiniteLossError: names the term, the step and the last good checkpoint.
+          Stopped: SIGINT or SIGTERM came, on any worker; where the run stood is saved. Outside of
+            the epochs nothing is to be saved, and a signal ends what is done at once.
           CheckpointError, FileError: full disk, or whatever else the file system says.
         """
         with self.claim:
@@ -176,14 +180,12 @@ class Trainer:
         reporter = Reporter(self.run_dir, self.recipe.epochs, start, self.chief)
         if self.chief:
             hparams.write_start(self.run_dir, hparams.hparams_of(self.record))
-        try:
+        with contextlib.closing(reporter), stopping.deferred():
             batches = None
             while not self.over:
                 batches = batches or self._batches_from_here()
                 if not self._epoch(int(self.progress.epoch.numpy()), batches, reporter):
                     batches = None
-        finally:
-            reporter.close()
         self.loop.refresh(self._training_batches(self.recipe.epochs, 0))
         models = self._plain_models()
         if self.chief:
@@ -213,15 +215,15 @@ class Trainer:
         if done == 0:
             self.loop.reset()
         reporter.open_epoch(epoch, self.steps, done, recipe.batch_size)
-        began = saved = time.monotonic()
-        first = done
-        several_workers = isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        began, first = time.monotonic(), done
+        metrics = {} if done < self.steps else self.loop.train_metrics()
+        self.moments.lap()
         while done < self.steps:
             step = epoch * self.steps + done
             count = min(recipe.steps_per_call, self.steps - done, self.guard.to_next(step))
             good, finite = self.loop.train(batches, tf.constant(count))
             if int(good) < count:
-                self._stop_at_loss(finite, epoch * self.steps + done + int(good) + 1)
+                self.finite.raise_for_loss(finite, epoch * self.steps + done + int(good) + 1)
             metrics = self.loop.train_metrics()
             done += count
             progress.step_in_epoch.assign(done)
@@ -229,25 +231,23 @@ class Trainer:
             action = self.guard.look(step + count, epoch, reporter)
             if action == STOP:
                 break
-            now = time.monotonic()
             if action == ROLLBACK:
-                progress.seconds.assign_add(now - saved)
+                progress.seconds.assign_add(self.moments.lap())
                 self._roll_back(reporter)
                 return False
-            due = now - saved > 60 * recipe.checkpoint_minutes
-            if several_workers:  # their clocks differ, and all must save or none
-                due = recipe.checkpoint_minutes == 0
-            if done < self.steps and due:
-                progress.seconds.assign_add(now - saved)
-                saved = now
+            due = self.moments.look()
+            if due.stop or (due.save and done < self.steps):
+                progress.seconds.assign_add(self.moments.lap())
                 self._save_last(epoch * self.steps + done)
+            self._stop_if(due.stop)
         seconds = max(time.monotonic() - began, 1e-9)
-        progress.seconds.assign_add(time.monotonic() - saved)
+        progress.seconds.assign_add(self.moments.lap())
         step = epoch * self.steps + done
         row = {"epoch": epoch + 1, "step": step, **metrics, **self.guard.metrics(epoch)}
-        row["images_per_second"] = (done - first) * recipe.batch_size / seconds
+        if done > first:  # not where a run was stopped after the epoch's last step
+            row["images_per_second"] = (done - first) * recipe.batch_size / seconds
         row["learning_rate"] = self._learning_rate()
-        self._check_weights(step)
+        self.finite.check_weights(step)
         last = epoch + 1 == recipe.epochs or self.guard.stopped
         if last or (epoch + 1) % recipe.validate_every == 0:
             row.update(self._validate(epoch))
@@ -261,7 +261,22 @@ class Trainer:
             warnings.warn(f"epoch {epoch + 1}: {found}", stacklevel=2)
         self._show_images(reporter, epoch, step)
         self._save_last(step)
+        self._stop_if(self.moments.look(end=True).stop)
         return True
+
+    def _stop_if(self, number: int | None) -> None:
+        """Ends by a signal, where there was one; what is to be saved is."""
+        if number is None:
+            return
+        barrier(self.strategy)  # no worker goes while the chief writes
+        epoch, step = (int(v.numpy()) for v in (self.progress.epoch, self.progress.step_in_epoch))
+        inside = f"in epoch {epoch + 1} after {step} of its {self.steps} steps"
+        where = inside if step else f"after epoch {epoch} of {self.recipe.epochs}"
+        raise stopping.Stopped(
+            number,
+            f"{signal.Signals(number).name}: saved {where} in {self.run_dir}; the same command "
+            "continues.",
+        )
 
     def _roll_back(self, reporter: Reporter) -> None:
         """Trains on from the last good checkpoint, with another attack, in the same order."""
@@ -279,7 +294,7 @@ class Trainer:
         return next(iter(self._training_batches(0, 0)))
 
     def _save_last(self, step: int) -> None:
-        self._check_weights(step)
+        self.finite.check_weights(step)
         self.claim.check()
         self.guard.flush()
         self.checkpoints.save_last()
@@ -363,27 +378,6 @@ class Trainer:
         rate = self.model.optimizer.learning_rate
         rate = rate(self.loop.steps_done()) if callable(rate) else rate
         return float(tf.convert_to_tensor(rate))
-
-    def _stop_at_loss(self, finite: tf.Tensor, step: int) -> None:
-        bad = [n for n, fine in zip(self.loop.watched, finite.numpy(), strict=True) if not fine]
-        terms = [name for name in bad if name != "loss"]
-        what = f"term {', '.join(terms)}" if terms else "its terms are finite, their sum is not"
-        self._stop(f"non-finite loss at step {step}, {what}")
-
-    def _check_weights(self, step: int) -> None:
-        if not self.checkpoints.finite():
-            terms = ", ".join(name for name in self.loop.watched if name != "loss")
-            self._stop(
-                f"non-finite weights after step {step}, whose loss was finite: the gradient of one "
-                f"of its terms ({terms}) overflowed"
-            )
-
-    def _stop(self, what: str) -> None:
-        raise NonFiniteLossError(
-            f"{what}. The last good checkpoint is {self.checkpoints.last_path}. Lower "
-            "train.learning_rate or the term's weight, or lengthen train.eps_warmup_epochs; then "
-            "start with --restart or in another folder."
-        )
 
     def _finish(self, models: dict[str, keras.Model]) -> None:
         """Saves the models, evaluates on the test images, writes the summary."""

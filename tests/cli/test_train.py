@@ -118,6 +118,7 @@ def test_wrong_arguments(error, tmp_path, monkeypatch):
         (["--gin_fil=x"], [], "unrecognized arguments: --gin_fil=x"),
         (["--strategy=mirored"], [], "strategy 'mirored': must be one of"),
         (["--strategy=multi_worker"], [], "TF_CONFIG"),
+        (["--wait_minutes=0"], [], "'0' must be a number of minutes > 0"),
         ([f"--data_dir={tmp_path}/file"], [mnist], f"{tmp_path}/file"),
         ([f"--run_dir={tmp_path}/file/run"], [], "--run_dir"),
         (["--run_dir=/proc/run"], [], "--run_dir"),

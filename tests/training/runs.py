@@ -90,10 +90,13 @@ def trainer(folder: Any, what: Recipe, dataset: data.Data, **arguments: Any) -> 
 
 
 def rows(folder: Any) -> list[dict[str, float]]:
-    """metrics.jsonl without the only column that depends on the clock."""
+    """metrics.jsonl without the only column that depends on the clock.
+
+    An epoch of which a process took no step has no speed.
+    """
     lines = files.read_lines(os.path.join(folder, "metrics.jsonl"))
     for line in lines:
-        assert line.pop("images_per_second") > 0
+        assert line.pop("images_per_second", 1) > 0
     return lines
 
 
