@@ -12,6 +12,7 @@ from robust_tf.cli import (
     UserError,
     batteries,
     command,
+    engine_options,
     evaluate_devices,
     inference,
     quiet_start,
@@ -170,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from robust_tf import evaluation, files, modules
         from robust_tf.cli import evaluate_file
 
-        engine = evaluate_devices.engine(options)
+        engine = engine_options.engine(options)
 
     if options.output:
         files.check_replaceable(options.output, "a result of evaluate", evaluate_file.is_result)

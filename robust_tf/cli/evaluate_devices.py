@@ -1,9 +1,8 @@
-"""`--devices`, `--engine` and `--status` of `bin/evaluate`: one evaluation in many processes."""
+"""`--devices` and `--status` of `bin/evaluate`: one evaluation in many processes."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 import tempfile
@@ -11,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from robust_tf import evaluation_progress
-from robust_tf.cli import Parser, UserError
+from robust_tf.cli import Parser, UserError, engine_options
 from robust_tf.evaluation_progress import SHARDS
 
 if TYPE_CHECKING:
@@ -25,76 +24,17 @@ one process for each, on a part of the images; the result is that of one process
 verdict. What is done is kept in OUTPUT.shards until all is; --status tells how far it is."""
 
 
-def add_engine(group: Any, what: str) -> None:
-    """--devices, --engine and --address; `what` says what is done at the same time."""
-    group.add_argument(
-        "--devices",
-        metavar="N",
-        help=f"{what}: a number, or all: as many as there are GPUs, each of which sees one; "
-        "without a GPU as many as there are cores, each with one thread (fewer take less memory)",
-    )
-    group.add_argument(
-        "--engine",
-        choices=("processes", "ray"),
-        help="processes (default), of this machine; ray: tasks of a Ray cluster, which does those "
-        "of a lost worker again (pip install 'robust_tf[ray]')",
-    )
-    group.add_argument(
-        "--address",
-        metavar="A",
-        help="of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; default: RAY_ADDRESS, else one "
-        "is started on this machine",
-    )
-
-
 def add_options(parser: Parser) -> None:
     """The options of an evaluation in many processes."""
     group = parser.add_argument_group("many devices", DEVICES)
-    add_engine(group, "so many processes")
+    engine_options.add_options(group, "so many shards at once")
 
 
 def check_options(options: argparse.Namespace) -> None:
     """Raises UserError for options that do not go together, or a number that is none."""
-    from robust_tf.engines.devices import checked
-
-    if options.devices is not None:
-        try:
-            checked(options.devices)
-        except ValueError:
-            raise UserError(
-                f"--devices={options.devices}: must be all, or a whole number >= 1."
-            ) from None
-    if options.address is not None and options.engine != "ray":
-        raise UserError(f"--address={options.address} is of a Ray cluster: give --engine=ray, too.")
-    asked = next((n for n in ("devices", "engine") if getattr(options, n) is not None), None)
-    for other in ("merge", "status"):
-        if asked and getattr(options, other, None):
-            raise UserError(f"--{asked} does not go with --{other}, which runs no attack.")
-    if getattr(options, "status", False) and not options.output:
+    engine_options.check(options, ("merge", "status"))
+    if options.status and not options.output:
         raise UserError("--status needs the --output of the evaluation.")
-
-
-def engine(options: argparse.Namespace) -> Engine | None:
-    """The engine that the options ask for; None for an evaluation in this process.
-
-    This process then takes no GPU: it only looks on.
-
-    Raises:
-      ValueError, ImportError, ConnectionError: see `engines.engine`.
-    """
-    if options.devices is None and options.engine is None:
-        return None
-    import tensorflow as tf
-
-    from robust_tf import engines
-
-    made = engines.engine(options.engine or "processes", options.devices or "all", options.address)
-    if made.workers == 1 and options.engine != "ray":
-        return None
-    if tf.config.list_physical_devices("GPU"):
-        with contextlib.suppress(RuntimeError):  # TensorFlow has started: called by a program
-            tf.config.set_visible_devices([], "GPU")
-    return made
 
 
 def status(output: str) -> str:

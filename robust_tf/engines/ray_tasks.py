@@ -16,10 +16,11 @@ from typing import Any
 from robust_tf import files
 from robust_tf.engines.child import GRACE
 from robust_tf.engines.devices import THREADS, available_cores, checked
-from robust_tf.engines.tasks import Ending, Task
+from robust_tf.engines.tasks import TASK, Ending, Task
 
 # A worker that was lost (its process killed, its machine gone) is replaced so often for each task.
 RETRIES = 5
+STARTS = 3  # tries to start a cluster
 _PASSED = ("TFDS_DATA_DIR", "ROBUST_TF_PROG", "TF_CPP_MIN_LOG_LEVEL")
 _POLL = 0.2  # seconds
 
@@ -42,7 +43,7 @@ class RayTasks:
 
     Raises:
       ImportError: Ray is not installed.
-      ConnectionError: no cluster at that address.
+      OSError: no cluster at that address, or it cannot be started.
       ValueError: another number of devices.
     """
 
@@ -129,16 +130,37 @@ class RayTasks:
 
 
 def _start(ray: Any, address: str | None, count: int | None) -> None:
-    """Connects to the cluster, or starts one on this machine."""
+    """Connects to the cluster, or starts one on this machine.
+
+    Raises:
+      OSError: there is none at the address; it cannot be started.
+    """
     address = address or os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address and address != "local":
-        ray.init(address=address, **quiet)
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, TimeoutError) as error:
+            raise OSError(
+                f"there is no Ray cluster at {address} ({files.reason(error)}); start one with "
+                "`ray start --head`, or leave the address out to have one on this machine."
+            ) from error
         return
     # Nobody is asked on this machine, so nothing is sent; a cluster has settings of its own.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     cores = max(available_cores(), count or 1)
-    ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
+            return
+        except Exception as error:  # Ray has no class of its own for it
+            ray.shutdown()
+            if not left:
+                raise OSError(
+                    f"Ray cannot be started on this machine ({files.reason(error)}); it gives up "
+                    "when its processes take more than 15 seconds to start, as on a machine with "
+                    "much else to do. Try again later, or without --engine=ray."
+                ) from error
 
 
 def _content(path: str) -> bytes:
@@ -159,21 +181,29 @@ def _call(
 
     for name, value in {**passed, **dict.fromkeys(THREADS, str(max(threads, 1)))}.items():
         os.environ.setdefault(name, value)
-    os.environ["ROBUST_TF_TASK"] = f"{ray.get_runtime_context().get_task_id()}"
+    os.environ[TASK] = str(ray.get_runtime_context().get_task_id())
     if os.path.isdir(folder):
         os.chdir(folder)  # where relative paths mean what they mean to who gave them
     arguments = list(task.arguments)
     for path, content in zip(paths, contents, strict=True):
         if not os.path.exists(path):
-            own = copied(path, ray.get(content))
-            arguments = [argument.replace(path, own) for argument in arguments]
+            arguments = [_with(word, path, copied(path, ray.get(content))) for word in arguments]
     text = io.StringIO()
     called = importlib.import_module(task.module)
     sys.argv = [str(called.__file__), *arguments]
     with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
         status = called.main(arguments)
-    there = status == 0 and os.path.exists(task.output)
+    there = status == 0 and task.output and os.path.exists(task.output)
     return status, text.getvalue(), _content(task.output) if there else None
+
+
+def _with(word: str, path: str, own: str) -> str:
+    """A word of a command, `PATH` or `--option=PATH,PATH`, with another path."""
+    option, equals, value = word.partition("=")
+    if equals and option.startswith("--"):
+        values = (own if one.strip() == path else one for one in value.split(","))
+        return f"{option}={','.join(values)}"
+    return own if word == path else word
 
 
 def copied(path: str, content: bytes) -> str:

@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol
 
+# The variable that tells a process which task it does; the same when it is done again.
+TASK = "ROBUST_TF_TASK"
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:
@@ -17,15 +20,15 @@ class Task:
       name: what messages call it: 'shard 1/4'.
       module: 'robust_tf.cli.evaluate'.
       arguments: of `main`.
-      output: the file that it leaves when it is done; a worker that does not share this machine's
-        disk sends its content.
+      output: the file that it leaves when it is done, whose content a worker sends that does not
+        share this machine's disk; '': none.
       sends: files named in the arguments whose content a worker gets that does not see them.
     """
 
     name: str
     module: str
     arguments: tuple[str, ...]
-    output: str
+    output: str = ""
     sends: tuple[str, ...] = ()
 
 

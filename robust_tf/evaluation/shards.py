@@ -1,4 +1,4 @@
-"""An evaluation in shards, each a task of an engine: on all devices, or on a cluster of machines."""
+"""An evaluation in shards, each a task of an engine: on all devices, or on a cluster."""
 
 from __future__ import annotations
 

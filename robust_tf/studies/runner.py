@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from robust_tf import data, evaluation, files
+from robust_tf.engines.tasks import TASK
 from robust_tf.evaluation import EvaluationState
 from robust_tf.evaluation.adaptive import EFFORTS
 from robust_tf.inference import ManifoldTransformation
@@ -59,19 +60,35 @@ def run(
         for row in plan.study.in_order(rows):
             if seed not in plan.seeds(row, seeds):
                 continue
-            try:
-                with _claimed(plan, row, seed):
-                    recipe = plan.recipe(row, seed)
-                    train(plan, recipe, row, seed, strategy, say)
-                    evaluate(plan, recipe, row, seed, say)
-            except BusyError as error:
-                say(f"{row.name}, seed {seed}: {error}")
-            except FAULTS as error:
-                faults[row.name, seed] = files.reason(error)
-                say(f"{row.name}, seed {seed}: not done: {files.reason(error)}.")
+            if fault := run_row(plan, row, seed, strategy, say):
+                faults[row.name, seed] = fault
             gc.collect()  # models refer to themselves
             done()
     return faults
+
+
+def run_row(
+    plan: Plan,
+    row: Row,
+    seed: int,
+    strategy: tf.distribute.Strategy | None = None,
+    say: Callable[[str], None] = print,
+) -> str:
+    """As `run`, one row with one seed; why it could not be done, '' if it was.
+
+    What another process works on is left to it.
+    """
+    try:
+        with _claimed(plan, row, seed):
+            recipe = plan.recipe(row, seed)
+            train(plan, recipe, row, seed, strategy, say)
+            evaluate(plan, recipe, row, seed, say)
+    except BusyError as error:
+        say(f"{row.name}, seed {seed}: {error}")
+    except FAULTS as error:
+        say(f"{row.name}, seed {seed}: not done: {files.reason(error)}.")
+        return files.reason(error)
+    return ""
 
 
 def train(
@@ -233,7 +250,8 @@ def _claimed(plan: Plan, row: Row, seed: int) -> Iterator[None]:
     holder = holder_of(path)
     if holder:
         raise BusyError(f"left to {holder}; delete {path} if that is gone.")
-    files.write_json(path, {"pid": os.getpid(), "host": platform.node(), "row": row.name})
+    own = {"pid": os.getpid(), "host": platform.node(), "row": row.name}
+    files.write_json(path, {**own, "task": os.environ.get(TASK)})
     try:
         yield
     finally:
@@ -254,6 +272,8 @@ def holder_of(path: str) -> str:
         pid, host = int(content["pid"]), str(content["host"])
     except (files.FileError, KeyError, TypeError, ValueError):
         return ""
+    if os.environ.get(TASK) and content.get("task") == os.environ[TASK]:
+        return ""  # this task, on a worker that was lost
     if host != platform.node():
         return f"process {pid} on {host}"
     if pid == os.getpid():
