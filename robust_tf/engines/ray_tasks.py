@@ -207,8 +207,9 @@ def _with(word: str, path: str, own: str) -> str:
 
 
 def copied(path: str, content: bytes) -> str:
-    """A file of this content on this machine: one place for each content, so that a task that is
-    done again finds its record to be of the same model.
+    """A file of this content on this machine.
+
+    It has one place for each content, so that a task that is done again finds the same path.
     """
     digest = hashlib.sha256(content).hexdigest()[:16]
     own = os.path.join(tempfile.gettempdir(), f"robust_tf-{digest}", os.path.basename(path))
