@@ -3,9 +3,10 @@
     python -m benchmarks.devices --model=mnist.keras --dataset=mnist --images=200 \
         --attacks="PGD(eps=0.3, step_size=0.01, steps=40); Square(eps=0.3, queries=1000)"
 
-Each row is a call of `bin/evaluate` with all that belongs to it: start, tracing, merging. "N threads"
-is one process with a thread for each of N cores, "N processes" as many of one thread. What else the
-machine does is not taken out; rounds are run in turn, and the least is printed beside the median.
+Each row is a call of `bin/evaluate` with all that belongs to it: start, tracing, merging. One
+process with one thread and with a thread for each core is compared with a process of one thread for
+each core. What else the machine does is not taken out; rounds are run in turn, and the least is
+printed beside the median.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def test_an_error_of_the_user_is_said_once(place, engine, capsys):
         (["--model=a", "--devices=many"], "--devices=many: must be all"),
         (["--model=a", "--address=auto"], "give --engine=ray, too"),
         (["--model=a", "--engine=dask"], "invalid choice: 'dask'"),
-        (["--merge", "1.json", "--devices=2"], "--devices does not go with --merge"),
+        (["--merge", "1.json", "--devices=2"], "--devices does not go with --merge, which"),
         (["--status", "--output=a.json", "--devices=2"], "--devices does not go with --status"),
         (["--status"], "--status needs the --output"),
         (["--status", "--output=none.json"], "there is neither none.json nor a record of it"),
