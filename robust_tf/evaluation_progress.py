@@ -50,7 +50,7 @@ class PartSoFar:
       size: its images.
       natural: bool (n,), whether the clean image is classified correctly; None: not known yet.
       attacks: by name, all that will be run.
-      total: images of all shards.
+      total: images of all shards; of `read`, of those that write one result.
       written: when its file was written, seconds since 1970.
       finished: whether that is its result.
     """
@@ -76,14 +76,22 @@ def read(output: str) -> dict[str, PartSoFar | None]:
       ValueError: a file that is not what an evaluation keeps.
     """
     if found := part(output):
-        return {"": found}
+        return {"": dataclasses.replace(found, total=found.size)}
     plan = _read_json(os.path.join(output + SHARDS, PLAN))
     if plan is not None:
-        count = plan[0]["count"]
-        return {
-            f"shard {k}/{count}": part(shard_path(output + SHARDS, k, count))
-            for k in range(1, count + 1)
-        }
+        try:
+            count, within = int(plan[0]["count"]), plan[0]["about"].get("shard") or (1, 1)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{output}{SHARDS} holds no plan of shards: {error!r}.") from error
+        parts: dict[str, PartSoFar | None] = {}
+        for k in range(1, count + 1):
+            one = part(shard_path(output + SHARDS, k, count))
+            if one is not None:  # the whole may itself be a shard
+                one = dataclasses.replace(
+                    one, total=len(range(within[0] - 1, one.total, within[1]))
+                )
+            parts[f"shard {k}/{count}"] = one
+        return parts
     raise FileNotFoundError(
         f"there is neither {output} nor a record of it, {output}{PARTIAL} or {output}{SHARDS}; "
         "give the --output of the evaluation."

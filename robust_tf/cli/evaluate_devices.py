@@ -84,7 +84,8 @@ def _run(
     words = list(without(argv, OWN))
     count = min(engine.workers, options.max_examples or engine.workers)
     fixed = options.devices not in (None, "all")
-    shards = Shards(folder, {"command": words, "shard": within}, count, fixed)
+    about = {"command": words, "shard": within}
+    shards = Shards(folder, about, count, fixed, kept=bool(options.output))
     print(f"{shards.count} shards, {engine.workers} at once", file=sys.stderr)
     try:
         if options.search_dtype == "auto":
@@ -103,7 +104,7 @@ def _run(
     if options.model:
         about["model"] = options.model
     if options.save_adversarial:
-        _gather(_images(options.save_adversarial), options.save_adversarial)
+        _gather(_images(options.save_adversarial), options.save_adversarial, shards.count)
     evaluate_file.write(result, about, options.output)
     shards.close()
     return 0
@@ -151,17 +152,20 @@ def _check_images(folder: str) -> None:
         raise UserError(f"{folder} holds the images of another evaluation; choose an empty folder.")
 
 
-def _gather(source: str, target: str) -> None:
+def _gather(source: str, target: str, count: int) -> None:
     """Moves the images of all shards, whose files have different names, into one folder."""
     import tensorflow as tf
 
     from robust_tf import files
 
-    for path in sorted(tf.io.gfile.glob(os.path.join(source, "*", "*", "*.npz"))):
-        attack, name = path.split("/")[-2:]
-        tf.io.gfile.makedirs(os.path.join(target, attack))
-        tf.io.gfile.rename(path, os.path.join(target, attack, name), overwrite=True)
-    files.remove(source)
+    for folder in (os.path.join(source, f"{k + 1}-of-{count}") for k in range(count)):
+        for path in sorted(tf.io.gfile.glob(os.path.join(folder, "*", "*.npz"))):
+            attack, name = path.split("/")[-2:]
+            tf.io.gfile.makedirs(os.path.join(target, attack))
+            tf.io.gfile.rename(path, os.path.join(target, attack, name), overwrite=True)
+        files.remove(folder)
+    if files.exists(source) and not tf.io.gfile.listdir(source):
+        files.remove(source)
 
 
 def without(argv: Sequence[str], names: Sequence[str]) -> Iterator[str]:

@@ -73,6 +73,7 @@ def evaluate_shards(
     split, configs = as_split(data), _configs(named)
     size = min(settings.get("max_examples") or len(split), len(split))
     with contextlib.ExitStack() as stack:
+        kept = output is not None
         if output is None:
             output = os.path.join(stack.enter_context(tempfile.TemporaryDirectory()), "result")
         used = stack.enter_context(engines.engine(engine, devices, address))
@@ -84,7 +85,8 @@ def evaluate_shards(
             "data": split.fingerprint,
             "settings": {**settings, "search_dtype": asked},
         }
-        shards = Shards(folder, about, min(used.workers, size), fixed=devices != "all")
+        count = min(used.workers, size)
+        shards = Shards(folder, about, count, fixed=devices != "all", kept=kept)
         job, images, own = (
             os.path.join(folder, name)
             for name in (shard_task.JOB, shard_task.IMAGES, shard_task.MODEL)

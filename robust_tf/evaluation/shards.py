@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+import tensorflow as tf
 from tqdm import tqdm
 
 from robust_tf import evaluation_progress, files
@@ -52,6 +53,7 @@ class Shards:
       about: all that the evaluation depends on, JSON-ready.
       count: of the shards.
       fixed: the user has named that number; else that of an evaluation that is continued is taken.
+      kept: the folder outlives a failure, so that the same call continues.
 
     Attributes:
       count: of the shards.
@@ -62,11 +64,13 @@ class Shards:
       FileError: it cannot be written.
     """
 
-    def __init__(self, folder: str, about: Mapping[str, Any], count: int, fixed: bool):
-        self.folder = folder
+    def __init__(
+        self, folder: str, about: Mapping[str, Any], count: int, fixed: bool, kept: bool = True
+    ):
+        self.folder, self._kept = folder, kept
         path = os.path.join(folder, PLAN)
         self._plan: dict[str, Any] = {"count": count, "about": json.loads(json.dumps(about))}
-        if files.exists(path):
+        if files.exists(path) and _anything_in(folder):
             found = files.read_json(path)
             if not isinstance(found, dict) or not isinstance(found.get("count"), int):
                 raise ValueError(f"{path} is not the plan of an evaluation in shards; delete it.")
@@ -82,6 +86,12 @@ class Shards:
                 )
             self._plan = found
         else:
+            if files.exists(folder) and not files.exists(path):
+                raise ValueError(
+                    f"{folder} is there and holds no evaluation in shards; move it, or choose "
+                    "another output."
+                )
+            files.remove(folder)
             files.write_json(path, self._plan)
         self.count: int = self._plan["count"]
         self.outputs = [shard_path(folder, k + 1, self.count) for k in range(self.count)]
@@ -94,7 +104,7 @@ class Shards:
             task = Task("precision", MODULE, ("precision", output), output)
             ending = engine.run([task])[task.name]
             if ending.status:
-                raise ShardError({task.name: ending}, self.folder)
+                raise ShardError({task.name: ending}, None)
             known = self._plan["search_dtype"] = files.read_json(output)["dtype"]
             files.write_json(os.path.join(self.folder, PLAN), self._plan)
         return str(known)
@@ -123,11 +133,17 @@ class Shards:
             print(remark, file=sys.stderr)
         failed = {name: ending for name, ending in endings.items() if ending.status}
         if failed:
-            raise ShardError(failed, self.folder)
+            there = self._kept and _anything_in(self.folder)
+            raise ShardError(failed, self.folder if there else None)
 
     def close(self) -> None:
         """Deletes the folder: the evaluation has a result."""
         files.remove(self.folder)
+
+
+def _anything_in(folder: str) -> bool:
+    """Whether a folder of shards has a result or a record, which would be lost with it."""
+    return bool(tf.io.gfile.glob(os.path.join(folder, "*-of-*.json*")))
 
 
 def shard_within(within: tuple[int, int] | None, index: int, count: int) -> tuple[int, int]:

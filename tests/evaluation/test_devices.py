@@ -131,6 +131,17 @@ def test_an_error_of_the_user_is_said_once(place, engine, capsys):
     assert err.count("must be in [0, 1]") == 1 and "error: shard 1/3, shard 2/3, shard 3/3: " in err
 
 
+def test_a_call_that_did_nothing_is_forgotten(place, engine):
+    """A wrong word is mended under the same output; what is not ours is left alone."""
+    assert evaluate.main(words(place, "again.json", "--devices=2", attack="PGD(eps=8)")) == 2
+    assert evaluate.main(words(place, "again.json", "--devices=2", attack="FGSM(eps=0.1)")) == 0
+    own = place / "mine.json.shards" / "notes.txt"
+    own.parent.mkdir()
+    own.write_text("mine")
+    assert evaluate.main(words(place, "mine.json", "--devices=2")) == 2
+    assert own.read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
