@@ -75,8 +75,6 @@ def read(output: str) -> dict[str, PartSoFar | None]:
       FileNotFoundError: there is nothing of it.
       ValueError: a file that is not what an evaluation keeps.
     """
-    if found := part(output):
-        return {"": dataclasses.replace(found, total=found.size)}
     plan = _read_json(os.path.join(output + SHARDS, PLAN))
     if plan is not None:
         try:
@@ -92,6 +90,8 @@ def read(output: str) -> dict[str, PartSoFar | None]:
                 )
             parts[f"shard {k}/{count}"] = one
         return parts
+    if found := part(output):
+        return {"": dataclasses.replace(found, total=found.size)}
     raise FileNotFoundError(
         f"there is neither {output} nor a record of it, {output}{PARTIAL} or {output}{SHARDS}; "
         "give the --output of the evaluation."
@@ -104,7 +104,8 @@ def part(path: str) -> PartSoFar | None:
     Raises:
       ValueError: a file that is not what an evaluation keeps.
     """
-    for name, reader in ((path, _of_result), (path + PARTIAL, _of_record)):
+    # A record goes when the result is there, and beside an older result it is what runs now.
+    for name, reader in ((path + PARTIAL, _of_record), (path, _of_result)):
         found = _read_json(name)
         if found is not None:
             try:
