@@ -113,7 +113,7 @@ def test_the_table_of_shards(tmp_path, examples, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "shard 1/3: done" and lines[1].startswith("shard 2/3: ")
     assert "record written" in lines[1] and lines[2] == "shard 3/3: not begun"
-    cells = {line[:10].strip(): line[10:].split() for line in lines[3:8]}
+    cells = {line[:10].strip(): line[10:].split() for line in lines[3:9]}
     right = int(first.natural.sum() + second.natural.sum())
     unseen = 41 - len(first) - len(second)
     assert cells["natural"][0] == str(len(first) + len(second))
