@@ -5,8 +5,9 @@
 
 Each row is a call of `bin/evaluate` with all that belongs to it: start, tracing, merging. One
 process with one thread and with a thread for each core is compared with a process of one thread for
-each core. What else the machine does is not taken out; rounds are run in turn, and the least is
-printed beside the median.
+each core. What else the machine does is not taken out of the seconds; rounds are run in turn, and
+the least is printed beside the median. Processor seconds are those of all processes that the call
+has waited for, which are not Ray's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -50,21 +52,31 @@ def main() -> None:
             [f"--devices={cores}", "--engine=ray"],
             0,
         )
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     found: dict[str, Evaluation] = {}
     for _ in range(options.rounds):
         for name, (words, threads) in ways.items():
+            before = processor()
             taken, found[name] = evaluated(options, words, threads)
-            seconds[name].append(taken)
+            seconds[name].append((taken, processor() - before))
     first = next(iter(found.values()))
     print(f"{options.attacks} on {len(first)} images, load {os.getloadavg()[0]:.1f} at the end")
-    print("| | seconds, least | median | worst case | verdicts equal |\n|---|---|---|---|---|")
+    head = ("", "seconds, least", "median", "processor seconds", "robust in %", "equal verdicts")
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     for name, result in found.items():
         same = sum(int((result.robust[n] == v).sum()) for n, v in first.robust.items())
         of = sum(len(verdict) for verdict in first.robust.values())
-        low, middle = min(seconds[name]), statistics.median(seconds[name])
-        accuracy = 100 * float(np.mean(result.worst_case))
-        print(f"| {name} | {low:.0f} | {middle:.0f} | {accuracy:.1f} | {same:,} of {of:,} |")
+        walls, used = zip(*seconds[name], strict=True)
+        cells = [name, f"{min(walls):.0f}", f"{statistics.median(walls):.0f}"]
+        cells += ["" if "Ray" in name else f"{statistics.median(used):.0f}"]
+        cells += [f"{100 * float(np.mean(result.worst_case)):.1f}", f"{same:,} of {of:,}"]
+        print(f"| {' | '.join(cells)} |")
+
+
+def processor() -> float:
+    """Seconds of processors that processes took which have ended and were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def evaluated(options: Any, words: list[str], threads: int) -> tuple[float, Evaluation]:

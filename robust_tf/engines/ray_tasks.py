@@ -59,10 +59,10 @@ class RayTasks:
         resources = ray.cluster_resources()
         gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
         self.workers = count or gpus or max(cores, 1)
-        self._resources = {
-            "num_gpus": 1 if gpus else 0,
-            "num_cpus": max(cores // self.workers, 1) if cores else 0,
-        }
+        # No more cores than the smallest machine has: else a task might fit on none.
+        each = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+        share = min([cores // self.workers, *filter(None, each)])
+        self._resources = {"num_gpus": 1 if gpus else 0, "num_cpus": max(share, 1)}
 
     def run(
         self,
@@ -72,7 +72,8 @@ class RayTasks:
     ) -> dict[str, Ending]:
         """See `Engine.run`."""
         ray = self._ray
-        stored = {path: ray.put(_content(path)) for task in tasks for path in task.sends}
+        named = dict.fromkeys(path for task in tasks for path in task.sends)
+        stored = {path: ray.put(_content(path)) for path in named}
         passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
         # A process serves one task: TensorFlow neither gives memory back nor changes its threads.
         call = ray.remote(max_calls=1, max_retries=RETRIES)(_call)

@@ -71,6 +71,8 @@ def evaluate_shards(
     progress, asked = settings.pop("progress", None), settings.pop("search_dtype", None)
     Protocol(**settings, search_dtype=None if asked == "auto" else asked)
     split, configs = as_split(data), _configs(named)
+    if not len(split):
+        raise ValueError("there are no examples to evaluate on: the split is empty.")
     size = min(settings.get("max_examples") or len(split), len(split))
     with contextlib.ExitStack() as stack:
         kept = output is not None

@@ -205,6 +205,8 @@ def test_what_other_processes_cannot_have(place, engine):
     x, y = labelled(6)
     with pytest.raises(TypeError, match="other processes cannot be given a function"):
         evaluate_shards(lambda images: images, (x, y), attacks.FGSM(0.1))
+    with pytest.raises(ValueError, match="the split is empty"):
+        evaluate_shards("model", (x[:0], y[:0]), attacks.FGSM(0.1))
     with pytest.raises(TypeError, match="takes no shard"):
         evaluate_shards("model", (x, y), attacks.FGSM(0.1), shard=(1, 2))
 
