@@ -126,7 +126,8 @@ def test_the_shards_of_a_shard_are_its_examples(total):
 
 
 def test_an_error_of_the_user_is_said_once(place, engine, capsys):
-    assert evaluate.main(words(place, "wrong.json", "--devices=2", attack="PGD(eps=8)")) == 2
+    wrong = "PGD(eps=8, step_size=2, steps=10)"
+    assert evaluate.main(words(place, "wrong.json", "--devices=2", attack=wrong)) == 2
     err = capsys.readouterr().err
     assert err.count("must be in [0, 1]") == 1 and "error: shard 1/3, shard 2/3, shard 3/3: " in err
 
