@@ -29,9 +29,8 @@ def found(devices: Any = "all") -> list[Device]:
     this process may use. The processes share the cores evenly, in either case.
 
     Args:
-      devices: so many; 'all': each GPU, or each core where there is none. One process for each core
-        was faster than one process with a thread for each, see `benchmarks/devices.py`; where
-        memory is short, give a number.
+      devices: so many; 'all': each GPU, or each core where there is none, with one thread. Where
+        memory is short, give a number; `benchmarks/devices.py` measures what is faster.
 
     Raises:
       ValueError: no whole number >= 1, or more than there are GPUs.
