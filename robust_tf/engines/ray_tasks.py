@@ -1,4 +1,7 @@
-"""Tasks on a Ray cluster, which schedules them and does those of lost workers again."""
+"""Tasks on a Ray cluster, which schedules them and does those of lost workers again.
+
+A worker imports this file before it knows its share of the cores, so TensorFlow is imported later.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from robust_tf import files
 from robust_tf.engines.child import GRACE
 from robust_tf.engines.devices import THREADS, available_cores, checked
 from robust_tf.engines.tasks import TASK, Ending, Task
@@ -100,6 +102,8 @@ class RayTasks:
 
     def _ending(self, task: Task, reference: Any) -> Ending:
         """How a task ended; a file that it left elsewhere is written here."""
+        from robust_tf import files
+
         try:
             status, text, content = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
@@ -136,6 +140,8 @@ def _start(ray: Any, address: str | None, count: int | None) -> None:
     Raises:
       OSError: there is none at the address; it cannot be started.
     """
+    from robust_tf import files
+
     address = address or os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address and address != "local":
@@ -212,6 +218,8 @@ def copied(path: str, content: bytes) -> str:
 
     It has one place for each content, so that a task that is done again finds the same path.
     """
+    from robust_tf import files
+
     digest = hashlib.sha256(content).hexdigest()[:16]
     own = os.path.join(tempfile.gettempdir(), f"robust_tf-{digest}", os.path.basename(path))
     if not os.path.exists(own):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from robust_tf import engines
 from robust_tf.cli import evaluate
-from robust_tf.engines import Task
+from robust_tf.engines import Task, tasks
 from tests.tiny import labelled, plain_network
 
 ray_tasks = pytest.importorskip("robust_tf.engines.ray_tasks")
@@ -87,6 +89,104 @@ def test_paths_that_a_worker_does_not_see(tmp_path):
         ("--attacks=PGD(eps=a/m.keras)", "--attacks=PGD(eps=a/m.keras)"),
     ):
         assert ray_tasks._with(word, "a/m.keras", "own") == expected
+
+
+class Lost(Exception):
+    """What the stand-in says when a worker is lost."""
+
+
+class StandIn:
+    """What `RayTasks` uses of Ray, in this process; without retries a worker is lost."""
+
+    exceptions = types.SimpleNamespace(RayTaskError=ZeroDivisionError, RayError=Lost)
+
+    def __init__(self):
+        self.options, self.stored = {}, []
+
+    def is_initialized(self):
+        return True
+
+    def cluster_resources(self):
+        return {"CPU": 12.0}
+
+    def nodes(self):
+        return [{"Alive": True, "Resources": {"CPU": cores}} for cores in (8.0, 4.0)]
+
+    def put(self, value):
+        self.stored.append(value)
+        return ("stored", value)
+
+    def remote(self, max_calls, max_retries):
+        def decorate(function):
+            def bind(**options):
+                self.options[options["name"]] = options
+
+                def call(*arguments):
+                    return lambda: self._done(function, arguments, max_retries)
+
+                return types.SimpleNamespace(remote=call)
+
+            return types.SimpleNamespace(options=bind)
+
+        return decorate
+
+    def _done(self, function, arguments, left):
+        if left < 1:
+            raise Lost("the worker died")
+        return function(*arguments)
+
+    def wait(self, references, timeout):
+        return references[:1], references[1:]
+
+    def get(self, reference):
+        return reference[1] if isinstance(reference, tuple) else reference()
+
+    def cancel(self, reference, force):
+        raise AssertionError("nothing runs any more")
+
+    def get_runtime_context(self):
+        return types.SimpleNamespace(get_task_id=lambda: "the task")
+
+
+def test_what_ray_is_asked_for(monkeypatch, tmp_path):
+    """Cores of the smallest machine, each file once, and results that come back by value."""
+    stand_in = StandIn()
+    monkeypatch.setitem(sys.modules, "ray", stand_in)
+    for name in (*ray_tasks.THREADS, tasks.TASK, "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.setenv(name, "")  # put back afterwards
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    here, gone = tmp_path / "here.npz", tmp_path / "gone.keras"
+    here.write_bytes(b"data")
+    gone.write_bytes(b"model")
+    output = tmp_path / "out.json"
+
+    def read(path):  # the file is away once it is stored, as on another machine
+        found = Path(path).read_bytes()
+        if path == str(gone):
+            gone.unlink()
+        return found
+
+    monkeypatch.setattr(ray_tasks, "_content", read)
+    words = ("work", str(output), f"--model={gone}", f"--dataset={here}")
+    sends = (str(here), str(gone))
+    with ray_tasks.RayTasks(2) as engine:
+        assert engine.workers == 2
+        made = [Task(name, "tests.engines.jobs", words, str(output), sends) for name in "ab"]
+        endings = engine.run(made)
+    assert [ending.status for ending in endings.values()] == [0, 0]
+    assert stand_in.stored == [b"data", b"model"]
+    assert stand_in.options["a"] == {"num_gpus": 0, "num_cpus": 4, "name": "a"}
+    found = json.loads(output.read_text())
+    assert found["TF_NUM_INTRAOP_THREADS"] == "4" and found["more"][1] == f"--dataset={here}"
+    own = found["more"][0].removeprefix("--model=")
+    assert own != str(gone) and Path(own).read_bytes() == b"model"
+    assert os.environ[tasks.TASK] == "the task"
+    monkeypatch.setattr(ray_tasks, "RETRIES", 0)
+    with ray_tasks.RayTasks() as engine:
+        assert engine.workers == 12
+        ending = engine.run([Task("c", "tests.engines.jobs", ("work", "x"))])["c"]
+    assert ending.status < 0 and ending.text == "the worker died"
 
 
 class Failing:
