@@ -62,7 +62,9 @@ class RayTasks:
         gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
         self.workers = count or gpus or max(cores, 1)
         # No more cores than the smallest machine has: else a task might fit on none.
-        each = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+        each = [
+            int(node.get("Resources", {}).get("CPU", 0)) for node in ray.nodes() if node["Alive"]
+        ]
         share = min([cores // self.workers, *filter(None, each)])
         self._resources = {"num_gpus": 1 if gpus else 0, "num_cpus": max(share, 1)}
 
