@@ -80,20 +80,20 @@ def evaluate_shards(
             output = os.path.join(stack.enter_context(tempfile.TemporaryDirectory()), "result")
         used = stack.enter_context(engines.engine(engine, devices, address))
         folder = os.path.abspath(os.fspath(output)) + SHARDS
-        source = fingerprint_of(model, None) if isinstance(model, keras.Model) else _path(model)
+        job, images, own = (
+            os.path.join(folder, name)
+            for name in (shard_task.JOB, shard_task.IMAGES, shard_task.MODEL)
+        )
+        path = own if isinstance(model, keras.Model) else _path(model)
         about = {
-            "model": source,
+            "model": fingerprint_of(model, None) if path == own else path,
             "attacks": configs,
             "data": split.fingerprint,
             "settings": {**settings, "search_dtype": asked},
         }
         count = min(used.workers, size)
         shards = Shards(folder, about, count, fixed=devices != "all", kept=kept)
-        job, images, own = (
-            os.path.join(folder, name)
-            for name in (shard_task.JOB, shard_task.IMAGES, shard_task.MODEL)
-        )
-        if isinstance(model, keras.Model):
+        if path == own:
             _save(model, own)
         if not files.exists(images):
             shard_task.save_split(images, split)
@@ -105,7 +105,6 @@ def evaluate_shards(
             "settings": settings,
         }
         files.write_json(job, content)
-        path = own if isinstance(model, keras.Model) else source
         sends = tuple(one for one in (job, images, path) if os.path.isfile(one))
         tasks = []
         for k, file in enumerate(shards.outputs, 1):
