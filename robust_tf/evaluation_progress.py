@@ -215,7 +215,7 @@ def table(parts: dict[str, PartSoFar | None]) -> str:
     if not known:
         return "\n".join([*lines, "no image has been looked at yet."])
     total, seen = begun[0].total, sum(one.size for one in known)
-    right = sum(int(one.natural.sum()) for one in known)  # type: ignore[union-attr]
+    right = sum(int(np.sum(one.natural)) for one in known)
     rows = [("natural", f"{seen:,}", _between(right, right + total - seen, total))]
     for name in known[0].attacks:
         own = [one.attacks[name] for one in known]
@@ -224,9 +224,9 @@ def table(parts: dict[str, PartSoFar | None]) -> str:
         least = sum(int((one.robust & one.settled).sum()) for one in own)
         measures = any(one.measures_distance for one in own)
         rows.append((name, f"{done:,}", "" if measures else _between(least, most, total)))
-    bounds = [worst_case(one) for one in known]
-    if all(bounds):
-        least, most = (sum(int(one[k].sum()) for one in bounds) for k in (0, 1))  # type: ignore[index]
+    bounds = [one for one in map(worst_case, known) if one is not None]
+    if len(bounds) == len(known):
+        least, most = (sum(int(one[k].sum()) for one in bounds) for k in (0, 1))
         rows.append(("worst case", "", _between(least, most + total - seen, total)))
     head = ("", f"of {total:,} images", "accuracy")
     widths = [max(len(row[k]) for row in (head, *rows)) for k in range(2)]

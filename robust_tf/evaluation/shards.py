@@ -184,9 +184,10 @@ class _Bar:
         if attacks and len(parts) == len(self._outputs):
             passes = sum(one.passes for one in attacks)
             self._bar.total = passes + sum(one.passes_left for one in attacks)
-            bounds = [evaluation_progress.worst_case(part) for part in parts]
-            if all(bounds):
-                most = sum(int(one[1].sum()) for one in bounds)  # type: ignore[index]
+            cases = [evaluation_progress.worst_case(part) for part in parts]
+            bounds = [one[1] for one in cases if one is not None]
+            if len(bounds) == len(parts):
+                most = sum(int(one.sum()) for one in bounds)
                 size = sum(part.size for part in parts)
                 self._bar.set_postfix_str(f"robust at most {100 * most / size:.2f} %", False)
             self._bar.update(passes - self._bar.n)
