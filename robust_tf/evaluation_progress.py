@@ -215,7 +215,8 @@ def table(parts: dict[str, PartSoFar | None]) -> str:
     if not known:
         return "\n".join([*lines, "no image has been looked at yet."])
     total, seen = begun[0].total, sum(one.size for one in known)
-    right = sum(int(np.sum(one.natural)) for one in known)
+    naturals = [one.natural for one in known if one.natural is not None]
+    right = sum(int(one.sum()) for one in naturals)
     rows = [("natural", f"{seen:,}", _between(right, right + total - seen, total))]
     for name in known[0].attacks:
         own = [one.attacks[name] for one in known]
