@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "robust_tf/cli": ("figures", "torch"),
     "robust_tf/report": ("report",),
     "robust_tf/export": ("tflite", "onnx"),
+    "robust_tf/engines/ray_tasks.py": ("ray",),
     "robust_tf/training/optimizers.py": ("addons",),
     "benchmarks": ("bench",),
     "tests": ("test",),

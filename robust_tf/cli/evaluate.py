@@ -12,6 +12,8 @@ from robust_tf.cli import (
     UserError,
     batteries,
     command,
+    engine_options,
+    evaluate_devices,
     inference,
     quiet_start,
     subject,
@@ -58,7 +60,12 @@ examples:
   bin/evaluate --model=my_package.models:resnet --dataset=cifar10 --attacks="FGSM(eps=8/255)"
   bin/evaluate ... --shard=1/2 --output=1.json, elsewhere --shard=2/2 --output=2.json, then
   bin/evaluate --merge 1.json 2.json --output=all.json
+  bin/evaluate --run_dir=runs/adr_mnist --battery=autoattack --devices=all --output=a.json
+  bin/evaluate --status --output=a.json
 An evaluation with --output that was interrupted continues when the same command is given again.
+
+exit status: 0 when all is done, 2 when something given was wrong, 3 when the process of a shard
+failed or was killed (the others are done), 130 when interrupted; the same command continues.
 """
 
 
@@ -74,6 +81,11 @@ def parser() -> Parser:
     subject.add_model(model)
     model.add_argument(
         "--merge", metavar="FILE", nargs="+", help="results of all shards; writes --output"
+    )
+    model.add_argument(
+        "--status",
+        action="store_true",
+        help="how far the evaluation that writes --output is, and what is known so far",
     )
     what = result.add_mutually_exclusive_group()
     what.add_argument(
@@ -138,6 +150,8 @@ def parser() -> Parser:
     result.add_argument(
         "--output", metavar="FILE", help="JSON: table, settings, and the verdict of each example"
     )
+    result.add_argument("--settled_dtype", help=argparse.SUPPRESS)  # of a shard, what 'auto' is
+    evaluate_devices.add_options(result)
     subject.add_checkpoint(result)
     inference.add_options(result)
     return result
@@ -148,10 +162,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     options = parser().parse_args(argv)
     inference.check_options(options)
+    evaluate_devices.check_options(options)
+    if options.status:
+        print(evaluate_devices.status(options.output))
+        return 0
     # TensorFlow takes seconds to import: not before the arguments are known to be right.
     with quiet_start():
         from robust_tf import evaluation, files, modules
         from robust_tf.cli import evaluate_file
+
+        engine = engine_options.engine(options)
 
     if options.output:
         files.check_replaceable(options.output, "a result of evaluate", evaluate_file.is_result)
@@ -160,6 +180,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.merge:
         evaluate_file.write(*evaluate_file.merged(options.merge), options.output)
         return 0
+    if engine is not None:
+        with engine:
+            return evaluate_devices.run(options, engine, sys.argv[1:] if argv is None else argv)
     named = [modules.load(name) for name in options.imports]
     judged = subject.Subject(options)
     run = judged.run
@@ -168,6 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     attacks, settings = _attacks(options, run)
     protocol = _protocol(options, settings)
     partial = f"{options.output}.partial" if options.output else None
+    evaluate_devices.check_single(options.output)
     state = evaluation.EvaluationState(partial, options.save_adversarial, judged.path)
     report = judged.record
     own = {one["name"] for one in modules.entries(run.record["modules"])} if run else set()
@@ -209,6 +233,8 @@ def _protocol(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str
         "search_dtype": options.search_dtype,
         "checks": not options.no_checks,
     }
+    if options.search_dtype == "auto" and options.settled_dtype:
+        given["search_dtype"] = f"auto:{options.settled_dtype}"
     if options.shard:
         given["shard"] = parse_shard(options.shard)
     return given

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from robust_tf import evaluation, files
 from robust_tf.cli import UserError
+from robust_tf.evaluation.shards import merge_within
 
 # What a file may hold, of this version or 0.1.
 KEYS = {
@@ -43,8 +44,14 @@ def write(result: evaluation.Evaluation, about: dict[str, Any], output: str | No
         print(f"written to {output}", file=sys.stderr)
 
 
-def merged(paths: Sequence[str]) -> tuple[evaluation.Evaluation, dict[str, Any]]:
+def merged(
+    paths: Sequence[str], within: tuple[int, int] | None = None
+) -> tuple[evaluation.Evaluation, dict[str, Any]]:
     """The result of shards put together, and what else their files hold.
+
+    Args:
+      paths: of all shards.
+      within: they are those of this shard i/n alone, in order; None: of the whole.
 
     Raises:
       UserError, FileError: one cannot be read, or is of other data or another inference.
@@ -58,7 +65,7 @@ def merged(paths: Sequence[str]) -> tuple[evaluation.Evaluation, dict[str, Any]]
             if report.get(what) != reports[0].get(what):
                 raise UserError(f"{path} is {where} than {paths[0]}.")
     parts = [evaluation.Evaluation.from_json(report["evaluation"]) for report in reports]
-    return evaluation.merge(parts), reports[0]
+    return merge_within(parts, within), reports[0]
 
 
 def is_result(path: str) -> bool:

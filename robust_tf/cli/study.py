@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from robust_tf import stopping
-from robust_tf.cli import Parser, UserError, command, quiet_start, seed_list
+from robust_tf.cli import Parser, UserError, command, engine_options, quiet_start, seed_list
 
 EPILOG = """\
 A study is a gin file, see gin/studies/: rows (a recipe with changed bindings each), attacks, the
@@ -25,6 +25,7 @@ examples:
   bin/study --gin_file=gin/studies/adr_table1.gin --budget=short --rows=adv,lc --seeds=0,1,2
   bin/study --gin_file=gin/studies/adr_table1.gin --budget=short --seeds=0,1,2 --status
   bin/study --gin_file=gin/studies/digits.gin --seeds=0,1 --output=results/digits.json
+  bin/study --gin_file=gin/studies/digits.gin --seeds=0,1 --devices=all
   bin/study --tables=RESULTS.md
 
 exit status: 0 when all is done, 2 when something given was wrong, 3 when a row could not be done
@@ -88,6 +89,12 @@ def parser() -> Parser:
         metavar="NAME",
         help="auto (default), none, mirrored, tpu or tpu:NAME; as bin/train",
     )
+    group = parse.add_argument_group(
+        "many devices",
+        "a process for each row and seed, as soon as the rows that it needs are done; what they\n"
+        "say is printed when they end, --status tells how far they are",
+    )
+    engine_options.add_options(group, "so many rows at once")
     return parse
 
 
@@ -102,14 +109,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(options: argparse.Namespace) -> int:
     if not options.tables and not options.gin_file:
         raise UserError("no study: give --gin_file=gin/studies/digits.gin, or --tables=RESULTS.md.")
+    engine_options.check(options, ("status", "dry_run", "tables"))
     with quiet_start():
         import tensorflow as tf
 
         from robust_tf import modules, studies
-        from robust_tf.studies import estimate, status, writing
+        from robust_tf.studies import estimate, status, tasks, writing
         from robust_tf.training import make_strategy
 
-        strategy = make_strategy(options.strategy)
+        engine = engine_options.engine(options)
+        strategy = None if engine else make_strategy(options.strategy)
     tf.get_logger().setLevel("ERROR")  # it warns of one graph for each row, which is meant
     if options.tables:
         changed = studies.rewrite(options.tables)
@@ -142,7 +151,13 @@ def _main(options: argparse.Namespace) -> int:
         return content, writing.write(plan, content, options.output)
 
     try:
-        faults |= studies.run(plan, options.seeds, rows, strategy, _say, write)
+        if engine is None:
+            faults |= studies.run(plan, options.seeds, rows, strategy, _say, write)
+        else:
+            source = tasks.Source(options.gin_file, options.gin_param, options.strategy)
+            with engine:
+                given = plan, options.seeds, rows, source, engine
+                faults |= tasks.run(*given, say=_say, done=write)
     except KeyboardInterrupt:
         print("\nnothing is lost; the same command continues.", file=sys.stderr)
         raise

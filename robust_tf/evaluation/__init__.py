@@ -17,6 +17,8 @@ from robust_tf.evaluation.evaluator import evaluate
 from robust_tf.evaluation.loss_profile import LossProfile, loss_profile
 from robust_tf.evaluation.protocol import Protocol
 from robust_tf.evaluation.results import Evaluation, Outcome
+from robust_tf.evaluation.sharded import evaluate_shards
+from robust_tf.evaluation.shards import ShardError
 from robust_tf.evaluation.state import EvaluationState, load_adversarial, merge
 
 __all__ = [
@@ -28,12 +30,14 @@ __all__ = [
     "LossProfile",
     "Outcome",
     "Protocol",
+    "ShardError",
     "EvaluationState",
     "adaptive_attacks",
     "attacks_from_json",
     "battery",
     "adaptive_table",
     "evaluate",
+    "evaluate_shards",
     "load_adversarial",
     "loss_profile",
     "merge",

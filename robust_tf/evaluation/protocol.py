@@ -107,7 +107,7 @@ def choose(data: Any, protocol: Protocol) -> Examples:
       TypeError, ValueError: images or labels that do not fit; no examples at all.
       DataError: a dataset that is none of (image, label), or cannot be read.
     """
-    split = _as_split(data)
+    split = as_split(data)
     if not len(split):
         raise ValueError("there are no examples to evaluate on: the split is empty.")
     numbers, drawn = np.arange(len(split), dtype=np.int32), None
@@ -142,7 +142,12 @@ def _note_missing(labels: np.ndarray, chosen: np.ndarray) -> None:
         )
 
 
-def _as_split(data: Any) -> Split:
+def as_split(data: Any) -> Split:
+    """The examples of a split, a `tf.data.Dataset`, or (images, labels), all of them.
+
+    Raises:
+      TypeError, ValueError, DataError: as `choose`.
+    """
     if isinstance(data, Split):
         return data
     if isinstance(data, tf.data.Dataset):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from robust_tf.evaluation import distances
 from robust_tf.evaluation.checks.flags import Flag
 from robust_tf.evaluation.checks.review import Kind, review_balls
+from robust_tf.ranges import from_ranges, to_ranges
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -296,17 +296,17 @@ class Evaluation:
                 "seconds": round(outcome.seconds, 3),
                 "forwards": outcome.forwards,
                 "gradients": outcome.gradients,
-                "broken": _to_ranges(self.natural & ~outcome.robust),
+                "broken": to_ranges(self.natural & ~outcome.robust),
                 **outcome.details,
                 "attack": self.settings["attacks"][name],
             }
             if outcome.eight_bits is not None:
-                attacks[name]["broken_after_rounding"] = _to_ranges(
+                attacks[name]["broken_after_rounding"] = to_ranges(
                     self.natural & ~outcome.eight_bits
                 )
             if outcome.alone is not None:
                 attacks[name]["accuracy_alone"] = float(outcome.alone.mean())
-                attacks[name]["misclassified_alone"] = _to_ranges(~outcome.alone)
+                attacks[name]["misclassified_alone"] = to_ranges(~outcome.alone)
             if outcome.distance is not None:
                 attacks[name]["distance"] = {
                     "norm": self.settings["balls"][name][0],
@@ -315,7 +315,7 @@ class Evaluation:
                 }
             before = [self.natural, *outcome.stages.values()]
             pairs = zip(before, outcome.stages.items(), strict=False)
-            own = {stage: _to_ranges(earlier & ~verdict) for earlier, (stage, verdict) in pairs}
+            own = {stage: to_ranges(earlier & ~verdict) for earlier, (stage, verdict) in pairs}
             if own:
                 attacks[name]["broken_by_stage"] = own
         return {
@@ -324,7 +324,7 @@ class Evaluation:
             "worst_case_accuracy": self.worst_case_accuracy,
             "curves": {n: [list(point) for point in curve] for n, curve in self.curves().items()},
             **settings,
-            "misclassified": _to_ranges(~self.natural),
+            "misclassified": to_ranges(~self.natural),
             "attacks": attacks,
             "flags": self.flags,
         }
@@ -341,7 +341,7 @@ class Evaluation:
         own |= {"distance"}
         try:
             size, attacks = value["examples"], value["attacks"]
-            natural = ~_from_ranges(value["misclassified"], size)
+            natural = ~from_ranges(value["misclassified"], size)
             derived = {"examples", "natural_accuracy", "worst_case_accuracy", "misclassified"}
             derived |= {"curves", "flags"}
             settings = {name: part for name, part in value.items() if name not in derived}
@@ -354,16 +354,16 @@ class Evaluation:
                 stages, is_robust = {}, natural
                 measured = part.get("distance")
                 for stage, ranges in part.get("broken_by_stage", {}).items():
-                    is_robust = stages[stage] = is_robust & ~_from_ranges(ranges, size)
+                    is_robust = stages[stage] = is_robust & ~from_ranges(ranges, size)
                 outcomes[name] = Outcome(
-                    natural & ~_from_ranges(part["broken"], size),
+                    natural & ~from_ranges(part["broken"], size),
                     float(part["seconds"]),
                     int(part.get("forwards", 0)),
                     int(part.get("gradients", 0)),
                     {key: detail for key, detail in part.items() if key not in own},
-                    None if rounded is None else natural & ~_from_ranges(rounded, size),
+                    None if rounded is None else natural & ~from_ranges(rounded, size),
                     stages,
-                    None if alone is None else ~_from_ranges(alone, size),
+                    None if alone is None else ~from_ranges(alone, size),
                     None if measured is None else _distances(measured["values"], size),
                 )
             flags = value.get("flags", [])
@@ -378,25 +378,6 @@ def _kind(kind: dict[str, Any]) -> dict[str, Any]:
         return kind
     access = {"white": "white_box", "black": "black_box"}.get(kind["colour"], kind["colour"])
     return {"access": access, **{name: value for name, value in kind.items() if name != "colour"}}
-
-
-def _to_ranges(mask: np.ndarray) -> str:
-    """Indices where `mask` is true, e.g. '3 17-20'."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
-    pairs = zip(edges[::2], edges[1::2] - 1, strict=True)
-    return " ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in pairs)
-
-
-def _from_ranges(text: str, size: int) -> np.ndarray:
-    """Inverse of `_to_ranges`, bool (size,)."""
-    mask = np.zeros(size, bool)
-    for part in text.split():
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
-        if not first <= last < size:
-            raise ValueError(f"{part!r} is not a range of indices below {size}.")
-        mask[first : last + 1] = True
-    return mask
 
 
 def _distances(text: str, size: int) -> np.ndarray:

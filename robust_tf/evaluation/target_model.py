@@ -162,14 +162,16 @@ def settled_dtype(asked: str | None, model: Any, state: EvaluationState) -> str 
     """The `search_dtype` of an evaluation: 'auto' becomes one of the others.
 
     Args:
-      asked: see `evaluate`.
+      asked: see `evaluate`; 'auto:float32' or 'auto:bfloat16' where 'auto' was settled for several
+        shards at once.
       model: a Keras model, or None is the answer to 'auto'.
       state: of an evaluation that may be continued, which keeps the precision that it began with.
     """
-    if asked == "auto":
+    auto, _, settled = (asked or "").partition(":")
+    if auto == "auto":
         if not isinstance(model, keras.Model):
             return None
-        return state.begun_with("search_dtype") or precision.choose("auto").dtype
+        return state.begun_with("search_dtype") or settled or precision.choose("auto").dtype
     if asked == "bfloat16":
         precision.choose("bfloat16")  # warns where it is slow
     return asked

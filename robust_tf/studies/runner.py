@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from robust_tf import data, evaluation, files, locks
+from robust_tf.engines.tasks import TASK
 from robust_tf.evaluation import EvaluationState
 from robust_tf.evaluation.adaptive import EFFORTS
 from robust_tf.inference import ManifoldTransformation
@@ -58,19 +59,35 @@ def run(
         for row in plan.study.in_order(rows):
             if seed not in plan.seeds(row, seeds):
                 continue
-            try:
-                with _claimed(plan, row, seed):
-                    recipe = plan.recipe(row, seed)
-                    train(plan, recipe, row, seed, strategy, say)
-                    evaluate(plan, recipe, row, seed, say)
-            except BusyError as error:
-                say(f"{row.name}, seed {seed}: {error}")
-            except FAULTS as error:
-                faults[row.name, seed] = files.reason(error)
-                say(f"{row.name}, seed {seed}: not done: {files.reason(error)}.")
+            if fault := run_row(plan, row, seed, strategy, say):
+                faults[row.name, seed] = fault
             gc.collect()  # models refer to themselves
             done()
     return faults
+
+
+def run_row(
+    plan: Plan,
+    row: Row,
+    seed: int,
+    strategy: tf.distribute.Strategy | None = None,
+    say: Callable[[str], None] = print,
+) -> str:
+    """As `run`, one row with one seed; why it could not be done, '' if it was.
+
+    What another process works on is left to it.
+    """
+    try:
+        with _claimed(plan, row, seed):
+            recipe = plan.recipe(row, seed)
+            train(plan, recipe, row, seed, strategy, say)
+            evaluate(plan, recipe, row, seed, say)
+    except BusyError as error:
+        say(f"{row.name}, seed {seed}: {error}")
+    except FAULTS as error:
+        say(f"{row.name}, seed {seed}: not done: {files.reason(error)}.")
+        return files.reason(error)
+    return ""
 
 
 def train(
@@ -231,7 +248,7 @@ def _claimed(plan: Plan, row: Row, seed: int) -> Iterator[None]:
     path = lock_path(plan, row, seed)
     try:
         tf.io.gfile.makedirs(os.path.dirname(path))
-        lock = locks.Lock(path)
+        lock = locks.Lock(path, task=os.environ.get(TASK))
     except locks.LockedError as error:
         raise BusyError(f"left to {error}; delete {path} if that is gone.") from error
     with lock:

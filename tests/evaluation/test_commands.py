@@ -105,7 +105,7 @@ FGSM = "--attacks=FGSM(eps=0.1)"
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "one of the arguments --run_dir --model --merge is required"),
+        ([], "one of the arguments --run_dir --model --merge --status is required"),
         (["--run_dir={run}", "--atacks=x"], "unrecognized arguments: --atacks=x"),
         (["--run_dir={run}", "--max_examples=0"], "'0' must be a whole number >= 1"),
         (["--run_dir={run}", "--split=tset"], "invalid choice: 'tset'"),
