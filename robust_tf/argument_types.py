@@ -32,18 +32,25 @@ _SEQUENCES = (collections.abc.Sequence, collections.abc.Iterable, list, tuple)
 _MAPPINGS = (collections.abc.Mapping, dict)
 
 
-def checked(function: Target) -> Target:
-    """A function that refuses arguments of other types than it declares, before it runs.
+def checked(target: Target) -> Target:
+    """A function, or class, that refuses arguments of other types than it declares.
+
+    What `registration.configurable` decorates does so, too.
 
     Raises:
-      ValueError: `FUNCTION(NAME=VALUE): must be ...`.
+      ValueError: when it is called: `TARGET(NAME=VALUE): must be ...`.
     """
+    function = target.__init__ if inspect.isclass(target) else target
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return call_checked(function, function.__name__, args, kwargs)
+        return call_checked(function, target.__name__, args, kwargs)
 
-    return cast(Target, call)
+    if not inspect.isclass(target):
+        return cast(Target, call)
+    made: Any = target
+    made.__init__ = call
+    return target
 
 
 def call_checked(
@@ -110,6 +117,8 @@ def fits(value: Any, annotation: Any) -> bool:
     number = plain(value)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, one) for one in parts)
+    if annotation is Any:
+        return True
     if annotation is None or annotation is type(None):
         return value is None
     if annotation is bool:

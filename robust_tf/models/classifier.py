@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from robust_tf import compat, registration
+from robust_tf import argument_types, compat, registration
 from robust_tf.models import conversion
 from robust_tf.models.forward import forward_mode
 from robust_tf.models.logits import looks_like_probabilities
@@ -58,6 +58,7 @@ class Classifier(WeightsSource, keras.Model):
 
 
 @registration.serializable
+@argument_types.checked
 class WholeClassifier(Classifier):
     """Any Keras model as a classifier that is not cut: there are no features.
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from robust_tf import compat, registration
+from robust_tf import argument_types, compat, registration
 from robust_tf.models.classifier import Classifier, WholeClassifier, image_shape_of
 from robust_tf.models.split import SplitClassifier
 
@@ -27,6 +27,7 @@ MODES: dict[str, tuple[Any, Any, bool]] = {
 
 
 @registration.serializable
+@argument_types.checked
 class InputRange(keras.layers.Layer):
     """x * scale + offset of images in [0, 1], float32 under every dtype policy.
 

@@ -8,12 +8,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from robust_tf import compat, registration
+from robust_tf import argument_types, compat, registration
 from robust_tf.models import forward
 from robust_tf.validation import plain
 
 
 @registration.serializable
+@argument_types.checked
 class BatchNormalization(keras.layers.Layer):
     """Batch normalisation over all axes but the last, with the three modes of `forward_mode`.
 
@@ -110,6 +111,7 @@ def normalize_by_batch(
 
 
 @registration.serializable
+@argument_types.checked
 class Dropout(keras.layers.Layer):
     """Dropout whose mask is a function of the seed of `forward_mode`, of nothing hidden.
 
@@ -147,6 +149,7 @@ class Dropout(keras.layers.Layer):
 
 
 @registration.serializable
+@argument_types.checked
 class PerImageStandardization(keras.layers.Layer):
     """(x - mean) / max(std, 1/sqrt(n)) over the n values of each image, float32.
 

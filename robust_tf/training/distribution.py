@@ -9,9 +9,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from robust_tf import argument_types
+
 NAMES = ("auto", "none", "mirrored", "multi_worker", "tpu", "tpu:NAME")
 
 
+@argument_types.checked
 def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
     """The strategy called `name`.
 
