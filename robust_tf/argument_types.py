@@ -12,6 +12,7 @@ import functools
 import inspect
 import math
 import os
+import re
 import sys
 import types
 import typing
@@ -78,7 +79,7 @@ def call_checked(
         result = function(*args, **kwargs)
     except Exception as error:
         fault = misfit(function, owner, args, kwargs)
-        if not fault or isinstance(error, ValueError) and str(error).startswith(owner):
+        if not fault or _speaks_of(error, owner):
             raise
         raise ValueError(fault) from error
     refuse(function, owner, args, kwargs)
@@ -161,6 +162,15 @@ def words(annotation: Any) -> str:
         return f"a list, each {many}" if many and parts != (Any,) else "a list"
     name = getattr(annotation, "__name__", str(annotation))
     return f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"
+
+
+def _speaks_of(error: Exception, owner: str) -> bool:
+    """Whether an error is one of the checks of a constructor, which say more."""
+    return (
+        isinstance(error, (ValueError, TypeError))
+        and bool(re.match(rf"{re.escape(owner)}[(:.]", str(error)))
+        and "__init__()" not in str(error)
+    )
 
 
 def _fits_each(value: Any, parts: tuple[Any, ...]) -> bool:
