@@ -54,6 +54,12 @@ def checked(target: Target) -> Target:
     return target
 
 
+def check(owner: str, name: str, value: Any, annotation: Any) -> None:
+    """Raises ValueError for an argument of another type; in layers, whose `__init__` Keras reads."""
+    if not fits(value, annotation):
+        raise ValueError(f"{owner}({name}={value!r}): must be {words(annotation)}.")
+
+
 def call_checked(
     function: Callable[..., Any], owner: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:

@@ -58,7 +58,6 @@ class Classifier(WeightsSource, keras.Model):
 
 
 @registration.serializable
-@argument_types.checked
 class WholeClassifier(Classifier):
     """Any Keras model as a classifier that is not cut: there are no features.
 
@@ -82,6 +81,9 @@ class WholeClassifier(Classifier):
         output: str | int | None = None,
         **kwargs: Any,
     ):
+        argument_types.check("WholeClassifier", "model", model, keras.Model)
+        sides = Sequence[int | None] | None
+        argument_types.check("WholeClassifier", "image_shape", image_shape, sides)
         kwargs.setdefault("name", model.name)
         super().__init__(**kwargs)
         shape = image_shape_of(model) if image_shape is None else tuple(image_shape)

@@ -27,7 +27,6 @@ MODES: dict[str, tuple[Any, Any, bool]] = {
 
 
 @registration.serializable
-@argument_types.checked
 class InputRange(keras.layers.Layer):
     """x * scale + offset of images in [0, 1], float32 under every dtype policy.
 
@@ -45,6 +44,9 @@ class InputRange(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**{**kwargs, "dtype": "float32"})
+        for name, value in (("scale", scale), ("offset", offset)):
+            argument_types.check("InputRange", name, value, float | Sequence[float])
+        argument_types.check("InputRange", "reverse", reverse, bool)
         self.scale, self.offset = _plain(scale), _plain(offset)
         self.reverse = bool(reverse)
 

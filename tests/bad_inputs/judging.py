@@ -15,8 +15,10 @@ _INSIDE = re.compile(
     r"\{\{node|\[Op:|In\[0\]|Traceback|Invalid reduction|object at 0x|ufunc|setting an array|"
     r"ambiguous|cannot convert float|could not convert|invalid literal|must be real number|"
     r"Errno|Exception encountered|Attempt to convert|Expected \w+ passed to parameter|"
-    r"Can't convert|Unable to|concatenate str"
+    r"Can't convert|Unable to synch|concatenate str"
 )
+# What may stand before an error: notes, and the heading of an evaluation.
+_BEFORE = re.compile(r"note: |warning: |\S.* on .+, \w+ split, \d+ attacks?$")
 
 
 def sentence(message: str) -> str:
@@ -65,11 +67,17 @@ def command(status: int | BaseException, out: str, err: str, says: Sequence[str]
         return f"wrote to stdout: {out[:200]}"
     lines = err.strip().splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
-    others = [line for line in lines if not line.startswith(("error: ", "note: ", "warning: "))]
-    if len(errors) != 1 or others or not lines[-1].startswith("error: "):
-        return f"stderr is not one line: {err[:400]}"
+    if len(errors) != 1:
+        return f"stderr has not one error: {err[:400]}"
+    place = lines.index(errors[0])
+    before = [line for line in lines[:place] if not _BEFORE.match(line)]
+    details = lines[place + 1 :]  # what was looked for, or is damaged, a line each
+    loose = [line for line in details[:-1] if not line.startswith("  ")]
+    if before or loose or _INSIDE.search("\n".join(details)):
+        return f"stderr is not one sentence: {err[:400]}"
     message = errors[0].removeprefix("error: ")
-    fault = sentence(message) or _unsaid(message, says)
+    ends = message.removesuffix(":") + "." if details and message.endswith(":") else message
+    fault = sentence(ends) or _unsaid("\n".join([message, *details]), says)
     return f"{fault} ({message})" if fault else ""
 
 

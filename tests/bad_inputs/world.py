@@ -10,6 +10,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from robust_tf import models
+
 
 class Foreign(keras.layers.Layer):
     """A layer of somebody's own that no file can tell how to make."""
@@ -18,7 +20,7 @@ class Foreign(keras.layers.Layer):
         return inputs
 
 
-def dense(units: int = 10, shape=(8, 8, 1), extra=()) -> keras.Model:
+def dense(units: int = 10, shape=(28, 28, 1), extra=()) -> keras.Model:
     """Images to logits, in Keras' own layers."""
     layers = [keras.Input(shape), *extra, keras.layers.Flatten(), keras.layers.Dense(units)]
     return keras.Sequential(layers)
@@ -47,14 +49,15 @@ def make(folder: Path) -> None:
 
 def _models(folder: Path) -> None:
     dense().save(folder / "good.keras")
+    models.split(dense()).save(folder / "split.keras")
     dense(3).save(folder / "few.keras")
     dense(shape=(32, 32, 3)).save(folder / "color.keras")
-    image = keras.Input((8, 8, 1))
+    image = keras.Input((28, 28, 1))
     flat = keras.layers.Flatten()(image)
     keras.Model(image, [keras.layers.Dense(10)(flat), keras.layers.Dense(2)(flat)]).save(
         folder / "two.keras"
     )
-    keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(10, 3)]).save(
+    keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Conv2D(10, 3)]).save(
         folder / "map.keras"
     )
     other = keras.Input((4,))
@@ -64,7 +67,7 @@ def _models(folder: Path) -> None:
     dense(extra=[Foreign()]).save(folder / "foreign.keras")
     keras.Sequential(
         [
-            keras.Input((8, 8, 1)),
+            keras.Input((28, 28, 1)),
             keras.layers.Lambda(lambda x: x),
             keras.layers.Flatten(),
             keras.layers.Dense(10),
@@ -85,7 +88,9 @@ def _models(folder: Path) -> None:
     (folder / "noise.pt").write_bytes(b"\x80\x04noise")
     (folder / "empty.safetensors").write_bytes(b"")
     (folder / "noise.safetensors").write_bytes(b"\xff" * 64)
-    header = json.dumps({"w": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}).encode()
+    header = json.dumps(
+        {"conv.weight": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}
+    ).encode()
     (folder / "small.safetensors").write_bytes(
         len(header).to_bytes(8, "little") + header + np.zeros(4, "<f4").tobytes()
     )
