@@ -55,7 +55,10 @@ def checked(target: Target) -> Target:
 
 
 def check(owner: str, name: str, value: Any, annotation: Any) -> None:
-    """Raises ValueError for an argument of another type; in layers, whose `__init__` Keras reads."""
+    """Raises ValueError for an argument of another type.
+
+    In layers it takes the place of `checked`, as Keras reads their `__init__`.
+    """
     if not fits(value, annotation):
         raise ValueError(f"{owner}({name}={value!r}): must be {words(annotation)}.")
 

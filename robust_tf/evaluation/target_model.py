@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -99,8 +100,11 @@ def _logits(model: Callable[..., Any], x: tf.Tensor) -> tf.Tensor:
     """The logits of these images, with a clear error where the model fails."""
     try:
         return logits_of(model, "running")(x)
+    except OutputError:
+        raise
     except Exception as error:  # a model may raise anything
         line = (str(error).strip().splitlines() or [""])[0]
+        line = re.sub(r"\{\{.*?\}\} ?| ?\[Op:.*", "", line).rstrip(".")  # of TensorFlow's inside
         raise ValueError(
             f"the model fails on float32 images of shape {tuple(x.shape)}: "
             f"{type(error).__name__}: {line}. Does it take such images, with this many channels?"

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from robust_tf import compat, registration
 from robust_tf.models import forward
-from robust_tf.validation import plain
+from robust_tf.validation import check_number, check_whole, plain
 
 
 @registration.serializable

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 GOOD = "--model=good.keras --dataset=digits"
 ATTACK = "--attacks='FGSM(0.1)'"
+SMALL = "--checkpoint=small.safetensors --output=new.keras"
 _LINES = {
     "train": {
         "files": [
@@ -21,7 +22,7 @@ _LINES = {
             ("--gin_file=prose.gin", "prose.gin"),
             ("--gin_file=loop.gin", "loop.gin"),
             ("--gin_file=lost.gin", "nowhere.gin"),
-            ("--gin_file=", "no recipe"),
+            ("--gin_file=", "--gin_file is empty"),
             ("--gin_file='with space ü/none.gin'", "with space ü/none.gin"),
             ("--gin_file=imports.gin", "not_there"),
             ("--gin_file=fails.gin", "on its way"),
@@ -43,7 +44,7 @@ _LINES = {
             ("--gin_param=train.epoch=3", "epochs"),
             ("--gin_param=trian.epochs=3", "trian"),
             ("--gin_param=train.epochs", "train.epochs"),
-            ("--gin_param=", "binding"),
+            ("--gin_param=", "binds nothing"),
             ("--gin_param==3", "=3"),
             ("--gin_param=epochs=3", "train.epochs"),
             ("--gin_param=train.method=@adr", "ADR"),
@@ -274,7 +275,7 @@ _LINES = {
                 "noise.safetensors",
             ),
             (
-                "--checkpoint=small.safetensors --network='CNN()' --output=new.keras",
+                f"{SMALL} --network='CNN()'",
                 "small.safetensors",
             ),
             ("--checkpoint=full --network='CNN()' --output=new.keras", "full"),
@@ -290,12 +291,15 @@ _LINES = {
             ("--checkpoint=small.safetensors --output=new.keras", "--network"),
             ("--checkpoint=small.safetensors --network='CNN()' --output=new.h5", ".keras"),
             ("--checkpoint=small.safetensors --network='CNN()'", "--output"),
-            ("--checkpoint=small.safetensors --network='CNNN()' --output=new.keras", "CNN"),
-            ("--checkpoint=small.safetensors --network='CNN(width=3)' --output=new.keras", "width"),
-            ("--checkpoint=small.safetensors --network='CNN' --output=new.keras", "CNN"),
-            ("--checkpoint=small.safetensors --network= --output=new.keras", "--network"),
+            (f"{SMALL} --network='CNNN()'", "CNN"),
+            (f"{SMALL} --network='CNN(width=3)'", "width"),
             (
-                "--checkpoint=small.safetensors --network='CNN()' --entry=ema --output=new.keras",
+                f"{SMALL} --network='CNN' --num_classes=3 --input_shape=32,32,3",
+                "CNN",
+            ),
+            (f"{SMALL} --network=", "--network"),
+            (
+                f"{SMALL} --network='CNN()' --entry=ema",
                 "ema",
             ),
             ("--model=good.keras --output=new.keras", ".safetensors"),
@@ -303,19 +307,19 @@ _LINES = {
         ],
         "numbers": [
             (
-                "--checkpoint=small.safetensors --network='CNN(filters=0)' --num_classes=3 --output=new.keras",
+                f"{SMALL} --network='CNN(filters=0)' --num_classes=3 --input_shape=32,32,3",
                 "filters=0",
             ),
             (
-                "--checkpoint=small.safetensors --network='CNN()' --num_classes=-1 --output=new.keras",
+                f"{SMALL} --network='CNN()' --num_classes=-1",
                 "num_classes",
             ),
             (
-                "--checkpoint=small.safetensors --network='CNN()' --input_shape=1,2 --output=new.keras",
+                f"{SMALL} --network='CNN()' --input_shape=1,2",
                 "input_shape",
             ),
             (
-                "--checkpoint=small.safetensors --network='CNN()' --input_range=nan --output=new.keras",
+                f"{SMALL} --network='CNN()' --input_range=nan --num_classes=3 --input_shape=32,32,3",
                 "input_range",
             ),
         ],
