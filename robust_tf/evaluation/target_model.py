@@ -15,7 +15,7 @@ import tensorflow as tf
 from robust_tf import compat, precision
 from robust_tf.attacks import Attack, Transfer
 from robust_tf.attacks.arguments import check_logits
-from robust_tf.attacks.network import logits_of, traced
+from robust_tf.attacks.network import OutputError, logits_of, traced
 from robust_tf.attacks.objectives import predicted_class
 from robust_tf.evaluation.attack_names import stages_of
 from robust_tf.evaluation.sources import SourceModel

@@ -310,8 +310,8 @@ def _without_calls(error: Exception) -> str:
     )
     if excess:
         return (
-            f"{excess[1]} takes no {excess[2]!r}, so it cannot stand where it is bound; of what can, "
-            "the recipes of the library show examples, such as train.network = @CNN."
+            f"{excess[1]} takes no {excess[2]!r}, so it cannot stand where it is bound; of what "
+            "can, recipes of the library show examples, such as train.network = @CNN."
         )
     if not names or names[-1] in message.split(":")[0]:
         return message

@@ -319,7 +319,7 @@ _LINES = {
                 "input_shape",
             ),
             (
-                f"{SMALL} --network='CNN()' --input_range=nan --num_classes=3 --input_shape=32,32,3",
+                f"{SMALL} --network='CNN()' --input_range=nan --num_classes=3 --input_shape=9,9,3",
                 "input_range",
             ),
         ],
