@@ -55,6 +55,7 @@ def CNN(
     if cut not in CUTS:
         raise ValueError(f"CNN(cut={cut!r}): must be one of {tuple(CUTS)}.")
     check_image_shape("CNN", input_shape)
+    check_whole("CNN", "hidden", hidden, 1)
     _check_size(tuple(input_shape), widths[3])
     layers = [
         _conv(widths[0], "conv1"),

@@ -6,6 +6,7 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,12 @@ FREE = {"name", "path", "directory", "file", "label", "split", "teacher", "sourc
 FREE |= {"initial", "frozen", "train", "validation", "test", "image", "augmentation", "at"}
 # What is right although it looks wrong: (target, parameter).
 RIGHT = {("Steepest", "step_size"), ("Recipe", "compare_with"), ("InputRange", "scale")}
-RIGHT |= {("InputRange", "offset"), ("load", "validation_size"), ("load", "test_size")}
+RIGHT |= {
+    ("piecewise", "epochs"),
+    ("InputRange", "offset"),
+    ("load", "validation_size"),
+    ("load", "test_size"),
+}
 RIGHT |= {("ImageFolder", "image_size"), ("ImageTable", "image_size")}
 
 
@@ -174,8 +180,12 @@ def with_value(
     return Call(kind, f"{name}({parameter}={value!r})", run, (parameter, repr(value)))
 
 
-def bad_data() -> list[Call]:
-    """Data, models and texts of wrong shapes, types and ranges, where they are given."""
+def bad_data(folder: Path) -> list[Call]:
+    """Data, models and texts of wrong shapes, types and ranges, where they are given.
+
+    Args:
+      folder: for files of data.
+    """
     x, y = images(), np.arange(6) % 3
     logits = tf.zeros([4, 3])
 
@@ -246,15 +256,28 @@ def bad_data() -> list[Call]:
     }.items():
         run = functools.partial(evaluation.evaluate, *given, progress=False)
         found.append(Call("evaluate", what, run))
-    for source in (
-        data.Arrays(train=(x, y), test=(x, y[:3])),
-        data.Arrays(train=(x, np.eye(3)[y]), test=(x, y)),
-        data.Arrays(train=(np.full_like(x, np.nan), y), test=(x, y)),
-        data.Arrays(train=(x, y), test=(x[:, :4], y)),
-        data.ImageFolder("nowhere"),
-    ):
-        run = functools.partial(data.load, "mine", source=source)
-        found.append(Call("data.load", type(source).__name__, run))
+    files = {
+        "too few labels": {"x_train": x, "y_train": y[:3]},
+        "no labels": {"x_train": x},
+        "one-hot labels": {"x_train": x, "y_train": np.eye(3)[y]},
+        "NaN images": {"x_train": np.full_like(x, np.nan), "y_train": y},
+        "images in 0..255, float": {"x_train": 255 * x, "y_train": y},
+        "test images of another size": {
+            "x_train": x,
+            "y_train": y,
+            "x_test": x[:, :4],
+            "y_test": y,
+        },
+        "objects": {"x_train": np.array([{}] * 6, object), "y_train": y},
+    }
+    for what, held in files.items():
+        path = folder / f"{what}.npz"
+        np.savez(path, **held)
+        run = functools.partial(data.load, "mine", source=data.Arrays(str(path)))
+        found.append(Call("data.load", what, run))
+    for what in (data.Arrays("nowhere.npz"), data.ImageFolder("nowhere"), data.TFDS("nowhere")):
+        run = functools.partial(data.load, "mine", source=what)
+        found.append(Call("data.load", str(what), run))
     for given in (
         {"name": "minst"},
         {"name": 3},

@@ -294,7 +294,7 @@ _LINES = {
             (f"{SMALL} --network='CNNN()'", "CNN"),
             (f"{SMALL} --network='CNN(width=3)'", "width"),
             (
-                f"{SMALL} --network='CNN' --num_classes=3 --input_shape=32,32,3",
+                f"{SMALL} --network='CNN' --num_classes=3 --input_shape=20,20,3",
                 "CNN",
             ),
             (f"{SMALL} --network=", "--network"),
@@ -307,7 +307,7 @@ _LINES = {
         ],
         "numbers": [
             (
-                f"{SMALL} --network='CNN(filters=0)' --num_classes=3 --input_shape=32,32,3",
+                f"{SMALL} --network='CNN(filters=0)' --num_classes=3 --input_shape=20,20,3",
                 "filters=0",
             ),
             (
@@ -319,7 +319,7 @@ _LINES = {
                 "input_shape",
             ),
             (
-                f"{SMALL} --network='CNN()' --input_range=nan --num_classes=3 --input_shape=9,9,3",
+                f"{SMALL} --network='CNN()' --input_range=nan --num_classes=3 --input_shape=20,20,3",
                 "input_range",
             ),
         ],

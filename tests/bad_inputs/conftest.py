@@ -1,4 +1,4 @@
-"""How many inputs Hypothesis makes: few, the same in every run; `--hypothesis-profile=long`: many."""
+"""How many inputs Hypothesis makes: few, always the same; `--hypothesis-profile=long`: many."""
 
 from hypothesis import HealthCheck, settings
 

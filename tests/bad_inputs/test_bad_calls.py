@@ -19,8 +19,8 @@ def test_one_wrong_argument(kind):
     assert not {call: fault for call, fault in found.items() if fault}
 
 
-def test_bad_data():
-    found = {f"{call.kind}: {call.text}": call.fault() for call in calls.bad_data()}
+def test_bad_data(tmp_path):
+    found = {f"{call.kind}: {call.text}": call.fault() for call in calls.bad_data(tmp_path)}
     assert not {call: fault for call, fault in found.items() if fault}
 
 
