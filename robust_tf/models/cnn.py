@@ -9,7 +9,7 @@ import keras
 from robust_tf import registration
 from robust_tf.models.layers import Dropout, check_image_shape, logits_layer
 from robust_tf.models.split import SplitClassifier, split_chain
-from robust_tf.validation import plain
+from robust_tf.validation import check_whole, plain
 
 # Number of layers of the chain below that belong to the generator.
 CUTS = {"2conv": 3, "3conv": 4, "4conv": 7, "4conv1fc": 8, "4conv2fc": 10}

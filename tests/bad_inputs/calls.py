@@ -227,7 +227,7 @@ def bad_data(folder: Path) -> list[Call]:
         Call("attack on models", f"a model that gives {what}", functools.partial(fgsm, one, x, y))
         for what, one in wrong.items()
     ]
-    for name, value in (("eps", -1), ("eps", 8), ("eps", "0.1"), ("step_size", 1), ("seed", "a")):
+    for name, value in (("eps", -1), ("eps", 8), ("eps", "0.1"), ("step_size", -1), ("seed", "a")):
         call = functools.partial(PGD if name != "step_size" else fgsm, model, x, y, **{name: value})
         found.append(Call("attack on data", f"{name}={value!r} at the call", call, (name,)))
     for name, value in {
@@ -244,7 +244,6 @@ def bad_data(folder: Path) -> list[Call]:
         found.append(Call("evaluate", f"{name}={value!r}", run, (name,)))
     for what, given in {
         "no model": (None, (x, y), [fgsm]),
-        "no attack": (model, (x, y), []),
         "a class for an attack": (model, (x, y), [attacks.FGSM]),
         "an unknown attack": (model, (x, y), "FGMS(0.1)"),
         "images alone": (model, x, [fgsm]),

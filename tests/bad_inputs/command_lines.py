@@ -319,7 +319,7 @@ _LINES = {
                 "input_shape",
             ),
             (
-                f"{SMALL} --network='CNN()' --input_range=nan --num_classes=3 --input_shape=20,20,3",
+                f"{SMALL} --network='CNN()' --input_range=x --num_classes=3 --input_shape=20,20,3",
                 "input_range",
             ),
         ],

@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from robust_tf.data import DataError
+
 # What Python, NumPy, TensorFlow and Keras say of their own insides, which helps no user.
 _INSIDE = re.compile(
     r"object has no attribute|not supported between|unsupported operand|object is not|"
@@ -42,7 +44,7 @@ def error(raised: BaseException | None, says: Sequence[str] = ()) -> str:
     """
     if raised is None:
         return "accepted"
-    if not isinstance(raised, (ValueError, TypeError, OSError)):
+    if not isinstance(raised, (ValueError, TypeError, OSError, DataError)):
         return f"raised {type(raised).__name__}: {raised}"
     if type(raised).__module__.startswith(("tensorflow", "keras")):
         return f"raised {type(raised).__name__}"
