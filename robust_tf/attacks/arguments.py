@@ -61,8 +61,8 @@ def _tensor(what: str, value: Any) -> tf.Tensor:
         return tf.convert_to_tensor(value)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"{what} are of type {type(value).__name__}, which is no array of numbers; attacks take "
-            "float32 images (batch, height, width, channels) and integer labels (batch,)."
+            f"{what} are of type {type(value).__name__}, which is no array of numbers; attacks "
+            "take float32 images (batch, height, width, channels), integer labels (batch,)."
         ) from error
 
 

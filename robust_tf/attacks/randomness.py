@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from robust_tf.validation import plain
@@ -26,10 +27,8 @@ def as_seed(seed: int | tf.Tensor) -> tf.Tensor:
     seed = plain(seed)
     if isinstance(seed, int) and not isinstance(seed, bool):
         return tf.constant([seed % (2**31), 0], tf.int32)
-    dtype = getattr(
-        seed, "dtype", np.asarray(seed).dtype if isinstance(seed, (list, tuple)) else None
-    )
-    if dtype is None or not tf.as_dtype(dtype).is_integer:
+    given = np.asarray(seed) if isinstance(seed, (list, tuple)) else seed
+    if not hasattr(given, "dtype") or not tf.as_dtype(given.dtype).is_integer:
         raise ValueError(
             f"seed={seed!r}: must be an integer, or integers of the shape (2,) or (batch, 2)."
         )

@@ -295,7 +295,7 @@ _LINES = {
             (f"{SMALL} --network='CNN(width=3)'", "width"),
             (
                 f"{SMALL} --network='CNN' --num_classes=3 --input_shape=20,20,3",
-                "CNN",
+                "conv weight",
             ),
             (f"{SMALL} --network=", "--network"),
             (
@@ -319,7 +319,7 @@ _LINES = {
                 "input_shape",
             ),
             (
-                f"{SMALL} --network='CNN()' --input_range=x --num_classes=3 --input_shape=20,20,3",
+                f"{SMALL} --network='CNN()' --input_range=x",
                 "input_range",
             ),
         ],
