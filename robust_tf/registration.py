@@ -3,7 +3,8 @@
 gin's own decorator is untyped: what it decorates is `Any` for a type checker, and an editor shows
 none of its arguments. These return what they are given, as far as types go. And gin adds an account
 of its calls to the message of every error inside, which means nothing to those who use no gin; here
-errors pass as they were raised, and remember the gin names in `gin_calls`.
+errors pass as they were raised, and remember the gin names in `gin_calls`. What is given is held
+against the types that are declared, see `argument_types`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any, TypeVar, cast
 
 import gin
 import keras
+
+from robust_tf import argument_types
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 Class = TypeVar("Class", bound=type)
@@ -32,7 +35,7 @@ def configurable_as(name: str) -> Callable[[Target], Target]:
         if not inspect.isclass(target):
             return cast(Target, _registered(target, name))
         made: Any = target
-        made.__init__ = _before_gin(made.__init__)
+        made.__init__ = _before_gin(made.__init__, name)
         gin.configurable(name)(made)
         made.__init__ = _after_gin(made.__init__, name)
         return target
@@ -70,7 +73,7 @@ class _Passing(BaseException):
 
 
 def _registered(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    inner = _before_gin(function)
+    inner = _before_gin(function, name)
     outer = _after_gin(gin.configurable(name)(inner), name)
     # gin's references, @PGD(), call what is registered.
     entry = gin.config._INVERSE_REGISTRY[inner]._replace(wrapper=outer)
@@ -78,15 +81,15 @@ def _registered(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     return outer
 
 
-def _before_gin(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What gin is to decorate: its errors pass gin unchanged."""
+def _before_gin(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """What gin is to decorate: its arguments are checked, its errors pass gin unchanged."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
-            return function(*args, **kwargs)
+            return argument_types.call_checked(function, name, args, kwargs)
         except Exception as error:
-            raise _Passing(error) from None
+            raise _Passing(error) from error.__cause__
 
     call.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]  # gin reads it
     return call

@@ -71,7 +71,7 @@ def test_bindings_scopes_and_defaults():
     assert Number().value == 5 and Number(7).value == 7 and Child().value == 5
     assert [getattr(x, "value", x) for x in make_pair(0)] == [0, 6, 3]
     gin.parse_config("Number.value = -5\na/Number.value = -6\n")
-    said = r"value=-6\): must be >= 0. \(in a/Number\)"
+    said = r"value=-6\): must be >= 0 \(in a/Number\)\."
     with pytest.raises(recipes.ConfigurationError, match=said):
         with recipes.readable(), gin.config_scope("a"):
             Number()

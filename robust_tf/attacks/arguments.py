@@ -40,7 +40,7 @@ def check_batch(x: Any, y: Any, soft: bool = False) -> tuple[tf.Tensor, tf.Tenso
       y: labels.
       soft: whether labels may be distributions over the classes, float32 (B, C), too.
     """
-    x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
+    x, y = _tensor("images", x), _tensor("labels", y)
     if x.dtype != tf.float32:
         raise TypeError(
             f"images are {x.dtype.name}; attacks take float32 in [0, 1]: "
@@ -54,6 +54,16 @@ def check_batch(x: Any, y: Any, soft: bool = False) -> tuple[tf.Tensor, tf.Tenso
     if not x.shape[:1].is_compatible_with(y.shape[:1]):
         raise ValueError(f"{x.shape[0]} images but {y.shape[0]} labels; give one label each.")
     return x, y if soft else tf.cast(y, tf.int32)
+
+
+def _tensor(what: str, value: Any) -> tf.Tensor:
+    try:
+        return tf.convert_to_tensor(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{what} are of type {type(value).__name__}, which is no array of numbers; attacks "
+            "take float32 images (batch, height, width, channels), integer labels (batch,)."
+        ) from error
 
 
 def check_labels(y: tf.Tensor) -> None:

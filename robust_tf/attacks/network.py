@@ -31,10 +31,25 @@ def logits_of(model: Callable[..., Any], batch_norm: str) -> Network:
 
     def network(x: tf.Tensor) -> tf.Tensor:
         with forward.forward_mode(batch_norm=batch_norm):
-            return tf.cast(model(x, **arguments), tf.float32)
+            return tf.cast(_only(model(x, **arguments)), tf.float32)
 
     network.alone = batch_norm == "running"  # type: ignore[attr-defined]
     return network
+
+
+class OutputError(ValueError):
+    """A model that gives something else than one tensor."""
+
+
+def _only(outputs: Any) -> Any:
+    """The output of a model, which has to be one."""
+    if isinstance(outputs, (list, tuple, dict)):
+        raise OutputError(
+            f"the model gives {len(outputs)} outputs; expected one, the logits (batch, classes): "
+            "models.split(model, output=NAME) or models.WholeClassifier(model, output=NAME) takes "
+            "one of them."
+        )
+    return outputs
 
 
 def traced(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from robust_tf import draws
@@ -20,10 +21,19 @@ _ODD, _OTHER_ODD = 0x61C88647, 0x2C1B3C6D
 
 
 def as_seed(seed: int | tf.Tensor) -> tf.Tensor:
-    """int32 (2,) or (B, 2) from an int or a tensor."""
+    """int32 (2,) or (B, 2) from an int or a tensor.
+
+    Raises:
+      ValueError: anything else.
+    """
     seed = plain(seed)
-    if isinstance(seed, int):
+    if isinstance(seed, int) and not isinstance(seed, bool):
         return tf.constant([seed % (2**31), 0], tf.int32)
+    given = np.asarray(seed) if isinstance(seed, (list, tuple)) else seed
+    if not hasattr(given, "dtype") or not tf.as_dtype(given.dtype).is_integer:
+        raise ValueError(
+            f"seed={seed!r}: must be an integer, or integers of the shape (2,) or (batch, 2)."
+        )
     seed = tf.cast(seed, tf.int32)
     if seed.shape.rank == 2:
         return tf.ensure_shape(seed, [None, 2])

@@ -18,6 +18,10 @@ from robust_tf import modules
 Main = Callable[..., int]
 
 
+# Of options: what cannot be empty.
+_PATHS = ("DIR", "FILE", "PATH", "PATHS")
+
+
 class UserError(Exception):
     """Something that the user can mend; the message says what and how."""
 
@@ -63,6 +67,11 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         """As argparse's."""
         options = super().parse_args(*args, **kwargs)
+        for action in self._actions:
+            given = getattr(options, action.dest, None)
+            values = given if isinstance(given, list) else [given]
+            if action.metavar in _PATHS and any(one == "" for one in values):
+                self.error(f"{action.option_strings[0]} is empty: give a {action.metavar}")
         if options.no_import:
             modules.refuse()
         return options

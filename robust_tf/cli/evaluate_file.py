@@ -64,8 +64,15 @@ def merged(
         for what, where in (("data", "of other data"), ("inference", "of another inference")):
             if report.get(what) != reports[0].get(what):
                 raise UserError(f"{path} is {where} than {paths[0]}.")
-    parts = [evaluation.Evaluation.from_json(report["evaluation"]) for report in reports]
+    parts = [_part(path, report) for path, report in zip(paths, reports, strict=True)]
     return merge_within(parts, within), reports[0]
+
+
+def _part(path: str, report: dict[str, Any]) -> evaluation.Evaluation:
+    try:
+        return evaluation.Evaluation.from_json(report["evaluation"])
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def is_result(path: str) -> bool:

@@ -113,7 +113,7 @@ def _main(options: argparse.Namespace) -> int:
     with quiet_start():
         import tensorflow as tf
 
-        from robust_tf import modules, studies
+        from robust_tf import files, modules, studies
         from robust_tf.studies import estimate, status, tasks, writing
         from robust_tf.training import make_strategy
 
@@ -129,6 +129,8 @@ def _main(options: argparse.Namespace) -> int:
     study = studies.load(options.gin_file, options.gin_param)
     imports = tuple(options.imports)
     plan = studies.Plan(study, options.budget, options.study_dir, options.data_dir, imports)
+    if files.exists(options.study_dir) and not files.is_folder(options.study_dir):
+        raise UserError(f"--study_dir={options.study_dir} is a file; name a folder.")
     rows = [name.strip() for name in options.rows.split(",")] if options.rows else None
     study.in_order(rows)  # an unknown row is said before anything is done
     if options.status:

@@ -95,7 +95,7 @@ def pixel_range(text: str) -> Any:
                 raise ValueError
             lists = {name: [number(one) for one in _split(values)] for name, values in pairs}
             return {name: one if len(one) > 1 else one[0] for name, one in lists.items()}
-        if re.fullmatch(r"[A-Za-z]\w*", text):
+        if text in ("caffe", "tf", "torch"):
             return text
         ends = [number(one) for one in _split(text)]
         return ends[0] if len(ends) == 1 else tuple(ends)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from robust_tf import argument_types, compat, modules
 from robust_tf import attacks as library
-from robust_tf import compat, modules
 from robust_tf.attacks import Attack
 from robust_tf.call_text import CallText
 from robust_tf.evaluation.attack_names import at_eps, fraction, named, norm_of
@@ -18,6 +18,7 @@ from robust_tf.evaluation.sources import transfer
 from robust_tf.validation import check_eps, check_number
 
 
+@argument_types.checked
 def parse_attack(text: str) -> Attack:
     """The attack that `text` describes: calls of names in `robust_tf.attacks`, and arithmetic.
 
@@ -41,6 +42,7 @@ def parse_attack(text: str) -> Attack:
     return attack
 
 
+@argument_types.checked
 def parse_attacks(text: str) -> dict[str, Attack]:
     """Attacks by a readable name, from descriptions divided by semicolons.
 

@@ -11,8 +11,8 @@ from typing import Any
 import gin
 import numpy as np
 
+from robust_tf import argument_types, files, registration
 from robust_tf import attacks as library
-from robust_tf import files, registration
 from robust_tf.attacks import Attack
 from robust_tf.evaluation.attack_names import named, norm_of
 from robust_tf.evaluation.attack_parser import as_attacks
@@ -35,6 +35,7 @@ def bound(
     return as_attacks(attacks), list(transfer)
 
 
+@argument_types.checked
 def battery(
     name: str,
     eps: float | Sequence[float],

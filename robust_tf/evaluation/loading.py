@@ -174,7 +174,7 @@ def _load_import(path: str) -> Callable[..., Any]:
         try:
             found = found()
         except Exception as error:
-            raise ValueError(f"{path}() fails: {_named(error)}") from error
+            raise ValueError(f"{path}() fails: {_named(error).rstrip('.')}.") from error
         if not callable(found):
             raise ValueError(f"{path}() gives {type(found).__name__}, not a model or a function.")
     return found

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from robust_tf import argument_types
 from robust_tf.attacks.arguments import check_labels
 from robust_tf.data import Data, DataNote, SequentialSplit, Split, draw_order
 from robust_tf.data.pipeline import to_unit_interval
@@ -20,6 +21,7 @@ DRAWS = ("first", "balanced")
 _STREAM = 8  # of the draws by `draw_seed`
 
 
+@argument_types.checked
 @dataclasses.dataclass(frozen=True)
 class Protocol:
     """Settings of one evaluation; see `evaluate`, whose arguments they are.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ import tensorflow as tf
 from robust_tf import compat, precision
 from robust_tf.attacks import Attack, Transfer
 from robust_tf.attacks.arguments import check_logits
-from robust_tf.attacks.network import logits_of, traced
+from robust_tf.attacks.network import OutputError, logits_of, traced
 from robust_tf.attacks.objectives import predicted_class
 from robust_tf.evaluation.attack_names import stages_of
 from robust_tf.evaluation.sources import SourceModel
@@ -99,8 +100,11 @@ def _logits(model: Callable[..., Any], x: tf.Tensor) -> tf.Tensor:
     """The logits of these images, with a clear error where the model fails."""
     try:
         return logits_of(model, "running")(x)
+    except OutputError:
+        raise
     except Exception as error:  # a model may raise anything
         line = (str(error).strip().splitlines() or [""])[0]
+        line = re.sub(r"\{\{.*?\}\} ?| ?\[Op:.*", "", line).rstrip(".")  # of TensorFlow's inside
         raise ValueError(
             f"the model fails on float32 images of shape {tuple(x.shape)}: "
             f"{type(error).__name__}: {line}. Does it take such images, with this many channels?"

@@ -164,6 +164,7 @@ def check_free(path: str | os.PathLike[str], overwrite: bool) -> None:
     """
     path = os.fspath(path)
     if not files.exists(path):
+        files.check_writable(path)  # now, and not when all is computed
         return
     if not files.is_folder(path):
         raise ValueError(f"{path} is a file; name a folder.")

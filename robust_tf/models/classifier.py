@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from robust_tf import compat, registration
+from robust_tf import argument_types, compat, registration
 from robust_tf.models import conversion, remat
 from robust_tf.models.forward import forward_mode
 from robust_tf.models.logits import looks_like_probabilities
@@ -86,6 +86,9 @@ class WholeClassifier(Classifier):
         output: str | int | None = None,
         **kwargs: Any,
     ):
+        argument_types.check("WholeClassifier", "model", model, keras.Model)
+        sides = Sequence[int | None] | None
+        argument_types.check("WholeClassifier", "image_shape", image_shape, sides)
         kwargs.setdefault("name", model.name)
         super().__init__(**kwargs)
         shape = image_shape_of(model) if image_shape is None else tuple(image_shape)
@@ -97,10 +100,23 @@ class WholeClassifier(Classifier):
             )
         self.model, self.output_key = model, output
         self._image_shape = tuple(None if side is None else int(side) for side in shape)
-        logits = self._logits(_probe(self._image_shape), training=False)
+        logits = self._probed()
         check_probe(logits, model.name)
         self._classes = int(logits.shape[-1])
         self.built = True
+
+    def _probed(self) -> tf.Tensor:
+        """The logits of an image of the shape."""
+        try:
+            return self._logits(_probe(self._image_shape), training=False)
+        except Exception as error:  # a model may raise anything
+            if isinstance(error, (ValueError, TypeError)) and "\n" not in str(error):
+                raise
+            raise ValueError(
+                f"the model {self.model.name!r} fails on images of shape {self._image_shape}, "
+                "image_shape or that it was built for; give models.WholeClassifier(model, "
+                "image_shape=(height, width, channels)), of images that it takes."
+            ) from error
 
     @property
     def image_shape(self) -> tuple[int, ...]:

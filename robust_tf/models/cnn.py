@@ -9,7 +9,7 @@ import keras
 from robust_tf import registration
 from robust_tf.models.layers import Dropout, check_image_shape, logits_layer
 from robust_tf.models.split import SplitClassifier, split_chain
-from robust_tf.validation import plain
+from robust_tf.validation import check_whole, plain
 
 # Number of layers of the chain below that belong to the generator.
 CUTS = {"2conv": 3, "3conv": 4, "4conv": 7, "4conv1fc": 8, "4conv2fc": 10}
@@ -55,6 +55,7 @@ def CNN(
     if cut not in CUTS:
         raise ValueError(f"CNN(cut={cut!r}): must be one of {tuple(CUTS)}.")
     check_image_shape("CNN", input_shape)
+    check_whole("CNN", "hidden", hidden, 1)
     _check_size(tuple(input_shape), widths[3])
     layers = [
         _conv(widths[0], "conv1"),

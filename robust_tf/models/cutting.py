@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import argument_types, compat
 from robust_tf.models.classifier import (
     Classifier,
     WholeClassifier,
@@ -25,6 +25,7 @@ from robust_tf.models.split import SplitClassifier
 Halves = tuple[keras.Model, keras.Model]
 
 
+@argument_types.checked
 def split(
     model: keras.Model, at: str | None = None, output: str | int | None = None
 ) -> SplitClassifier:

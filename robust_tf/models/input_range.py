@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from robust_tf import compat, registration
+from robust_tf import argument_types, compat, registration
 from robust_tf.models.classifier import Classifier, WholeClassifier, image_shape_of
 from robust_tf.models.split import SplitClassifier
 
@@ -44,6 +44,9 @@ class InputRange(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**{**kwargs, "dtype": "float32"})
+        for name, value in (("scale", scale), ("offset", offset)):
+            argument_types.check("InputRange", name, value, float | Sequence[float])
+        argument_types.check("InputRange", "reverse", reverse, bool)
         self.scale, self.offset = _plain(scale), _plain(offset)
         self.reverse = bool(reverse)
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from robust_tf import compat, draws, registration
 from robust_tf.models import forward
-from robust_tf.validation import plain
+from robust_tf.validation import check_number, check_whole, plain
 
 
 @registration.serializable
@@ -33,10 +33,9 @@ class BatchNormalization(keras.layers.Layer):
 
     def __init__(self, decay: float = 0.9, epsilon: float = 1e-3, **kwargs: Any):
         super().__init__(**kwargs)
-        if not 0 <= decay < 1:
-            raise ValueError(f"BatchNormalization(decay={decay}): must be in [0, 1).")
-        if epsilon <= 0:
-            raise ValueError(f"BatchNormalization(epsilon={epsilon}): must be > 0.")
+        owner = "BatchNormalization"
+        check_number(owner, "decay", decay, 0.0, high=1.0, strict_high=True)
+        check_number(owner, "epsilon", epsilon, 0.0, strict=True)
         self.decay, self.epsilon = float(decay), float(epsilon)
 
     def build(self, input_shape: Any) -> None:
@@ -124,8 +123,8 @@ class Dropout(keras.layers.Layer):
 
     def __init__(self, rate: float, salt: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
-        if not 0 <= rate < 1:
-            raise ValueError(f"Dropout(rate={rate}): must be in [0, 1).")
+        check_number("Dropout", "rate", rate, 0.0, high=1.0, strict_high=True)
+        check_whole("Dropout", "salt", salt, 0)
         self.rate, self.salt = float(rate), int(salt)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -157,6 +156,8 @@ class PerImageStandardization(keras.layers.Layer):
 
     def __init__(self, pixel_scale: float = 255.0, **kwargs: Any):
         super().__init__(**kwargs)
+        hint = "255 as in the released program"
+        check_number("PerImageStandardization", "pixel_scale", pixel_scale, 0.0, hint, strict=True)
         self.pixel_scale = float(pixel_scale)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

@@ -23,6 +23,7 @@ from robust_tf.recipes import syntax
 from robust_tf.recipes.bindings import Bindings
 
 # What a recipe can bind is known to gin once these are imported.
+_OF_THE_TRAINING = ("network", "input_shape", "num_classes", "steps_per_epoch")
 _PACKAGES = ("data", "models", "attacks", "methods", "training", "evaluation")
 
 
@@ -60,6 +61,11 @@ def parse(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> Bindings:
         for path in gin_files:
             _parse_file(find(path), ())
         for binding in gin_params:
+            if not isinstance(binding, str) or not binding.strip():
+                raise ConfigurationError(
+                    f"the parameter {binding!r} binds nothing; write NAME.PARAMETER=VALUE, such as "
+                    "train.epochs=5."
+                )
             _parse_text(binding, f"the parameter {binding}", ())
         _check_macros(gin.config_str(), gin_params)
         gin.finalize()
@@ -293,10 +299,24 @@ def _without_calls(error: Exception) -> str:
     if absent:
         owner = names[0] if names else absent[1].split(".")[0]
         parameter = absent[2].replace("'", "").split(",")[0].split(" and ")[0]
+        if parameter in _OF_THE_TRAINING:
+            return (
+                f"{owner} is given its {parameter} when it is built: name it without brackets, "
+                f"@{owner}, such as train.method = @ADR or train.network = @CNN."
+            )
         return f"{owner} needs {absent[2]}; bind it: {owner}.{parameter} = ..."
+    excess = re.search(
+        r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'", message
+    )
+    if excess:
+        return (
+            f"{excess[1]} takes no {excess[2]!r}, so it cannot stand where it is bound; of what "
+            "can, recipes of the library show examples, such as train.network = @CNN."
+        )
     if not names or names[-1] in message.split(":")[0]:
         return message
-    return f"{message.rstrip()} (in {names[-1]})"
+    ends = message.rstrip().endswith(".")
+    return f"{message.rstrip().removesuffix('.')} (in {names[-1]}){'.' * ends}"
 
 
 def _owners() -> dict[str, str]:

@@ -125,6 +125,12 @@ def claims(content: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def plain(content: Mapping[str, Any]) -> str:
+    """The table of a result file that is no study's: its `head` and its `lines`, as they stand."""
+    head, lines = content["head"], content["lines"]
+    return "\n".join(_line(cells) for cells in [head, ["---"] * len(head), *lines])
+
+
 _KINDS = {"table": table, "differences": differences, "claims": claims}
 
 
@@ -174,7 +180,8 @@ def rewrite(path: str | os.PathLike[str], write: bool = True) -> bool:
     """Puts the tables of `results/*.json` between the marks of a Markdown document.
 
     A table stands between `<!-- table: results/NAME.json -->` and `<!-- end -->`; `differences:`
-    and `claims:` in place of `table:` give those. Paths are relative to the document.
+    and `claims:` in place of `table:` give those. A file with `head`, a list of titles, and
+    `lines`, lists of cells, gives the table as it stands. Paths are relative to the document.
 
     Args:
       path: of the document.
@@ -192,7 +199,10 @@ def rewrite(path: str | os.PathLike[str], write: bool = True) -> bool:
         raise ValueError(f"{os.fspath(path)}: a table's mark has no <!-- end --> after it.")
 
     def made(found: re.Match[str]) -> str:
-        own = _KINDS[found[2]](read(os.path.join(folder, found[3])))
+        path = os.path.join(folder, found[3])
+        content = files.read_json(path)
+        stands = isinstance(content, dict) and {"head", "lines"} <= set(content)
+        own = plain(content) if stands and found[2] == "table" else _KINDS[found[2]](read(path))
         return f"{found[1]}\n{own}\n\n{found[4]}"
 
     after = _MARKED.sub(made, text)

@@ -8,11 +8,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from robust_tf import argument_types
 from robust_tf.training import cluster, waiting
 
 NAMES = ("auto", "none", "mirrored", "multi_worker", "tpu", "tpu:NAME")
 
 
+@argument_types.checked
 def make_strategy(
     name: str = "auto",
     wait_minutes: float = waiting.WAIT_MINUTES,

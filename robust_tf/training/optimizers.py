@@ -183,6 +183,7 @@ def piecewise(
       ValueError: an argument out of its range.
     """
     check_number("piecewise", "learning_rate", learning_rate, 0.0, "0.1 is usual", strict=True)
+    check_whole("piecewise", "steps_per_epoch", steps_per_epoch, 1)
     check_number("piecewise", "factor", factor, 0.0, "0.1 is usual", strict=True)
     if isinstance(boundaries, (tuple, list, np.ndarray)):
         boundaries = tuple(plain(boundary) for boundary in boundaries)
@@ -210,6 +211,8 @@ def cosine(
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """Half a cosine from the rate to 0 over all epochs."""
     check_number("cosine", "learning_rate", learning_rate, 0.0, "0.1 is usual", strict=True)
+    check_whole("cosine", "steps_per_epoch", steps_per_epoch, 1)
+    check_whole("cosine", "epochs", epochs, 1)
     return keras.optimizers.schedules.CosineDecay(learning_rate, steps_per_epoch * epochs)
 
 
@@ -263,6 +266,8 @@ def polyline(
     Source: the cyclic rates of Smith (2017), as single-step programs have them (Wong et al., 2020).
     """
     check_number("polyline", "learning_rate", learning_rate, 0.0, "0.2 is Wong's", strict=True)
+    check_whole("polyline", "steps_per_epoch", steps_per_epoch, 1)
+    check_whole("polyline", "epochs", epochs, 1)
     pairs = isinstance(points, (tuple, list)) and len(points) > 1
     pairs = pairs and all(isinstance(p, (tuple, list)) and len(p) == 2 for p in points)
     numbers = [tuple(map(plain, point)) for point in points] if pairs else []

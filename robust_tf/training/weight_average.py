@@ -7,15 +7,16 @@ from typing import Any
 
 import tensorflow as tf
 
-from robust_tf import compat, registration
+from robust_tf import argument_types, compat, registration
 from robust_tf.models import SplitClassifier, forward_mode
-from robust_tf.validation import plain_fields
+from robust_tf.validation import check_number, check_whole, plain_fields
 
 # Batches that give batch normalisation new statistics: at our decay of 0.9 the old ones are gone;
 # Keras' own layer, whose default is 0.99, keeps a third of them.
 REFRESHING_BATCHES = 100
 
 
+@argument_types.checked
 @registration.serializable
 @dataclasses.dataclass(frozen=True)
 class WeightAverage:
@@ -89,14 +90,22 @@ class WeightAverage:
 @registration.configurable
 def EMA(steps_per_epoch: int, decay: float = 0.999, from_epoch: float = 0) -> WeightAverage:
     """Exponential average over the steps from an epoch (counted from 0) on."""
-    return WeightAverage(decay, round(from_epoch * steps_per_epoch))
+    return WeightAverage(decay, _steps("EMA", steps_per_epoch, from_epoch))
 
 
 @registration.configurable
 def SWA(steps_per_epoch: int, from_epoch: float, every_epochs: float = 1) -> WeightAverage:
     """Mean of the weights at the ends of epochs, from an epoch (counted from 0) on."""
-    every = max(round(every_epochs * steps_per_epoch), 1)
-    return WeightAverage(None, round(from_epoch * steps_per_epoch), every)
+    first = _steps("SWA", steps_per_epoch, from_epoch)
+    check_number("SWA", "every_epochs", every_epochs, strict=True)
+    return WeightAverage(None, first, max(round(every_epochs * steps_per_epoch), 1))
+
+
+def _steps(owner: str, steps_per_epoch: int, from_epoch: float) -> int:
+    """The step at which an epoch begins, after the checks of both."""
+    check_whole(owner, "steps_per_epoch", steps_per_epoch, 1)
+    check_number(owner, "from_epoch", from_epoch, 0.0, "epochs are counted from 0")
+    return round(from_epoch * steps_per_epoch)
 
 
 def refresh_statistics(network: SplitClassifier, x: tf.Tensor, seed: tf.Tensor) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from robust_tf import compat, registration
+from robust_tf import argument_types, compat, registration
 from robust_tf.models import forward_mode
-from robust_tf.validation import plain_fields
+from robust_tf.validation import check_number, check_whole, plain_fields
 
 
+@argument_types.checked
 @registration.serializable
 @dataclasses.dataclass(frozen=True)
 class WeightPerturbation:
@@ -92,4 +93,6 @@ class WeightPerturbation:
 @registration.configurable
 def AWP(steps_per_epoch: int, gamma: float = 0.005, from_epoch: float = 0) -> WeightPerturbation:
     """`WeightPerturbation` from an epoch on, counted from 0; 9 in the released TRADES recipe."""
+    check_whole("AWP", "steps_per_epoch", steps_per_epoch, 1)
+    check_number("AWP", "from_epoch", from_epoch, 0.0, "epochs are counted from 0")
     return WeightPerturbation(gamma, round(from_epoch * steps_per_epoch))

@@ -89,7 +89,7 @@ def test_an_evaluation():
     [
         lambda n, k: methods.Compactness(alpha=n(0.5), norm=k(2)),
         lambda n, k: methods.DiscriminatorTraining(k(3), n(0.5), n(0.5), n(0.25), np.bool_(True)),
-        lambda n, k: training.AWP(n(0.5), k(3)),
+        lambda n, k: training.AWP(k(3), n(0.5)),
         lambda n, k: training.weight_average.WeightAverage(n(0.5), k(3), k(2)),
         lambda n, k: training.PseudoLabels("teacher", None, n(0.5), k(3)),
         lambda n, k: Augmentation(k(2), np.bool_(True)),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from robust_tf import studies
+from robust_tf import files, studies
 from robust_tf.cli import study as command
 from robust_tf.studies import page, tables
 
@@ -153,7 +153,23 @@ def test_results_has_what_the_files_say():
     assert not studies.rewrite(CLONE / "RESULTS.md", write=False)
 
 
-def test_results_are_small_and_of_studies():
+def test_results_are_small_and_of_studies_or_tables():
     for path in glob.glob(str(CLONE / "results" / "*.json")):
         assert os.path.getsize(path) < 200_000
-        assert tables.read(path)["study"] in studies.names()
+        content = files.read_json(path)
+        stands = {"head", "lines"} <= set(content)
+        assert stands or tables.read(path)["study"] in studies.names()
+
+
+def test_a_file_with_a_head_and_lines_gives_its_own_table(tmp_path):
+    content = {"head": ["what", "tried"], "lines": [["a|b", 12], ["c", "none"]]}
+    (tmp_path / "mine.json").write_text(json.dumps(content))
+    document = tmp_path / "R.md"
+    document.write_text("<!-- table: mine.json -->\n<!-- end -->\n")
+    assert studies.rewrite(document)
+    assert (
+        "\n| what | tried |\n| --- | --- |\n| a\\|b | 12 |\n| c | none |\n" in document.read_text()
+    )
+    document.write_text("<!-- claims: mine.json -->\n<!-- end -->\n")
+    with pytest.raises(ValueError, match="not the result of a study"):
+        studies.rewrite(document)
