@@ -3,6 +3,7 @@
 from robust_tf.attacks.apgd import APGD, APGDTargeted
 from robust_tf.attacks.autoattack import AutoAttack
 from robust_tf.attacks.base import Attack, MinimalDistance
+from robust_tf.attacks.checked_targets import CheckedTargets
 from robust_tf.attacks.ddn import DDN
 from robust_tf.attacks.fab import FAB
 from robust_tf.attacks.fmn import FMN
@@ -43,6 +44,7 @@ __all__ = [
     "APGD",
     "BIM",
     "CW",
+    "CheckedTargets",
     "DDN",
     "FAB",
     "FGSM",

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from robust_tf import registration
-from robust_tf.attacks.apgd import APGD, APGDTargeted
+from robust_tf.attacks.apgd import APGD
 from robust_tf.attacks.base import Attack
+from robust_tf.attacks.checked_targets import CheckedTargets
 from robust_tf.attacks.fab import FAB
 from robust_tf.attacks.raced_square import RacedSquare
 from robust_tf.attacks.ranked_targets import RankedTargets
@@ -63,6 +64,7 @@ class QuickEstimate(StagedAttack):
         # Everything is said here: what a recipe binds for an attack alone must not change it.
         ball: dict[str, Any] = {"eps": self.eps, "norm": self.norm, "batch_norm": self.batch_norm}
         ascent: dict[str, Any] = {**ball, "restarts": 1, "rho": 0.75, "eot": 1}
+        checked: dict[str, Any] = {"steps": 100, "targets": 9, "low": 1.0, "high": 1.15}
         ranked: dict[str, Any] = {"targets": 9, "steps": 20, "runs": 9, "least": 1, "near": 0.2}
         square: dict[str, Any] = {"queries": 5000, "p_init": 0.8, "restarts": 1}
         yield "APGD-CE", APGD(**ascent, steps=100, loss="ce")
@@ -70,7 +72,8 @@ class QuickEstimate(StagedAttack):
             fab: dict[str, Any] = {"alpha_max": 0.1, "eta": 1.05, "beta": 0.9, "restarts": 1}
             yield "FAB-T", FAB(**ball, **fab, steps=100, targeted=True, targets=3)
         else:
-            yield "APGD-T", APGDTargeted(**ascent, steps=40, targets=4)
+            short: dict[str, Any] = {"short_steps": 40, "short_targets": 4}
+            yield "APGD-T", CheckedTargets(**ball, **short, **checked)
         yield "ranked targets", RankedTargets(**ball, **ranked)
         yield "raced Square", RacedSquare(**ball, **square, rescale_schedule=False)
 

@@ -33,7 +33,8 @@ attacks, divided by semicolons; eps and step_size in pixel units of images in [0
   MultiTargeted(PGD(...), logits=True)         at every wrong class, worst case over all
   APGD(eps=0.3), APGDTargeted(eps=0.3)         AutoPGD; FAB(eps=0.3); AutoAttack(eps=0.3)
   QuickEstimate(eps=0.3)                       an estimate of AutoAttack's verdict, much faster; of
-                                               its parts RankedTargets(...), RacedSquare(...)
+                                               its parts CheckedTargets(...),
+                                               RankedTargets(...), RacedSquare(...)
   Square(eps=0.3), RayS(eps=0.3)               black box: scores only, labels only
   Union([PGD(...), PGD(..., norm='L2')])       worst case over several balls; Linf(0.3) in place of
                                                an attack is AutoAttack in it; MSD([BIM(...), ...])

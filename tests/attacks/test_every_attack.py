@@ -127,6 +127,11 @@ CASES = {
         objective="margin",
         exact=False,
     ),
+    "CheckedTargets": lambda: AttackCase(
+        functools.partial(attacks.CheckedTargets, steps=8, short_steps=4, high=1.01),
+        objective="margin",
+        exact=False,
+    ),
     "RayS": lambda: AttackCase(
         functools.partial(attacks.RayS, queries=200), random=False, objective="margin", exact=False
     ),

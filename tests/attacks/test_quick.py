@@ -22,7 +22,7 @@ class Short(attacks.QuickEstimate):
     """Its stages, with few steps."""
 
     def stages(self):
-        fewer = {"steps": 6, "runs": 3, "queries": 120}
+        fewer = {"steps": 6, "short_steps": 4, "runs": 3, "queries": 120}
         for name, attack in super().stages():
             less = {key: value for key, value in fewer.items() if hasattr(attack, key)}
             yield name, dataclasses.replace(attack, **less)
@@ -147,6 +147,36 @@ def test_targets_are_tried_by_nearness_and_the_far_leave():
     assert far.passes(model) == (4 * (1 + 2 * 6), 4 * 2 * 5)
 
 
+def test_long_runs_where_two_losses_disagree_and_nowhere_else():
+    """Where cross-entropy has no gradient it ends elsewhere than APGD-T; on a linear model not."""
+    # Both lead to about the same corner of the ball, where the class lies that is nearest.
+    few = {"steps": 12, "targets": 3, "short_steps": 6, "short_targets": 2}
+    attack = attacks.CheckedTargets(0.01, **few, low=0.9, high=1.1)
+    model, x, y, lead = linear_case("Linf")
+    x, y = x[lead > 0.02], y[lead > 0.02]
+    short, long = len(y) * (2 * 7 + 7), len(y) * 3 * 13
+    attack(model, x, y)
+    assert attack.passes(model) == (short + 4 * len(y), short)
+    model.scale.assign(3000.0)  # the softmax is 1 in float32: no gradient of the cross-entropy
+    attack(model, x, y)
+    assert attack.passes(model)[1] == short + short + long  # of both calls
+
+
+def test_long_runs_are_those_of_apgd_t():
+    """An image that gets them ends where APGD-T ends, or nearer."""
+    model, x = Smooth(3), images(24, seed=3)
+    y = np.argmax(model(x), axis=1).astype("int32")
+    seed = each(as_seed(0), 24)
+    long = {"steps": 12, "targets": 3}
+    every = attacks.CheckedTargets(EPS, **long, short_steps=3, low=9.0, high=9.0)
+    ours, whole = (
+        attack(model, x, y, seed=seed) for attack in (every, attacks.APGDTargeted(EPS, **long))
+    )
+    ours, whole = (margin(model(one), tf.constant(y)).numpy() for one in (ours, whole))
+    assert (ours <= whole + 1e-6)[whole > 0].all() and (ours[whole <= 0] <= 0).all()
+    assert (whole <= 0).any() and (whole > 0).any()
+
+
 @pytest.fixture(scope="module")
 def evaluated():
     """A model, its images and labels, and the result of an evaluation in batches of 7."""
@@ -197,6 +227,8 @@ def test_beside_autoattack_in_the_same_ball_it_is_no_flag():
         (lambda: attacks.RankedTargets(0.1, runs=0), "runs=0"),
         (lambda: attacks.RankedTargets(0.1, near=-1), "near=-1"),
         (lambda: attacks.RacedSquare(0.1, queries=0), "queries=0"),
+        (lambda: attacks.CheckedTargets(0.1, short_steps=0), "short_steps=0"),
+        (lambda: attacks.CheckedTargets(0.1, low=2, high=1), "high=1"),
     ],
 )
 def test_refused(make, message):

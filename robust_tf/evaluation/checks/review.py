@@ -16,7 +16,15 @@ from robust_tf.evaluation.attack_names import eps_of, norm_of
 from robust_tf.evaluation.checks.flags import Flag, flag
 
 # Attacks on margins, whatever their settings.
-_MARGINS = ("APGD", "APGDTargeted", "FAB", "FMN", "MultiTargeted", "RankedTargets")
+_MARGINS = (
+    "APGD",
+    "APGDTargeted",
+    "CheckedTargets",
+    "FAB",
+    "FMN",
+    "MultiTargeted",
+    "RankedTargets",
+)
 # Names of the flags that `review` may find.
 REVIEWED = ("black_box_stronger", "restarts_help")
 
