@@ -113,7 +113,8 @@ def misfit(
         given = signature.bind(*args, **kwargs).arguments
     except TypeError:
         return ""  # one is missing, or is not known; Python says so
-    wanted = _declared(inspect.unwrap(function), type(args[0]) if args else None)
+    cls: Any = type(args[0]) if args else None
+    wanted = _declared(inspect.unwrap(function), cls)
     for name, value in given.items():
         default = signature.parameters[name].default
         if name in wanted and value is not default and not fits(value, wanted[name]):

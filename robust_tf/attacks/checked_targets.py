@@ -78,8 +78,8 @@ class CheckedTargets(Attack):
 
     def _targeted(self, steps: int, targets: int) -> APGDTargeted:
         # Everything is said: what a recipe binds for APGD-T alone must not change it.
-        own = {"restarts": 1, "rho": 0.75, "eot": 1, "batch_norm": self.batch_norm}
-        return APGDTargeted(self.eps, steps, targets, self.norm, **own)
+        own = (self.norm, 1, 0.75, 1, self.batch_norm)
+        return APGDTargeted(self.eps, steps, targets, *own)
 
     def run(
         self, network: Network, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, budget: Budget
@@ -89,25 +89,25 @@ class CheckedTargets(Attack):
         if self.batch_norm != "running":  # those that stay would see others than before
             return long.run(network, x, y, seed, budget)
         short = self._targeted(self.short_steps, self.short_targets)
-        own = {"restarts": 1, "rho": 0.75, "eot": 1, "batch_norm": self.batch_norm}
-        other = APGD(self.eps, self.short_steps, "ce", self.norm, **own)
+        own = (self.norm, 1, 0.75, 1, self.batch_norm)
+        other = APGD(self.eps, self.short_steps, "ce", *own)
         found = short.run(network, x, y, seed, budget)
         reached = margin(network(found), y)
         # Only of those that are robust, as the run of APGD-CE costs as much as one at a class.
         left = tf.where(reached > 0)[:, 0]
 
         def go_on() -> tf.Tensor:
-            rows = [tf.gather(values, left) for values in (x, y, seed)]
-            by_other = margin(network(other.run(network, *rows, budget)), rows[1])
+            clean, labels, seeds = (tf.gather(values, left) for values in (x, y, seed))
+            by_other = margin(network(other.run(network, clean, labels, seeds, budget)), labels)
             here = tf.gather(reached, left)
             unsound = (here < self.low * by_other) | (here > self.high * by_other)
             again = tf.boolean_mask(left, unsound)
             return tf.cond(tf.size(again) > 0, lambda: take(again), lambda: found)
 
         def take(again: tf.Tensor) -> tf.Tensor:
-            rows = [tf.gather(values, again) for values in (x, y, seed)]
-            new = long.run(network, *rows, budget)
-            better = margin(network(new), rows[1]) < tf.gather(reached, again)
+            clean, labels, seeds = (tf.gather(values, again) for values in (x, y, seed))
+            new = long.run(network, clean, labels, seeds, budget)
+            better = margin(network(new), labels) < tf.gather(reached, again)
             new = choose(better, new, tf.gather(found, again))
             return tf.tensor_scatter_nd_update(found, again[:, tf.newaxis], new)
 

@@ -290,10 +290,12 @@ class RobustModel(KerasModel):
         """Adversarial images of a batch, and the update of the network on them."""
         made: Any = AdversarialBatch(x)
         if self.needs_adv:
-            made, _ = self.settings.execution.run(
-                lambda part, share: (self.generate_adversarial(*part, fold(seed, 0), scale), []),
-                (x, y),
-            )
+
+            def make(part: Any, share: Any) -> tuple[Any, list[Any]]:
+                images, labels = part
+                return self.generate_adversarial(images, labels, fold(seed, 0), scale), []
+
+            made, _ = self.settings.execution.run(make, (x, y))
         adversarial = made if hasattr(made, "x_adv") else AdversarialBatch(made)
         return self._update(x, y, adversarial, fold(seed, 1))
 
