@@ -28,6 +28,7 @@ _WORDS = {
     float: "a finite number",
     str: "a text",
     type(None): "None",
+    None: "None",
 }
 _SEQUENCES = (collections.abc.Sequence, collections.abc.Iterable, list, tuple)
 _MAPPINGS = (collections.abc.Mapping, dict)
@@ -178,7 +179,7 @@ def _speaks_of(error: Exception, owner: str) -> bool:
     """Whether an error is one of the checks of a constructor, which say more."""
     return (
         isinstance(error, (ValueError, TypeError))
-        and bool(re.match(rf"{re.escape(owner)}[(:.]", str(error)))
+        and bool(re.match(rf"{re.escape(owner)}\b", str(error)))
         and "__init__()" not in str(error)
     )
 
