@@ -96,6 +96,10 @@ def call_checked(
     return result
 
 
+# A number that may be infinite.
+Unbounded = typing.Annotated[float, "may be infinite"]
+
+
 def refuse(
     function: Callable[..., Any], owner: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
@@ -125,6 +129,8 @@ def misfit(
 
 def fits(value: Any, annotation: Any) -> bool:
     """Whether a value is of a declared type, as far as the type can be looked at."""
+    if annotation is Unbounded:
+        return fits(value, float) or plain(value) in (math.inf, -math.inf)
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
     number = plain(value)
     if origin in (typing.Union, types.UnionType):
@@ -160,6 +166,8 @@ def words(annotation: Any) -> str:
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(dict.fromkeys(map(words, parts)))
+    if annotation is Unbounded:
+        return "a number"
     if annotation in _WORDS:
         return _WORDS[annotation]
     if origin is typing.Literal:

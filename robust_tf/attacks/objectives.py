@@ -72,7 +72,7 @@ class Margin(Objective):
     programs. The best other class is found by masking with -inf, right for logits of any sign.
     """
 
-    confidence: float = 50.0
+    confidence: Unbounded = 50.0
 
     def __post_init__(self) -> None:
         if self.confidence != float("inf"):
