@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from robust_tf import losses, registration
+from robust_tf.argument_types import Unbounded
 from robust_tf.validation import check_number
 
 
