@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from robust_tf.argument_types import Unbounded
+
 NAN, INF = math.nan, math.inf
 # By the kind of an argument, what it never takes. Numbers below 0 are added where none are taken.
 NONE_OF = {
@@ -34,7 +36,7 @@ def kinds(annotation: Any) -> tuple[set[Any], bool]:
         return found, any(optional for _, optional in parts)
     if annotation in (None, type(None)):
         return set(), True
-    if annotation is Any:
+    if annotation in (Any, Unbounded):
         return {Any}, True
     if origin is typing.Literal:
         return {str}, False
@@ -66,7 +68,7 @@ def annotations(target: Callable[..., Any]) -> dict[str, Any]:
     function = target.__init__ if inspect.isclass(target) else target
     function = inspect.unwrap(function)
     try:
-        hints = typing.get_type_hints(function)
+        hints = typing.get_type_hints(function, include_extras=True)
     except NameError:  # imported for type checkers alone
         hints = {}
     return {
