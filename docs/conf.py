@@ -23,6 +23,7 @@ exclude_patterns = [path.name for path in CLONE.iterdir() if path.is_dir() and p
 exclude_patterns += ["WORKSPACE.md"]
 
 myst_heading_anchors = 4  # as GitHub makes them: #your-own-modules
+highlight_language = "none"
 default_role = "code"
 autodoc_inherit_docstrings = False  # Keras' own
 autodoc_member_order = "bysource"
