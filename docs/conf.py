@@ -1,7 +1,7 @@
 """Sphinx's settings for the documentation site, which `bin/docs` builds.
 
-The source is the clone itself: README.md and the pages in docs/ are the pages of the site, and their links lead to the
-same places here as on a web page of the repository.
+The source is the clone itself: README.md and the pages in docs/ are the pages of the site, and
+their links lead to the same places as in the repository.
 """
 
 import sys
@@ -11,6 +11,7 @@ CLONE = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(CLONE), str(CLONE / "docs")]
 
 from docstrings import skipped, to_restructured_text  # noqa: E402
+from pygments.lexers import PythonLexer  # noqa: E402
 
 from robust_tf.version import __version__  # noqa: E402
 
@@ -19,8 +20,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/*.md", "docs/**/*.md"]
-exclude_patterns = [path.name for path in CLONE.iterdir() if path.is_dir() and path.name != "docs"]
-exclude_patterns += ["WORKSPACE.md"]
+folders = {path.name for path in CLONE.iterdir() if path.is_dir()}
+exclude_patterns = sorted(folders - {"docs"})
 
 myst_heading_anchors = 4  # as GitHub makes them: #your-own-modules
 highlight_language = "none"
@@ -46,5 +47,6 @@ templates_path = ["_templates"]
 
 def setup(app):
     """Docstrings are plain text, not reStructuredText."""
+    app.add_lexer("gin", PythonLexer)
     app.connect("autodoc-process-docstring", to_restructured_text, priority=100)  # before napoleon
     app.connect("autodoc-skip-member", skipped)

@@ -110,9 +110,9 @@ def assert_costs(bound: str, stated: list[float], counted: list[float]) -> None:
         assert held, f"stated {bound} {stated}, counted {counted}"
 
 
-def registered(base: type) -> Iterator[type]:
-    """The library's classes below this one."""
+def made_from(base: type, package: str) -> Iterator[type]:
+    """The classes below this one that a package of the library has."""
     for cls in base.__subclasses__():
-        if cls.__module__.startswith("robust_tf."):
+        if cls.__module__.startswith(f"{package}."):
             yield cls
-            yield from registered(cls)
+            yield from made_from(cls, package)
