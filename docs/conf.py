@@ -10,7 +10,7 @@ from pathlib import Path
 CLONE = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(CLONE), str(CLONE / "docs")]
 
-from docstrings import skipped, to_restructured_text  # noqa: E402
+from docstrings import constructor, skipped, to_restructured_text  # noqa: E402
 from pygments.lexers import PythonLexer  # noqa: E402
 
 from robust_tf.version import __version__  # noqa: E402
@@ -25,12 +25,12 @@ exclude_patterns = sorted(folders - {"docs"})
 
 myst_heading_anchors = 4  # as GitHub makes them: #your-own-modules
 highlight_language = "none"
-default_role = "code"
 autodoc_inherit_docstrings = False  # Keras' own
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 python_display_short_literal_types = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 napoleon_use_rtype = False
 nitpicky = True
 # Types of other libraries, and the private ones of this: shown, not linked.
@@ -40,7 +40,7 @@ html_theme = "furo"
 html_title = f"robust_tf {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_copy_source = False
+html_copy_source = html_show_copyright = False
 html_additional_pages = {"index": "redirect.html"}
 templates_path = ["_templates"]
 
@@ -50,3 +50,4 @@ def setup(app):
     app.add_lexer("gin", PythonLexer)
     app.connect("autodoc-process-docstring", to_restructured_text, priority=100)  # before napoleon
     app.connect("autodoc-skip-member", skipped)
+    app.connect("autodoc-process-signature", constructor)

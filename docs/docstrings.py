@@ -1,12 +1,17 @@
 """Between the library's docstrings and Sphinx: plain text with `code`, in Google style."""
 
+import functools
+import importlib
+import inspect
 import re
 from pathlib import Path
+
+from sphinx.util.inspect import stringify_signature
 
 PAGES = Path(__file__).parent
 # What reStructuredText would take for markup: emphasis, substitutions, targets.
 MARKUP = re.compile(r"[\\*|]|(?<=\w)_(?!\w)")
-CODE = re.compile(r"(`[^`]+`)")
+CODE = re.compile(r"`([^`]+)`")
 SECTION = re.compile(r"[A-Z]\w+:")  # alone on its line
 
 
@@ -17,6 +22,8 @@ def has_page(name: str) -> bool:
 
 def skipped(app, what, name, obj, skip, options):
     """Leaves out, of pages of packages, what has its own page and what is not the library's."""
+    if str(getattr(obj, "__doc__", "")).startswith("Alias for field number"):
+        return True  # of a named tuple, whose docstring says what its fields are
     if what != "module" or skip:
         return None
     module = getattr(obj, "__module__", "") or ""
@@ -62,7 +69,34 @@ def _blocks(lines: list[str]) -> list[list[str]]:
 
 
 def _escaped(line: str) -> str:
+    """Code as code, a public class as a link to it, and all else as it stands."""
     parts = CODE.split(line)
     for number, part in enumerate(parts):
-        parts[number] = f"`{part}`" if number % 2 else MARKUP.sub(lambda m: "\\" + m.group(), part)
+        if number % 2:
+            place = _classes().get(part)
+            parts[number] = f":py:obj:`{part} <{place}>`" if place else f"``{part}``"
+        else:
+            parts[number] = MARKUP.sub(lambda m: "\\" + m.group(), part)
     return "".join(parts)
+
+
+@functools.cache
+def _classes() -> dict[str, str]:
+    """The public classes that docstrings name without their package, and where they are."""
+    found: dict[str, str] = {}
+    for package in ("attacks", "methods", "models", "training"):
+        module = importlib.import_module(f"robust_tf.{package}")
+        for name in module.__all__:
+            if inspect.isclass(getattr(module, name)):
+                found.setdefault(name, f"robust_tf.{package}.{name}")
+    return found
+
+
+def constructor(app, what, name, obj, options, signature, return_annotation):
+    """The arguments of a Keras model, which hides them behind those of its `__new__`."""
+    if what != "class" or "**kwargs" not in (signature or ""):
+        return None
+    own = inspect.signature(obj.__init__)
+    arguments = [value for key, value in own.parameters.items() if key != "self"]
+    shown = own.replace(parameters=arguments, return_annotation=inspect.Signature.empty)
+    return stringify_signature(shown, unqualified_typehints=True), None
