@@ -25,6 +25,7 @@ exclude_patterns = sorted(folders - {"docs"})
 
 myst_heading_anchors = 4  # as GitHub makes them: #your-own-modules
 highlight_language = "none"
+smartquotes = False  # 'Linf' is a value
 autodoc_inherit_docstrings = False  # Keras' own
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
