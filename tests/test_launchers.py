@@ -103,9 +103,17 @@ def test_the_tests_add_what_they_need_and_the_commands_use_it(clone):
     clone.calls()
     assert clone("test", "-k", "adr", "tests/x")[0] == 7
     install, run = clone.calls()
-    assert install.endswith("-e .[test]") and run == "-P -m pytest -k adr tests/x"
+    assert install.endswith("-e .[docs,test]") and run == "-P -m pytest -k adr tests/x"
     clone("train")
     assert clone.calls() == ["-P -m robust_tf.cli.train"]
+
+
+def test_bin_docs_builds_the_site(clone):
+    assert clone("docs", "site")[0] == 7
+    install, run = clone.calls()[1:]
+    assert install.endswith("-c constraints/default.txt -e .[docs]")
+    assert run.startswith("-P -m sphinx -q -W ") and run.endswith(f" {clone.root} site")
+    assert "FOLDER" in clone("docs", "--help")[1] and not (clone.root / "calls").exists()
 
 
 def test_bin_test_has_two_stacks_and_the_linters(clone):

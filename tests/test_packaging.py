@@ -101,7 +101,7 @@ def test_constraints_pin_every_requirement_within_its_range(stack):
         (pin,) = requirement.specifier
         assert pin.operator == "==", requirement
         pins.setdefault(canonicalize_name(requirement.name), []).append(pin.version)
-    for requirement in requirements("test", "bench", *(["addons"] if stack == "addons" else [])):
+    for requirement in requirements("test", "bench", "addons" if stack == "addons" else "docs"):
         versions = pins.get(canonicalize_name(requirement.name))
         assert versions, f"{requirement.name} is not pinned in constraints/{stack}.txt"
         assert all(map(requirement.specifier.contains, versions)), f"{requirement}: {versions}"
