@@ -31,9 +31,9 @@ class CheckedTargets(Attack):
     APGD-T's margin over APGD-CE's is within [low, high]; the others get APGD-T with `steps` and
     `targets`. The ratio of margins does not depend on the scale of the logits.
 
-    An image that is done costs short_targets (short_steps + 1) + short_steps + 4 forwards and about
-    as many gradients, the others targets (steps + 1) more of each. In the modes of batch
-    normalization where examples see each other all get the long runs.
+    An image that is done costs (short_targets + 1) (short_steps + 1) gradients and 4 forwards more,
+    the others targets (steps + 1) more of each. In the modes of batch normalization where examples
+    see each other all get the long runs.
 
     Args:
       eps: radius of the ball.
