@@ -89,7 +89,7 @@ def call_checked(
         result = function(*args, **kwargs)
     except Exception as error:
         fault = misfit(function, owner, args, kwargs)
-        if not fault or _speaks_of(error, owner):
+        if not fault or _speaks_of(error, fault):
             raise
         raise ValueError(fault) from error
     refuse(function, owner, args, kwargs)
@@ -183,11 +183,13 @@ def words(annotation: Any) -> str:
     return f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"
 
 
-def _speaks_of(error: Exception, owner: str) -> bool:
-    """Whether an error is one of the checks of a constructor, which say more."""
+def _speaks_of(error: Exception, fault: str) -> bool:
+    """Whether an error is one of the checks of a constructor, which say more than `fault`."""
+    owner, _, rest = fault.partition("(")
+    name = rest.partition("=")[0]
     return (
         isinstance(error, (ValueError, TypeError))
-        and bool(re.match(rf"{re.escape(owner)}\b", str(error)))
+        and bool(re.match(rf"{re.escape(owner)}\b|{re.escape(name)}=", str(error)))
         and "__init__()" not in str(error)
     )
 

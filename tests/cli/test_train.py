@@ -72,7 +72,7 @@ BINDINGS = {
     "train.batch_size=5000": "there are only 1287 training examples",
     "train.learning_rate='fast'": "train(learning_rate='fast')",
     "piecewise.boundaries=(3, 2)": "boundaries=(3, 2)",
-    "CNN.filters=2.5": "(in CNN)",
+    "CNN.filters=2.5": "CNN(filters=2.5): must be an integer or a list",
     "CNN.cut='5conv'": "cut='5conv'",
     "train.network=@MLP\nMLP.hidden=()": "MLP(hidden=())",
     "Augmentation.pad=-1": "Augmentation(pad=-1)",
