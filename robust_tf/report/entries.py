@@ -15,7 +15,7 @@ from robust_tf.report import papers, reproduce
 from robust_tf.runs import Result, Run
 from robust_tf.runs.results import Ball, headline, why_none
 
-HERE, PUBLISHED = "measured here", "published"
+HERE, PUBLISHED = "here", "published"
 NOT_CHECKED = "not looked for"
 
 
@@ -117,8 +117,8 @@ def of_runs(runs: Sequence[Run]) -> Entry:
 
 def defended(run: Run, result: Result) -> Entry:
     """The row of a run behind a defense at inference, of one evaluation of it."""
-    plain = of_results(run.name, [result], run)
     kind = str((result.inference or {}).get("kind", "defended")).upper()
+    plain = of_results(f"{run.name}, {kind}", [result], run)
     return dataclasses.replace(plain, method=" ".join(filter(None, [run.label, kind])))
 
 

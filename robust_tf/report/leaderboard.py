@@ -45,10 +45,10 @@ NONE = "Nothing here was evaluated: bin/evaluate and bin/study write what a lead
 # Columns and how rows can be chosen by them.
 COLUMNS = {
     "Model": "",
-    "Of": "choice",
     "Worst case, %": "",
     "95 % interval": "",
     "Natural, %": "",
+    "Measured": "choice",
     "Data": "choice",
     "Threat": "choice",
     "Network": "choice",
@@ -107,9 +107,9 @@ def _table(entries: Sequence[Entry]) -> list[Block]:
         if entry.origin == HERE:
             own += 1
             link = f"row-{own}"
-        rows.append(Row(_cells(entry, link), strong=entry.origin == HERE))
+        rows.append(Row(_cells(entry, link)))
     blocks: list[Block] = [] if own else [Text(NONE, "missing")]
-    caption = "Worst case of each model; the rows of models measured here are set off"
+    caption = "Worst case of each model, those measured here and those published"
     filters = {name: kind for name, kind in COLUMNS.items() if kind}
     if rows:
         blocks += [Table(caption, list(COLUMNS), rows, "leaderboard", filters)]
@@ -122,11 +122,11 @@ def _cells(entry: Entry, link: str) -> list[Any]:
     seeds = [seed for seed in entry.robust if seed]
     steps = entry.attack_steps
     return [
-        Cell(entry.name, link=link),
-        entry.origin,
+        Cell(entry.name + " (published)" * (entry.origin == PUBLISHED), link=link),
         _spread(entry.robust.values()),
         interval(float(low), float(high)),
         _spread(entry.natural.values()),
+        entry.origin,
         entry.data,
         balls_text(entry.balls),
         entry.network,

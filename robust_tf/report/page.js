@@ -138,7 +138,7 @@
       if (!kind) return;
       const label = document.createElement("label");
       const control = document.createElement(kind === "choice" ? "select" : "input");
-      label.append({ most: "at most ", least: "at least ", choice: "" }[kind] + head.textContent, control);
+      label.append(head.textContent + { most: ", at most", least: ", at least", choice: "" }[kind], control);
       if (kind === "choice") {
         const texts = [...new Set(rows.map((row) => row.cells[column].textContent.trim()))];
         control.add(new Option("all", "all", true, true));

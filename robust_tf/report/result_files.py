@@ -46,7 +46,6 @@ def search(folder: str) -> Found:
     if not files.is_folder(folder):
         raise files.FileError(f"there is no folder {folder}; name one with runs or results.")
     found = Found()
-    results: list[tuple[str, dict[str, Any]]] = []
     for path, names in _folders(folder):
         if any(name in RUN_MARKS for name in names):
             name = _below(folder, path) if path != folder else os.path.basename(path.rstrip("/"))
@@ -96,7 +95,7 @@ def _read(path: str, name: str, found: Found) -> None:
     try:
         found.documents.append((name, files.read_json(path)))
     except files.FileError as error:
-        found.left_out.append(f"{name}: {error}")
+        found.left_out.append(str(error).replace(path, name))
 
 
 def _split(documents: list[tuple[str, Any]]) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
