@@ -1,19 +1,23 @@
 """bin/report --leaderboard: its rows, computed again from the files, and what it leaves out."""
 
 import copy
-import json
 import shutil
 import statistics
+from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy import stats
 
-from robust_tf import files
+from robust_tf import compat, files
+from robust_tf.attacks import PGD
 from robust_tf.cli.report import main
+from robust_tf.evaluation import Evaluation, Outcome
 from robust_tf.report import entries, leaderboard
-from tests.report.conftest import CONFIG, HOSTILE, measure
+from tests.report.conftest import CONFIG, HOSTILE
 from tests.report.outline import Outline
 
+INFERENCE = Path(__file__).parents[1] / "evaluation/data/version_01_inference.json"
 SEED = {"state": "done", "training_seconds": 90.0, "evaluation_seconds": 6.0, "flags": []}
 STUDY = {
     "format": 1,
@@ -55,35 +59,58 @@ STUDY = {
 }
 
 
-def broken(part):
-    """Images in the ranges of a result file: '3 17-20' are five."""
-    pairs = [(one.split("-") * 2)[:2] for one in part.split()]
-    return {k for first, last in pairs for k in range(int(first), int(last) + 1)}
+def result(seed, examples=24, eps=(0.1,), flags=(), checks=True):
+    """An evaluation with verdicts by lot, and how many images stand under all of its attacks."""
+    lot = np.random.default_rng(seed)
+    natural = lot.random(examples) < 0.9
+    attacks = {f"PGD-3 eps={one}": PGD(one, one / 4, 3) for one in eps}
+    robust = {name: natural & (lot.random(examples) < 0.6) for name in attacks}
+    settings = {
+        "attacks": {name: compat.serialize(one) for name, one in attacks.items()},
+        "balls": {name: ["Linf", one.eps] for name, one in attacks.items()},
+        "model": f"weights {seed}",
+        "num_classes": 4,
+        "checks": checks,
+    }
+    outcomes = {name: Outcome(verdict, seconds=3.0) for name, verdict in robust.items()}
+    made = Evaluation(natural, outcomes, settings, [{"title": title} for title in flags])
+    return made.to_json(), np.logical_and.reduce(list(robust.values()))
+
+
+def make_run(folder, seed, config, evaluation):
+    """What a run of version 0.1 leaves, without its model."""
+    folder.mkdir(parents=True)
+    (folder / "config.gin").write_text(f"{config}train.seed = {seed}\n")
+    data = {"name": "thirds", "fingerprint": "0123"}
+    summary = {"method": "ADR", "weights": {"local": 1.0}, "data": data, "training_seconds": 90.0}
+    files.write_json(folder / "summary.json", {**summary, "evaluation": evaluation})
 
 
 @pytest.fixture(scope="module")
-def written(folders, tmp_path_factory):
-    """A folder of results, and its leaderboard: rows by their models, and the whole page."""
+def written(tmp_path_factory):
+    """A folder of results, its leaderboard, and the rows of that by their models."""
     place = tmp_path_factory.mktemp("results")
-    for k, source in enumerate(folders):  # two seeds of one training
-        run = place / f"both/seed-{k}"
-        shutil.copytree(source, run)
-        (run / "config.gin").write_text(f"{CONFIG}train.seed = {k}\n")
-        for name in ("several.json", "imt.json", "notes.json"):
-            (run / name).unlink(missing_ok=True)
-    shutil.copytree(folders[0], place / "alone")
-    of_file = {"model": f"{HOSTILE}.keras", "data": {"name": "thirds", "split": "test"}}
-    files.write_json(place / "file.json", {**of_file, "evaluation": measure(12, seed=3)})
+    for seed in (0, 1):
+        make_run(place / f"both/seed-{seed}", seed, CONFIG, result(seed)[0])
+    other = CONFIG.replace("eps = 0.1", "eps = 0.2")
+    make_run(place / "alone", 0, other, result(2, eps=(0.1, 0.2), flags=["<b>A sign</b>"])[0])
+    shutil.copy(INFERENCE, place / "alone/behind.json")
+    files.write_json(place / "alone/notes.json", {"mine": 1})
+    about = {"run_dir": "somewhere/else", "data": {"name": "thirds", "split": "test"}}
+    more, _ = result(3, examples=12)
+    more["model"] = "weights 2"  # it joins the run, wherever it was made
+    files.write_json(place / "more/of_alone.json", {**about, "evaluation": more})
+    about["model"] = f"{about.pop('run_dir')}/{HOSTILE}.keras"
+    own, _ = result(4, eps=(0.1,), checks=False)
+    files.write_json(place / "file.json", {**about, "evaluation": own})
     files.write_json(place / "study.json", STUDY)
     files.write_json(place / "foreign.json", [1, 2])
-    later = {**STUDY, "format": 99}
-    files.write_json(place / "later.json", later)
+    files.write_json(place / "later.json", {**STUDY, "format": 99})
     (place / "cut.json").write_text('{"evaluation": ')
-    damaged = {"run_dir": "x", "evaluation": {"natural_accuracy": 1.0}}
-    files.write_json(place / "damaged.json", damaged)
-    empty = place / "unfinished"
-    empty.mkdir()
-    (empty / "identity.json").write_text("{}")
+    files.write_json(place / "damaged.json", {"run_dir": "x", "evaluation": {"examples": 3}})
+    (place / "unfinished").mkdir()
+    (place / "unfinished/identity.json").write_text("{}")
+    (place / "unfinished/loop").symlink_to(place)
     assert main([f"--leaderboard={place}"]) == 0
     page = (place / "leaderboard.html").read_text()
     return place, page, rows_of(page)
@@ -105,50 +132,36 @@ def rows_of(page):
 
 
 def test_a_run_has_the_worst_case_of_its_files(written):
-    place, _, rows = written
-    row = rows["alone"]
-    summary = json.loads((place / "alone/summary.json").read_text())["evaluation"]
-    several = json.loads((place / "alone/several.json").read_text())["evaluation"]
-    of_all = broken(summary["misclassified"])
-    for attack in summary["attacks"].values():
-        of_all |= broken(attack["broken"])
-    stand = 24 - len(of_all)
-    assert "PGD-3 eps=0.05" in several["attacks"]  # but of 12 images: fewer than the others
+    row = written[2]["alone"]
+    stand = int(result(2, eps=(0.1, 0.2))[1].sum())
     assert row["Worst case, %"] == f"{100 * stand / 24:.2f}"
     low, high = stats.binomtest(stand, 24).proportion_ci(method="wilson")
     assert row["95 % interval"] == f"{100 * low:.1f} to {100 * high:.1f}"
-    assert row["Natural, %"] == f"{100 * summary['natural_accuracy']:.2f}"
-    said = {"Images": "24", "Data": "thirds", "Network": "CNN", "Threat": "Linf eps 0.1"}
+    said = {"Images": "24", "Data": "thirds", "Network": "CNN", "Threat": "Linf eps 0.2"}
     said |= {"Measured": "here", "AutoAttack": "no", "Attacks": "PGD-3", "Seeds": "0"}
-    assert said.items() <= row.items()
-    assert float(row["Training, minutes"]) == 1.5
-    titles = [flag["title"] for flag in [*summary["flags"], *several["flags"]]]
-    assert all(title in row["Flags"] for title in titles)
+    said |= {"Training, minutes": "1.5", "Evaluation, minutes": "0.1", "Method": "ADR LC"}
+    assert said.items() <= row.items() and row["Flags"] == "<b>A sign</b>"
+    assert "<b>A sign" not in written[1] and "again_of_alone.json" in written[1]
 
 
 def test_runs_that_differ_in_their_seed_are_one_row(written):
-    place, page, rows = written
-    shares = []
-    for k in (0, 1):
-        one = json.loads((place / f"both/seed-{k}/summary.json").read_text())["evaluation"]
-        gone = broken(one["misclassified"])
-        for attack in one["attacks"].values():
-            gone |= broken(attack["broken"])
-        shares.append(100 * (24 - len(gone)) / 24)
+    _, page, rows = written
     row = rows["both"]
-    assert row["Seeds"] == "0, 1" and not [name for name in rows if "seed-" in name]
+    shares = [100 * result(seed)[1].mean() for seed in (0, 1)]
     mean, std = statistics.mean(shares), statistics.stdev(shares)
     assert row["Worst case, %"] == f"{mean:.2f} ± {std:.2f}"
-    assert page.count("both/seed-1/config.gin") == 1  # its command
+    assert row["Seeds"] == "0, 1" and not [name for name in rows if "seed-" in name]
+    assert page.count("both/seed-1/config.gin") == 1  # in its command
 
 
 def test_a_model_file_and_a_defense_have_rows(written):
     _, page, rows = written
-    assert rows["file"]["Threat"] == "Linf eps 0.1" and rows["file"]["Images"] == "12"
+    assert rows["file"]["Threat"] == "Linf eps 0.1" and rows["file"]["Images"] == "24"
     assert rows["file"]["Flags"] == entries.NOT_CHECKED
     assert "<script>alert" not in page and "--model=" in page
     defended = rows["alone, IMT+"]
-    assert defended["Method"].endswith("IMT+") and "oblivious" in defended["Attacks"]
+    assert defended["Method"] == "ADR LC IMT+" and "oblivious" in defended["Attacks"]
+    assert defended["Worst case, %"] == "25.00"  # as the file says
 
 
 def test_a_study_has_a_row_for_each_of_its_rows(written):
@@ -164,12 +177,11 @@ def test_a_study_has_a_row_for_each_of_its_rows(written):
     assert "bin/study --gin_file=table --budget=paper --seeds=0,1" in page
 
 
-def test_a_study_beside_its_runs_is_not_shown_twice(folders, tmp_path):
-    shutil.copytree(folders[1], tmp_path / "run")
-    weights = json.loads((tmp_path / "run/summary.json").read_text())["evaluation"]["model"]
+def test_a_study_beside_its_runs_is_not_shown_twice(tmp_path):
+    make_run(tmp_path / "run", 0, CONFIG, result(0)[0])
     study = copy.deepcopy(STUDY)
     del study["rows"][0]["seeds"]["1"]
-    study["rows"][0]["seeds"]["0"]["weights"] = weights
+    study["rows"][0]["seeds"]["0"]["weights"] = "weights 0"
     files.write_json(tmp_path / "study.json", study)
     assert main([f"--leaderboard={tmp_path}"]) == 0
     rows = rows_of((tmp_path / "leaderboard.html").read_text())
