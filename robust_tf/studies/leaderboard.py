@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from robust_tf import files
+from robust_tf.evaluation import parse_attacks
 from robust_tf.report import entries
 from robust_tf.report.entries import Entry
 from robust_tf.report.result_files import Found
 from robust_tf.runs import by_seed
+from robust_tf.runs.results import Ball
 from robust_tf.studies import tables
-from robust_tf.studies.study import NATURAL, WORST
+from robust_tf.studies.study import NATURAL, RUN, WORST
 
 FOREIGN = "is neither a result of bin/evaluate nor of bin/study"
 # What a file of another version, or of somebody's own making, can lead to.
@@ -105,7 +107,7 @@ def _row(file: str, study: Mapping[str, Any], row: Mapping[str, Any]) -> Entry |
         str(about.get("data") or ""),
         str(about.get("network") or ""),
         method or row["title"],
-        [(str(norm), float(eps)) for norm, eps in worst.get("balls", [])],
+        _balls(study),
         {seed: float(one["accuracy"][NATURAL]) for seed, one in done.items()},
         attacks,
         None if row["of"] else _mean(done, "training_seconds"),
@@ -116,6 +118,19 @@ def _row(file: str, study: Mapping[str, Any], row: Mapping[str, Any]) -> Entry |
         file,
         frozenset(str(one["weights"]) for one in done.values() if one.get("weights")),
     )
+
+
+def _balls(study: Mapping[str, Any]) -> list[Ball]:
+    """The largest ball of each norm among the attacks of a study that text alone can build."""
+    largest: dict[str, float] = {}
+    for column in study["columns"].values():
+        try:
+            attacks = parse_attacks(RUN.sub("RUN", column["attack"])) if column["attack"] else {}
+        except ValueError:  # of a module that is not imported
+            continue
+        for norm, eps in [ball for attack in attacks.values() for ball in attack.balls]:
+            largest[norm] = max(eps or 0.0, largest.get(norm, 0.0))
+    return [(norm, eps) for norm, eps in largest.items() if eps]
 
 
 def _mean(done: Mapping[str, Mapping[str, Any]], key: str) -> float | None:

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from robust_tf import files, precision, runs
-from robust_tf.evaluation import parse_attacks
 from robust_tf.runs import Run
 from robust_tf.studies import verdicts
 from robust_tf.studies.plan import Plan
 from robust_tf.studies.statistics import Paired, bootstrap, mean_and_std, paired
-from robust_tf.studies.study import RUN, WORST, Row
+from robust_tf.studies.study import Row
 from robust_tf.studies.verdicts import RowVerdicts
 
 FORMAT = 1
@@ -86,7 +85,7 @@ def summarize(
 
     Returns:
       JSON-ready: 'study', 'title', 'source', 'notes', 'budget' and 'changes' (what it puts on top),
-      'seeds', 'columns' (attack, images and balls of each), 'rows' (recipe, what was trained, the
+      'seeds', 'columns' (attack and images of each), 'rows' (recipe, what was trained, the
       command, which names no folder outside the current one, numbers of each seed, mean, std, the
       paper's), 'differences' (each row less the baseline, and what claims compare), 'claims'
       (rule, verdict, figures), 'versions' and 'device'.
@@ -120,11 +119,8 @@ def summarize(
 
 
 def _columns(plan: Plan, found: Found) -> dict[str, Any]:
-    """Of each column its attack, '' of natural accuracy and the worst case, images and balls.
-
-    The worst case has the largest ball of each norm.
-    """
-    made: dict[str, Any] = {}
+    """Of each column its attack, '' of natural accuracy and the worst case, and its images."""
+    made = {}
     for column in plan.study.columns:
         sizes = [
             len(one.columns[column]) for one in found.verdicts.values() if column in one.columns
@@ -132,21 +128,8 @@ def _columns(plan: Plan, found: Found) -> dict[str, Any]:
         made[column] = {
             "attack": plan.study.attacks.get(column, ""),
             "examples": max(sizes, default=None),
-            "balls": _balls(plan.study.attacks.get(column, "")),
         }
-    if WORST in made:
-        largest = dict(sorted(ball for one in made.values() for ball in one["balls"]))
-        made[WORST]["balls"] = [[norm, eps] for norm, eps in largest.items()]
     return made
-
-
-def _balls(text: str) -> list[tuple[str, float]]:
-    """Norm and eps of each ball of a column's attacks; none of those that text cannot build."""
-    try:
-        attacks = parse_attacks(RUN.sub("RUN", text)).values() if text else ()
-    except ValueError:
-        return []
-    return [(norm, eps) for attack in attacks for norm, eps in attack.balls if eps]
 
 
 def _row(

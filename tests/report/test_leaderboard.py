@@ -29,9 +29,10 @@ STUDY = {
     "changes": [],
     "seeds": [0, 1],
     "columns": {
-        "natural": {"attack": "", "examples": 400, "balls": []},
-        "PGD-5": {"attack": "PGD(eps=0.2, ...)", "examples": 400, "balls": [["Linf", 0.2]]},
-        "worst case": {"attack": "", "examples": 400, "balls": [["Linf", 0.2]]},
+        "natural": {"attack": "", "examples": 400},
+        "PGD-5": {"attack": "PGD(0.1, 0.02, 5); PGD(0.2, 0.04, 5)", "examples": 400},
+        "mine": {"attack": "my_lab.Darken(0.9)", "examples": 400},
+        "worst case": {"attack": "", "examples": 400},
     },
     "rows": [
         {
@@ -170,7 +171,7 @@ def test_a_study_has_a_row_for_each_of_its_rows(written):
     said = {"Data": "moons", "Network": "MLP", "Method": "AT", "Threat": "Linf eps 0.2"}
     said |= {"Worst case, %": "42.50 ± 10.61", "Natural, %": "85.00 ± 7.07", "Seeds": "0, 1"}
     said |= {"Images": "400", "Attack steps in training": "5", "Flags": "none"}
-    said |= {"Attacks": "PGD-5", "Training, minutes": "1.5", "Evaluation, minutes": "0.1"}
+    said |= {"Attacks": "PGD-5, mine", "Training, minutes": "1.5", "Evaluation, minutes": "0.1"}
     assert said.items() <= row.items()
     low, high = stats.binomtest(170, 400).proportion_ci(method="wilson")
     assert row["95 % interval"] == f"{100 * low:.1f} to {100 * high:.1f}"
