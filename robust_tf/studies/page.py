@@ -48,16 +48,20 @@ def _results(content: Mapping[str, Any]) -> list[Block]:
     columns = list(content["columns"])
     papers = [c for c in columns if any(c in row["paper"] for row in content["rows"])]
     heads = ["Row", *[f"{column}, %" for column in columns]]
-    heads += [f"{column}, paper" for column in papers] + ["Minutes", "Seeds"]
+    heads += [f"{column}, paper" for column in papers]
+    heads += ["Minutes", "Seconds an epoch"]
+    watched = any(tables.guard(row) != tables.NONE for row in content["rows"])
+    heads += ["Guard"] * watched + ["Seeds"]
     rows = []
     for row in content["rows"]:
         cells: list[Any] = [row["title"]]
         cells += [Cell(tables.cell(row, c), _percent(row["mean"].get(c))) for c in columns]
         cells += [percent(_share(row["paper"].get(c))) for c in papers]
-        took = [s["training_seconds"] for s in row["seeds"].values() if "training_seconds" in s]
-        minutes = sum(took) / len(took) / 60 if took and not row["of"] else None
-        shown = Cell(tables.NONE) if minutes is None else Cell(f"{minutes:.1f}", minutes)
-        rows.append(Row([*cells, shown, tables.seeds(row)]))
+        cells += [
+            Cell(tables.NONE) if time is None else Cell(f"{time:.1f}", time)
+            for time in (tables.minutes(row), tables.epoch(row))
+        ]
+        rows.append(Row([*cells, *[tables.guard(row)] * watched, tables.seeds(row)]))
     caption = f"{content['title']}: mean and standard deviation over seeds"
     return [
         Text(tables.about(content)),

@@ -18,6 +18,7 @@ from robust_tf.studies.study import Row
 from robust_tf.studies.verdicts import RowVerdicts
 
 FORMAT = 1
+_EVENT = ("verdict", "epoch", "step")  # what is kept of a check that found something
 
 
 class Found:
@@ -146,6 +147,9 @@ def _row(
             if run.summary.get("training_seconds") is not None:
                 one["training_seconds"] = round(float(run.summary["training_seconds"]), 1)
             one["precision"], one["weights"] = run.precision, run.fingerprint
+            if guard := run.summary.get("guard"):
+                events = [{key: row[key] for key in _EVENT} for row in guard["found"]]
+                one["guard"] = {"checks": guard["checks"], "found": events}
         if known is not None:
             columns = known.columns.items()
             one["accuracy"] = {c: float(verdict.mean()) for c, verdict in columns}

@@ -48,18 +48,20 @@ def is_study(content: Any) -> bool:
 def table(content: Mapping[str, Any]) -> str:
     """The rows: percent, mean ± standard deviation over seeds, and the paper's number."""
     columns = list(content["columns"])
-    minutes = [_minutes(row) for row in content["rows"]]
     papers = any(row["paper"] for row in content["rows"])
-    head = ["", *[_head(content, column) for column in columns], "minutes", "seeds"]
+    watched = [guard] if any(guard(row) != NONE for row in content["rows"]) else []
+    head = ["", *[_head(content, column) for column in columns], "minutes", "seconds an epoch"]
+    head += ["guard"] * len(watched) + ["seeds"]
     lines = [_line(head), _line(["---"] * len(head))]
-    for row, took in zip(content["rows"], minutes, strict=True):
+    for row in content["rows"]:
         cells = [cell(row, column) for column in columns]
         if papers:
             cells = [
                 f"{own} ({row['paper'][column]:g})" if column in row["paper"] else own
                 for own, column in zip(cells, columns, strict=True)
             ]
-        lines.append(_line([row["title"], *cells, took, seeds(row)]))
+        times = [NONE if time is None else f"{time:.1f}" for time in (minutes(row), epoch(row))]
+        lines.append(_line([row["title"], *cells, *times, *[f(row) for f in watched], seeds(row)]))
     return "\n".join(lines)
 
 
@@ -81,6 +83,35 @@ def seeds(row: Mapping[str, Any]) -> str:
     left = {one["state"] for one in row["seeds"].values() if "accuracy" not in one}
     parts = [", ".join(done), *sorted("not evaluated" if s == "done" else s for s in left)]
     return "; ".join(filter(None, parts))
+
+
+def minutes(row: Mapping[str, Any]) -> float | None:
+    """Of the training, mean over seeds; None where nothing tells it."""
+    took = [s["training_seconds"] for s in row["seeds"].values() if "training_seconds" in s]
+    return sum(took) / len(took) / 60 if took and not row["of"] else None
+
+
+def epoch(row: Mapping[str, Any]) -> float | None:
+    """Seconds of an epoch of the training, mean over seeds; None where nothing tells it."""
+    trained = [s for s in row["seeds"].values() if "training_seconds" in s and s.get("epochs")]
+    if not trained or row["of"]:
+        return None
+    return sum(s["training_seconds"] / s["epochs"] for s in trained) / len(trained)
+
+
+def guard(row: Mapping[str, Any]) -> str:
+    """What the guard against catastrophic overfitting found, and when; a dash where none watched.
+
+    'epoch 3, step 240' is the first find of a seed; 'no (17 checks)'.
+    """
+    told = []
+    for one in row["seeds"].values():
+        if not row["of"] and one.get("guard"):
+            found, checks = one["guard"]["found"], one["guard"]["checks"]
+            first = found[0] if found else {}
+            none = f"no ({checks} check{'s' * (checks != 1)})"
+            told.append(f"epoch {first['epoch']}, step {first['step']:,}" if found else none)
+    return "; ".join(dict.fromkeys(told)) or NONE
 
 
 def differences(content: Mapping[str, Any]) -> str:
@@ -146,7 +177,10 @@ def reading(content: Mapping[str, Any]) -> str:
     papers = any(row["paper"] for row in content["rows"])
     text = "Percent of the test images, mean ± standard deviation over seeds (one seed: no ±)."
     text += " In brackets the paper's number." if papers else ""
-    return text + " Minutes are those of the training, mean over seeds."
+    text += " Minutes and seconds are those of the training, mean over seeds."
+    if any(guard(row) != NONE for row in content["rows"]):
+        text += " Guard: where it first found catastrophic overfitting or divergence."
+    return text
 
 
 def rewrite(path: str | os.PathLike[str], write: bool = True) -> bool:
@@ -184,13 +218,6 @@ def _head(content: Mapping[str, Any], column: str) -> str:
     examples = content["columns"][column]["examples"]
     most = max((one["examples"] or 0 for one in content["columns"].values()), default=0)
     return column if not examples or examples == most else f"{column} ({examples:,} images)"
-
-
-def _minutes(row: Mapping[str, Any]) -> str:
-    took = [s["training_seconds"] for s in row["seeds"].values() if "training_seconds" in s]
-    if not took or row["of"]:
-        return NONE
-    return f"{sum(took) / len(took) / 60:.1f}"
 
 
 def _line(cells: list[str]) -> str:

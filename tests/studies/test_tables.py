@@ -13,7 +13,8 @@ from robust_tf.cli import study as command
 from robust_tf.studies import page, tables
 
 CLONE = Path(__file__).resolve().parents[2]
-SEED = {"state": "done", "accuracy": {"natural": 0.9}, "training_seconds": 90.0}
+SEED = {"state": "done", "accuracy": {"natural": 0.9}, "training_seconds": 90.0, "epochs": 5}
+SECOND = {**SEED, "training_seconds": 30.0, "epochs": 3, "collapsed": True}
 CONTENT = {
     "format": 1,
     "study": "mine",
@@ -37,7 +38,7 @@ CONTENT = {
             "of": "",
             "inference": "",
             "command": "bin/train --gin_file=a",
-            "seeds": {"0": SEED, "1": {**SEED, "training_seconds": 30.0, "collapsed": True}},
+            "seeds": {"0": SEED, "1": SECOND},
             "mean": {"natural": 0.98765, "PGD": 0.5},
             "std": {"natural": 0.01234, "PGD": None},
             "paper": {"PGD": 55.25},
@@ -76,10 +77,10 @@ CONTENT = {
     "device": "a processor",
 }
 TABLE = """\
-|  | natural | PGD | AA (200 images) | minutes | seeds |
-| --- | --- | --- | --- | --- | --- |
-| ADV \\| A | 98.77 ± 1.23 | 50.00 (55.25) | – | 1.0 | 0, 1 (collapsed) |
-| IMT | – | – | – | – | missing |"""
+|  | natural | PGD | AA (200 images) | minutes | seconds an epoch | seeds |
+| --- | --- | --- | --- | --- | --- | --- |
+| ADV \\| A | 98.77 ± 1.23 | 50.00 (55.25) | – | 1.0 | 14.0 | 0, 1 (collapsed) |
+| IMT | – | – | – | – | – | missing |"""
 DIFFERENCES = "| IMT − ADV \\| A | PGD | +1.25 | -0.10 to +2.00 | 0.11 | 1,000 |"
 
 
@@ -90,6 +91,22 @@ def test_table():
     text = tables.document(CONTENT)
     assert "Source: A paper, Table 1. Budget 'short', on top of each row: train.epochs=1." in text
     assert "* IMT, seed 0: it <b>fails</b>." in text
+
+
+def test_guard():
+    """Where a run was watched, the first find of each seed stands in both tables."""
+    content = copy.deepcopy(CONTENT)
+    healthy, overfit = content["rows"][0]["seeds"].values()
+    healthy["guard"] = {"checks": 17, "found": []}
+    found = [
+        {"verdict": "catastrophic overfitting", "epoch": 3, "step": step} for step in (1240, 9)
+    ]
+    overfit["guard"] = {"checks": 20, "found": found}
+    lines = tables.table(content).splitlines()
+    said = "no (17 checks); epoch 3, step 1,240"
+    assert lines[0].endswith("| seconds an epoch | guard | seeds |")
+    assert f"| {said} | 0, 1 (collapsed) |" in lines[2] and lines[3].endswith("| – | – | missing |")
+    assert said in page.build(content) and "Guard: where" in tables.document(content)
 
 
 def test_page_escapes():
