@@ -16,7 +16,7 @@ from robust_tf.runs import Result, Run
 from robust_tf.runs.results import Ball, headline, why_none
 
 HERE, PUBLISHED = "here", "published"
-NOT_CHECKED = "not looked for"
+NOT_CHECKED, NOT_TOLD = "not looked for", "not recorded"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Entry:
       training_seconds: mean over seeds; None where it is not known.
       evaluation_seconds: of all attacks, mean over seeds; None where it is not known.
       attack_steps: gradient steps of the training attack, 0 without one; None where not known.
-      flags: titles of signs of a weak evaluation; `NOT_CHECKED` where nobody looked for them.
+      flags: titles of signs of a weak evaluation; `NOT_CHECKED` where nobody looked for them,
+        `NOT_TOLD` where the file does not say.
       commands: that give it again.
       source: files, relative to the folder; of a published one the publication.
       weights: fingerprints of its networks.

@@ -96,7 +96,7 @@ def _row(file: str, study: Mapping[str, Any], row: Mapping[str, Any]) -> Entry |
     about = row.get("about") or {}
     worst = study["columns"][WORST]
     attacks = [name for name, column in study["columns"].items() if column["attack"]]
-    flags = [flag for one in done.values() for flag in one.get("flags", [entries.NOT_CHECKED])]
+    flags = [flag for one in done.values() for flag in one.get("flags", [entries.NOT_TOLD])]
     method = " ".join(filter(None, [about.get("method"), str(row["inference"]).upper()]))
     seeds = ",".join(done)
     command = f"bin/study --gin_file={study['study']} --budget={study['budget']} --seeds={seeds}"
