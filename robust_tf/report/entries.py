@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from robust_tf.evaluation import reproduce_command
+from robust_tf.evaluation.checks import weak_battery
 from robust_tf.report import papers, reproduce
 from robust_tf.runs import Result, Run
 from robust_tf.runs.results import Ball, headline, why_none
@@ -221,8 +222,15 @@ def _seconds(results: Sequence[Result]) -> float:
 
 
 def flags_of(results: Sequence[Result]) -> list[str]:
-    """Titles of the flags, each once; `NOT_CHECKED` where there is none and nobody looked."""
+    """Titles of the flags, each once; `NOT_CHECKED` where there is none and nobody looked.
+
+    That the attacks of one evaluation are weak is none where all of them together are not.
+    """
+    attacks = {str(k): a for k, a in enumerate(a.attack for one in results for a in one.attacks)}
+    known = {name: attack for name, attack in attacks.items() if attack is not None}
+    enough = weak_battery(known) is None if known else False
     found = [flag for one in results for flag in one.evaluation.flags]
+    found = [flag for flag in found if not (enough and flag.get("name") == "weak_battery")]
     titles = list(dict.fromkeys(str(flag["title"]) for flag in found if flag.get("title")))
     looked = any(one.evaluation.settings.get("checks") is True for one in results)
     return titles or ([] if looked else [NOT_CHECKED])

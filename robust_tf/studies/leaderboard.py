@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from robust_tf import files
+from robust_tf.attacks import Attack
 from robust_tf.evaluation import parse_attacks
 from robust_tf.report import entries
 from robust_tf.report.entries import Entry
 from robust_tf.report.result_files import Found
 from robust_tf.runs import by_seed
-from robust_tf.runs.results import Ball
+from robust_tf.runs.results import Ball, kind_of
 from robust_tf.studies import tables
-from robust_tf.studies.study import NATURAL, RUN, WORST
+from robust_tf.studies.study import NATURAL, PAPER, RUN, WORST
 
 FOREIGN = "is neither a result of bin/evaluate nor of bin/study"
 # What a file of another version, or of somebody's own making, can lead to.
@@ -95,13 +96,14 @@ def _row(file: str, study: Mapping[str, Any], row: Mapping[str, Any]) -> Entry |
         return None
     about = row.get("about") or {}
     worst = study["columns"][WORST]
-    attacks = [name for name, column in study["columns"].items() if column["attack"]]
+    attacks = dict.fromkeys(kind for kind, _ in _attacks(study))
     flags = [flag for one in done.values() for flag in one.get("flags", [entries.NOT_TOLD])]
+    budget = "" if study["budget"] == PAPER else f", {study['budget']}"
     method = " ".join(filter(None, [about.get("method"), str(row["inference"]).upper()]))
     seeds = ",".join(done)
     command = f"bin/study --gin_file={study['study']} --budget={study['budget']} --seeds={seeds}"
     return Entry(
-        f"{study['study']}/{study['budget']}/{row['name']}",
+        f"{study['study']}: {row['name']}{budget}",
         {seed: float(one["accuracy"][WORST]) for seed, one in done.items()},
         int(worst["examples"]),
         str(about.get("data") or ""),
@@ -109,7 +111,7 @@ def _row(file: str, study: Mapping[str, Any], row: Mapping[str, Any]) -> Entry |
         method or row["title"],
         _balls(study),
         {seed: float(one["accuracy"][NATURAL]) for seed, one in done.items()},
-        attacks,
+        list(attacks),
         None if row["of"] else _mean(done, "training_seconds"),
         _mean(done, "evaluation_seconds"),
         about.get("attack_steps"),
@@ -121,16 +123,24 @@ def _row(file: str, study: Mapping[str, Any], row: Mapping[str, Any]) -> Entry |
 
 
 def _balls(study: Mapping[str, Any]) -> list[Ball]:
-    """The largest ball of each norm among the attacks of a study that text alone can build."""
+    """The largest ball of each norm among the attacks of a study."""
     largest: dict[str, float] = {}
-    for column in study["columns"].values():
-        try:
-            attacks = parse_attacks(RUN.sub("RUN", column["attack"])) if column["attack"] else {}
-        except ValueError:  # of a module that is not imported
-            continue
-        for norm, eps in [ball for attack in attacks.values() for ball in attack.balls]:
-            largest[norm] = max(eps or 0.0, largest.get(norm, 0.0))
+    for norm, eps in [ball for _, attack in _attacks(study) if attack for ball in attack.balls]:
+        largest[norm] = max(eps or 0.0, largest.get(norm, 0.0))
     return [(norm, eps) for norm, eps in largest.items() if eps]
+
+
+def _attacks(study: Mapping[str, Any]) -> list[tuple[str, Attack | None]]:
+    """The attacks of a study with their kinds; a column's name and None where text is not enough."""
+    found: list[tuple[str, Attack | None]] = []
+    for name, column in study["columns"].items():
+        if column["attack"]:
+            try:
+                made = parse_attacks(RUN.sub("RUN", column["attack"])).values()
+                found += [(kind_of(one), one) for one in made]
+            except ValueError:  # of a module that is not imported, or adaptive
+                found.append((name, None))
+    return found
 
 
 def _mean(done: Mapping[str, Mapping[str, Any]], key: str) -> float | None:

@@ -10,10 +10,11 @@ import pytest
 from scipy import stats
 
 from robust_tf import compat, files
-from robust_tf.attacks import PGD
+from robust_tf.attacks import PGD, AutoAttack
 from robust_tf.cli.report import main
 from robust_tf.evaluation import Evaluation, Outcome
-from robust_tf.report import entries, leaderboard
+from robust_tf.report import entries, leaderboard, result_files
+from robust_tf.studies.leaderboard import rows_of as rows_of_folder
 from tests.report.conftest import CONFIG, HOSTILE
 from tests.report.outline import Outline
 
@@ -30,7 +31,10 @@ STUDY = {
     "seeds": [0, 1],
     "columns": {
         "natural": {"attack": "", "examples": 400},
-        "PGD-5": {"attack": "PGD(0.1, 0.02, 5); PGD(0.2, 0.04, 5)", "examples": 400},
+        "PGD-5": {
+            "attack": "PGD(0.2, 0.02, 5); PGD(0.1, 0.02, 5); AutoAttack(eps=0.1)",
+            "examples": 400,
+        },
         "mine": {"attack": "my_lab.Darken(0.9)", "examples": 400},
         "worst case": {"attack": "", "examples": 400},
     },
@@ -167,11 +171,16 @@ def test_a_model_file_and_a_defense_have_rows(written):
 
 def test_a_study_has_a_row_for_each_of_its_rows(written):
     _, page, rows = written
-    row = rows["table/paper/adv"]
+    row = rows["table: adv"]
     said = {"Data": "moons", "Network": "MLP", "Method": "AT", "Threat": "Linf eps 0.2"}
     said |= {"Worst case, %": "42.50 ± 10.61", "Natural, %": "85.00 ± 7.07", "Seeds": "0, 1"}
     said |= {"Images": "400", "Attack steps in training": "5", "Flags": "none"}
-    said |= {"Attacks": "PGD-5, mine", "Training, minutes": "1.5", "Evaluation, minutes": "0.1"}
+    said |= {
+        "Attacks": "PGD-5, AutoAttack, mine",
+        "AutoAttack": "yes",
+        "Training, minutes": "1.5",
+        "Evaluation, minutes": "0.1",
+    }
     assert said.items() <= row.items()
     low, high = stats.binomtest(170, 400).proportion_ci(method="wilson")
     assert row["95 % interval"] == f"{100 * low:.1f} to {100 * high:.1f}"
@@ -186,7 +195,7 @@ def test_a_study_beside_its_runs_is_not_shown_twice(tmp_path):
     files.write_json(tmp_path / "study.json", study)
     assert main([f"--leaderboard={tmp_path}"]) == 0
     rows = rows_of((tmp_path / "leaderboard.html").read_text())
-    assert "run" in rows and "table/paper/adv" not in rows
+    assert "run" in rows and "table: adv" not in rows
 
 
 def test_published_numbers_are_beside_ours_and_said_to_be(written):
@@ -242,3 +251,18 @@ def test_wrong_arguments_are_one_line(tmp_path, capsys):
     own.write_text("years of work")
     assert main([f"--leaderboard={tmp_path}"]) == 2
     assert own.read_text() == "years of work"
+
+
+def test_weak_attacks_beside_autoattack_are_no_flag(tmp_path):
+    about = {"model": "x.keras", "data": {"name": "thirds", "split": "test"}}
+    weak, _ = result(5, flags=["Weak"])
+    weak["flags"][0]["name"] = "weak_battery"
+    files.write_json(tmp_path / "weak.json", {**about, "evaluation": weak})
+    strong, _ = result(5)
+    [part] = strong["attacks"].values()
+    part["attack"] = compat.serialize(AutoAttack(0.1))
+    for names, said in ((["weak"], "Weak"), (["weak", "strong"], "none")):
+        if "strong" in names:
+            files.write_json(tmp_path / "strong.json", {**about, "evaluation": strong})
+        rows, left_out = rows_of_folder(result_files.search(str(tmp_path)))
+        assert not left_out and [" ".join(row.flags) or "none" for row in rows] == [said]
