@@ -131,7 +131,7 @@ def _balls(study: Mapping[str, Any]) -> list[Ball]:
 
 
 def _attacks(study: Mapping[str, Any]) -> list[tuple[str, Attack | None]]:
-    """The attacks of a study with their kinds; a column's name and None where text is not enough."""
+    """The attacks of a study by kind; a column's name and None where text is not enough."""
     found: list[tuple[str, Attack | None]] = []
     for name, column in study["columns"].items():
         if column["attack"]:
