@@ -118,7 +118,7 @@ def _table(entries: Sequence[Entry]) -> list[Block]:
 
 
 def _cells(entry: Entry, link: str) -> list[Any]:
-    low, high = wilson(np.float64(entry.worst * entry.examples), entry.examples)
+    low, high = wilson(np.asarray(entry.worst * entry.examples), entry.examples)
     seeds = [seed for seed in entry.robust if seed]
     steps = entry.attack_steps
     return [
