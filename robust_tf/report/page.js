@@ -153,7 +153,7 @@
           return value !== null && (least ? value >= Number(control.value) : value <= Number(control.value));
         });
       }
-      control.addEventListener("input", () => choose());
+      for (const event of ["input", "change"]) control.addEventListener(event, () => choose());
       box.append(label);
     });
     const choose = () => {
