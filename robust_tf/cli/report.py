@@ -23,6 +23,11 @@ seed only are one row, mean and standard deviation. With the model it adds, on a
 curve over eps, errors by class, images, loss surface, features. Comparisons that a run has made
 (RUN/comparison) are included.
 
+A leaderboard is one page over all that a folder holds, at any depth: runs (those that differ in
+their seed are one row), results of bin/evaluate --output, study.json of bin/study; beside them
+AutoAttack's published table for MNIST. Files that cannot be read are named and left out. It is
+written to FOLDER/leaderboard.html.
+
 A report on the same runs is replaced, a report on other runs only with --overwrite. A file that is
 no report is never replaced.
 
@@ -30,6 +35,7 @@ examples:
   bin/report --run_dir=runs/adr_digits
   bin/report --run_dir=runs/adr_mnist --run_dir=runs/trades_mnist --output=both.html
   bin/report --run_dir=runs/adr_mnist --evaluation=result.json
+  bin/report --leaderboard=results
 """
 
 
@@ -48,7 +54,14 @@ def parser() -> Parser:
         help=f"folder of a run, finished or not; may be repeated (default: {DEFAULT_RUN})",
     )
     result.add_argument(
-        "--output", metavar="FILE", help="default: report.html in the first run folder"
+        "--leaderboard",
+        metavar="FOLDER",
+        help="instead of a report: one table over all runs and results in a folder",
+    )
+    result.add_argument(
+        "--output",
+        metavar="FILE",
+        help="default: report.html in the first run folder, or leaderboard.html in FOLDER",
     )
     result.add_argument(
         "--evaluation",
@@ -82,6 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     options = parser().parse_args(argv)
+    if options.leaderboard:
+        return _leaderboard(options, argv)
     folders = list(dict.fromkeys(options.run_dir or [DEFAULT_RUN]))
     output = options.output or os.path.join(folders[0], "report.html")
     # TensorFlow takes seconds to import: not before the arguments are known to be right.
@@ -116,6 +131,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{run.name}: {note}", file=sys.stderr)
     done = "replaced" if replaces else "wrote"
     print(f"{done} {output} in {time.monotonic() - start:.0f} seconds; open it in a browser.")
+    return 0
+
+
+def _leaderboard(options: Any, argv: Sequence[str]) -> int:
+    """The page over a folder."""
+    for name in ("run_dir", "evaluation"):
+        if getattr(options, name):
+            raise UserError(
+                f"--{name} goes without --leaderboard, which takes all that lies in its folder."
+            )
+    with quiet_start():
+        from robust_tf import modules
+        from robust_tf.cli import leaderboard
+    for name in options.imports:
+        modules.load(name)
+    line = shlex.join(["bin/report", *argv])
+    leaderboard.write(options.leaderboard, options.output, options.overwrite, line)
     return 0
 
 

@@ -6,17 +6,18 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 LONG, LONG_HEAD = 36, 18  # characters, in a cell and in a row header
 
 
 class Cell(NamedTuple):
-    """What a cell shows, and by what it is sorted if not by that."""
+    """What a cell shows, by what it is sorted if not by that, and the id that it links to."""
 
     shown: Any
     value: float | None = None
+    link: str = ""
 
 
 class Row(NamedTuple):
@@ -88,6 +89,8 @@ class Table(Block):
       columns: headers.
       rows: each with as many cells as there are columns; a cell is text, `Cell` or None.
       name: for its id, unique on the page.
+      filters: of columns by which rows can be hidden: 'choice' of their texts, 'most' or 'least'
+        of numbers. The page's script makes the controls.
     """
 
     kind: ClassVar[str] = "table"
@@ -95,6 +98,7 @@ class Table(Block):
     columns: Sequence[str]
     rows: Sequence[Row]
     name: str
+    filters: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def cells(self) -> list[list[Cell]]:
@@ -183,6 +187,7 @@ class Group(Block):
       run: number of the run that it is of; None: of all.
       style: '' , 'figures' or 'figures narrow' (side by side where there is room).
       element: 'div' or 'article'.
+      name: its id, unique on the page, where something links to it.
     """
 
     kind: ClassVar[str] = "group"
@@ -191,6 +196,7 @@ class Group(Block):
     run: int | None = None
     style: str = ""
     element: str = "div"
+    name: str = ""
 
 
 class Section(NamedTuple):

@@ -123,6 +123,48 @@
     });
   }
 
+  // Filters: a control above the table for each column that has one; `most` and `least` are bounds. --
+  for (const table of document.querySelectorAll("table")) {
+    const heads = [...table.tHead?.rows[0].cells ?? []];
+    if (!heads.some((head) => head.dataset.filter)) continue;
+    const rows = [...table.tBodies[0].rows];
+    const box = document.createElement("fieldset");
+    const shown = document.createElement("output");
+    const tests = [];
+    box.className = "filters";
+    box.append(Object.assign(document.createElement("legend"), { textContent: "Rows shown" }));
+    heads.forEach((head, column) => {
+      const kind = head.dataset.filter;
+      if (!kind) return;
+      const label = document.createElement("label");
+      const control = document.createElement(kind === "choice" ? "select" : "input");
+      label.append(head.textContent + { most: ", at most", least: ", at least", choice: "" }[kind], control);
+      if (kind === "choice") {
+        const texts = [...new Set(rows.map((row) => row.cells[column].textContent.trim()))];
+        control.add(new Option("all", "all", true, true));
+        for (const text of texts.sort()) control.add(new Option(text, `=${text}`));
+        tests.push((row) => control.value === "all" || control.value === `=${row.cells[column].textContent.trim()}`);
+      } else {
+        Object.assign(control, { type: "number", step: "any", min: "0" });
+        tests.push((row) => {
+          if (control.value === "") return true;
+          const value = keyOf(row, column);
+          const least = kind === "least";
+          return value !== null && (least ? value >= Number(control.value) : value <= Number(control.value));
+        });
+      }
+      for (const event of ["input", "change"]) control.addEventListener(event, () => choose());
+      box.append(label);
+    });
+    const choose = () => {
+      for (const row of rows) row.hidden = !tests.every((test) => test(row));
+      shown.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows`;
+    };
+    choose();
+    box.append(shown);
+    table.closest(".scroll").before(box);
+  }
+
   // Runs: what is not chosen is hidden, in tables, figures and texts alike. ------------------------
   const boxes = [...document.querySelectorAll("#runs input")];
   for (const box of boxes) {

@@ -144,6 +144,13 @@ class Plan:
         parts += [f"--gin_param=train.seed={seed}", f"--run_dir={self.run_dir(row, seed)}"]
         return shlex.join(["bin/train", *parts])
 
+    def shown(self) -> Plan:
+        """The plan for readers elsewhere: a folder outside the current one is not named."""
+        if "://" in self.study_dir:
+            return self
+        inside = os.path.relpath(os.path.abspath(self.study_dir))
+        return dataclasses.replace(self, study_dir=FOLDER if inside.startswith("..") else inside)
+
     def identity(self, row: Row, seed: int) -> tuple[str, str]:
         """Of the run that is there: the line that tells its data, and its configuration."""
         path = os.path.join(self.run_dir(row, seed), "identity.json")

@@ -86,9 +86,10 @@ def summarize(
 
     Returns:
       JSON-ready: 'study', 'title', 'source', 'notes', 'budget' and 'changes' (what it puts on top),
-      'seeds', 'columns' (attack and images of each), 'rows' (recipe, numbers of each seed, mean,
-      std, the paper's), 'differences' (each row less the baseline, and what claims compare),
-      'claims' (rule, verdict, figures), 'versions' and 'devices'.
+      'seeds', 'columns' (attack and images of each), 'rows' (recipe, what was trained, the
+      command, which names no folder outside the current one, numbers of each seed, mean, std, the
+      paper's), 'differences' (each row less the baseline, and what claims compare), 'claims'
+      (rule, verdict, figures), 'versions' and 'device'.
     """
     study, found = plan.study, Found(plan, seeds)
     others = [row.name for row in study.rows if row.name != study.baseline]
@@ -155,6 +156,7 @@ def _row(
             one["evaluation_seconds"] = round(sum(known.seconds.values()), 1)
             one["attacks_in"] = sorted(known.dtypes)
             one["collapsed"] = known.collapsed
+            one["flags"] = known.flags
         if (row.name, seed) in faults:
             one["fault"] = faults[row.name, seed]
         by_seed[str(seed)] = one
@@ -170,11 +172,25 @@ def _row(
         "bindings": [*row.bindings, *row.on_budget.get(plan.budget, ())],
         "of": row.of,
         "inference": row.inference,
-        "command": plan.command(row, next(iter(found.seeds(row.name)), 0)),
+        "about": _about(found, row),
+        "command": plan.shown().command(row, next(iter(found.seeds(row.name)), 0)),
         "seeds": by_seed,
         "mean": mean,
         "std": std,
         "paper": dict(row.paper),
+    }
+
+
+def _about(found: Found, row: Row) -> dict[str, Any]:
+    """What was trained, of the first run that is there: a leaderboard has columns for it."""
+    run = next((run for (name, _), run in found.runs.items() if name == row.name), None)
+    if run is None:
+        return {}
+    return {
+        "data": run.data.get("name"),
+        "network": run.network.get("builder"),
+        "method": run.label,
+        "attack_steps": run.attack_steps,
     }
 
 

@@ -21,15 +21,28 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
       FileError: it cannot be read. ValueError: it is not a study's, or of a later version.
     """
-    content = files.read_json(path)
-    if not isinstance(content, dict) or not {"study", "rows", "columns"} <= set(content):
-        raise ValueError(f"{os.fspath(path)} is not the result of a study; bin/study writes them.")
+    return checked(os.fspath(path), files.read_json(path))
+
+
+def checked(path: str, content: Any) -> dict[str, Any]:
+    """The content of a `study.json`, if it is that.
+
+    Raises:
+      ValueError: it is not a study's, or of a later version; names the path.
+    """
+    if not is_study(content):
+        raise ValueError(f"{path} is not the result of a study; bin/study writes them.")
     if content.get("format") != FORMAT:
         raise ValueError(
-            f"{os.fspath(path)} has the format {content.get('format')!r}, this version reads "
-            f"{FORMAT}; run the study again."
+            f"{path} has the format {content.get('format')!r}, this version reads {FORMAT}; run "
+            "the study again."
         )
     return content
+
+
+def is_study(content: Any) -> bool:
+    """Whether it looks like the content of a `study.json`, of whatever version."""
+    return isinstance(content, dict) and {"study", "rows", "columns"} <= set(content)
 
 
 def table(content: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from robust_tf import compat
 from robust_tf.evaluation import parse_attacks
+from robust_tf.report.entries import flags_of
 from robust_tf.runs import Run, is_finished, read_run
 from robust_tf.runs.results import Result
 from robust_tf.studies.plan import Plan
@@ -28,12 +29,14 @@ class RowVerdicts:
       seconds: that the attacks of a column took.
       dtypes: in what the attacks computed, where an evaluation says so.
       collapsed: the network gives all images one class.
+      flags: titles of the signs of a weak evaluation, see `entries.flags_of`.
     """
 
     columns: dict[str, np.ndarray]
     seconds: dict[str, float]
     dtypes: set[str]
     collapsed: bool
+    flags: list[str] = dataclasses.field(default_factory=list)
 
 
 def applies(row: Row, text: str) -> bool:
@@ -49,7 +52,7 @@ def read(plan: Plan, row: Row, seed: int) -> RowVerdicts | None:
     run = read_run(folder, tolerant=True)
     results = [one for one in run.results if one.first and _kind(one) == row.inference]
     flags = [flag.get("name") for one in results for flag in one.evaluation.flags]
-    found = RowVerdicts({}, {}, set(), "collapsed" in flags)
+    found = RowVerdicts({}, {}, set(), "collapsed" in flags, flags_of(results))
     sizes = {column: _size(plan, column, run) for column in plan.study.attacks}
     naturals = [one.evaluation.natural for one in results]
     if naturals:

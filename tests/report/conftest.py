@@ -13,6 +13,7 @@ from robust_tf import data, evaluation, files, inference, models, report, runs
 from robust_tf.attacks import PGD
 from robust_tf.report import model_analysis
 from robust_tf.training import run_folder
+from robust_tf.version import __version__
 from tests.tiny import CLASSES, labelled, tiny_network
 
 CONFIG = """\
@@ -28,7 +29,7 @@ train.epochs = 2
 train.method = @ADR
 train.network = @CNN
 """
-VERSIONS = {"robust_tf": "0.1.0", "tensorflow": "2.21.0", "keras": "3.15.1", "python": "3.11.7"}
+VERSIONS = {"robust_tf": __version__, "tensorflow": "2.21.0", "keras": "3.15.1", "python": "3.11.7"}
 HOSTILE = "a<script>alert('x')</script> & \"b\""
 
 

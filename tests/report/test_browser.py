@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from robust_tf import report
+from robust_tf.report import entries, leaderboard
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
@@ -206,3 +207,46 @@ def test_the_keyboard_gets_everywhere_and_is_seen(browser):
     assert seen[0][:2] == ("A", "skip")
     assert all(outline != "none" for _, _, outline in seen)
     assert {"INPUT", "A"} <= {tag for tag, _, _ in seen}
+
+
+def test_rows_of_a_leaderboard_can_be_chosen_and_sorted(browser, tmp_path):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import Select
+
+    def entry(name, data, robust, seconds):
+        return entries.Entry(name, {"": robust}, 100, data, training_seconds=seconds)
+
+    made = [entry("a", "mnist", 0.2, 60), entry("b", "mnist", 0.3, 6000), entry("c", "x", 0.1, 60)]
+    page = leaderboard.build([*made, *entries.published()], [], "results", "bin/report", "today")
+    report.write(str(tmp_path / "leaderboard.html"), page)
+    browser.get((tmp_path / "leaderboard.html").as_uri())
+    drawn(browser)
+
+    def shown():
+        rows = browser.find_elements(By.CSS_SELECTOR, "#table-leaderboard tbody tr")
+        return [row.find_element(By.TAG_NAME, "th").text for row in rows if row.is_displayed()]
+
+    labels = browser.find_elements(By.CSS_SELECTOR, ".filters label")
+    controls = {one.text.splitlines()[0]: one for one in labels}
+    choose = {
+        name: one.find_element(By.CSS_SELECTOR, "select, input") for name, one in controls.items()
+    }
+    count = browser.find_element(By.CSS_SELECTOR, ".filters output")
+    assert count.text == "11 of 11 rows"
+    Select(choose["Data"]).select_by_visible_text("mnist")
+    Select(choose["Measured"]).select_by_visible_text("here")
+    assert shown() == ["b", "a"] and count.text == "2 of 11 rows"
+    choose["Training, minutes, at most"].send_keys("2")
+    assert shown() == ["a"]
+    Select(choose["Data"]).select_by_visible_text("all")
+    assert shown() == ["a", "c"]
+    Select(choose["Measured"]).select_by_visible_text("all")
+    assert shown() == ["a", "c"]  # what is not known is not at most 2
+    choose["Training, minutes, at most"].clear()
+    [head] = browser.find_elements(By.XPATH, "//th/button[starts-with(., 'Worst case')]")
+    browser.execute_script("arguments[0].click()", head)  # wherever it is scrolled to
+    assert shown()[:3] == ["c", "a", "b"] and len(shown()) == 11
+    for narrow in (390, 1280):
+        look(browser, narrow, "light")
+        width = browser.execute_script("return document.documentElement.scrollWidth")
+        assert width <= narrow and browser.execute_script(FAINT) == []

@@ -17,8 +17,9 @@ from robust_tf.attacks import FGSM, Transfer
 from robust_tf.cli import study as command
 from robust_tf.cli import train
 from robust_tf.evaluation import Evaluation
-from robust_tf.report import saving
+from robust_tf.report import result_files, saving
 from robust_tf.studies import estimate, status, tables
+from robust_tf.studies.leaderboard import rows_of
 from robust_tf.training.loop import Loop
 from tests.training.runs import assert_same_run
 
@@ -307,6 +308,31 @@ def test_an_attack_at_the_run_of_another_row(place, monkeypatch):
     [adv, tuned] = status.states(plan, [0], ["tuned"])
     assert tuned.about == "not attacked by T"
     summary.write_text(kept)
+
+
+def test_the_file_says_what_was_trained_and_no_folder_of_this_machine(place):
+    content = place.content
+    rows = {row["name"]: row for row in content["rows"]}
+    record = json.loads((place.run("adv", 0) / "run.json").read_text())
+    about = {"data": "moons", "network": "MLP", "method": "ADV", "attack_steps": 1}
+    assert rows["adv"]["about"] == about and record["method"]["attack_steps"] == 1
+    assert rows["imt"]["about"] == rows["atld"]["about"] and rows["broken"]["about"] == {}
+    assert all("flags" in one for one in rows["adv"]["seeds"].values())
+    commands = "\n".join(row["command"] for row in content["rows"])
+    assert "train.initial=runs/studies/moons/tiny/adv/seed-0" in commands.replace("'", "")
+    assert f"{place.folder}/studies" not in json.dumps([commands, content["changes"]])
+
+
+def test_a_leaderboard_of_it(place):
+    found = result_files.search(str(place.folder / "studies"))
+    rows, left_out = rows_of(found)
+    [adv] = [row for row in rows if row.name.endswith("/adv")]
+    accuracy = next(row for row in place.content["rows"] if row["name"] == "adv")["seeds"]
+    assert set(adv.robust) == {"0", "1"} and adv.examples == 40  # of PGD, 24 of "both"
+    assert not [row for row in rows if row.source.endswith("study.json") and "imt" not in row.name]
+    for seed, share in adv.robust.items():
+        assert 0 < share <= accuracy[seed]["accuracy"]["PGD"]
+    assert any(row.method.endswith("IMT+") for row in rows)
 
 
 def test_dry_run(place, capsys):
