@@ -19,9 +19,9 @@ project, author, release = "robust_tf", "The robust_tf authors", __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/*.md", "docs/**/*.md"]
+include_patterns = ["*.md", "results/*.md", "docs/*.md", "docs/**/*.md"]
 folders = {path.name for path in CLONE.iterdir() if path.is_dir()}
-exclude_patterns = sorted(folders - {"docs"})
+exclude_patterns = sorted(folders - {"docs", "results"})
 
 myst_heading_anchors = 4  # as GitHub makes them: #your-own-modules
 highlight_language = "none"
