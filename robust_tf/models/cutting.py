@@ -26,9 +26,7 @@ Halves = tuple[keras.Model, keras.Model]
 
 
 @argument_types.checked
-def split(
-    model: keras.Model, at: str | None = None, output: str | int | None = None
-) -> SplitClassifier:
+def split(model: Any, at: str | None = None, output: str | int | None = None) -> SplitClassifier:
     """Cuts a built Keras classifier in two, at a layer whose output becomes the features z.
 
     The halves are made of the model's own layers: they share its weights, and give the same bits.

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -47,6 +48,9 @@ def test_tasks_end_as_in_processes(cluster, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         cluster.run([task("wait")], watch=interrupt)
+    until = time.monotonic() + 20  # Ray does not wait for what a task does then
+    while not (tmp_path / "wait.json.asked").exists() and time.monotonic() < until:
+        time.sleep(0.1)
     assert (tmp_path / "wait.json.asked").exists()
 
 
