@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robust_tf import engines
+from robust_tf import engines, files
 from robust_tf.cli import evaluate
 from robust_tf.engines import Task, tasks
 from tests.tiny import labelled, plain_network
@@ -73,7 +73,7 @@ def test_a_lost_worker_is_replaced(cluster, tmp_path):
     assert evaluate.main([*own, f"--output={tmp_path}/one.json"]) == 0
     results = []
     for name in ("ray", "one"):
-        results.append(json.loads((tmp_path / f"{name}.json").read_text()))
+        results.append(files.read_json(tmp_path / f"{name}.json"))
         for one in results[-1]["evaluation"]["attacks"].values():
             one.pop("seconds")
     assert results[0] == results[1]
