@@ -187,10 +187,12 @@ def _speaks_of(error: Exception, fault: str) -> bool:
     """Whether an error is one of the checks of a constructor, which say more than `fault`."""
     owner, _, rest = fault.partition("(")
     name = rest.partition("=")[0]
+    text = str(error)
+    named = re.match(rf"{re.escape(owner)}\b", text) or re.search(rf"\b(?<!`){name}\b(?!`)", text)
     return (
         isinstance(error, (ValueError, TypeError))
-        and bool(re.match(rf"{re.escape(owner)}\b|{re.escape(name)}=", str(error)))
-        and "__init__()" not in str(error)
+        and bool(named)  # Keras has names in backticks
+        and "__init__()" not in text
     )
 
 

@@ -28,12 +28,18 @@ def configurable(target: Target) -> Target:
     return configurable_as(target.__name__)(target)
 
 
-def configurable_as(name: str) -> Callable[[Target], Target]:
-    """As `configurable`, under another name: `train.epochs`, not `Recipe.epochs`."""
+def configurable_as(name: str, typed: bool = True) -> Callable[[Target], Target]:
+    """As `configurable`, under another name: `train.epochs`, not `Recipe.epochs`.
+
+    Args:
+      name: for gin.
+      typed: whether arguments are held against the declared types before a function is called;
+        False: it does so itself, as it says more.
+    """
 
     def decorate(target: Target) -> Target:
         if not inspect.isclass(target):
-            return cast(Target, _registered(target, name))
+            return cast(Target, _registered(target, name, typed))
         made: Any = target
         made.__init__ = _before_gin(made.__init__, name)
         gin.configurable(name)(made)
@@ -72,8 +78,8 @@ class _Passing(BaseException):
         self.error = error
 
 
-def _registered(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    inner = _before_gin(function, name)
+def _registered(function: Callable[..., Any], name: str, typed: bool = True) -> Callable[..., Any]:
+    inner = _before_gin(function, name, typed)
     outer = _after_gin(gin.configurable(name)(inner), name)
     # gin's references, @PGD(), call what is registered.
     entry = gin.config._INVERSE_REGISTRY[inner]._replace(wrapper=outer)
@@ -81,12 +87,14 @@ def _registered(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     return outer
 
 
-def _before_gin(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+def _before_gin(function: Callable[..., Any], name: str, typed: bool = True) -> Callable[..., Any]:
     """What gin is to decorate: its arguments are checked, its errors pass gin unchanged."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
+            if not typed:
+                return function(*args, **kwargs)
             return argument_types.call_checked(function, name, args, kwargs)
         except Exception as error:
             raise _Passing(error) from error.__cause__

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from robust_tf import compat, registration
+from robust_tf import argument_types, compat, registration
 from robust_tf.attacks import Attack
 from robust_tf.attacks.arguments import check_values
 from robust_tf.attacks.compiled import own_graphs
@@ -32,7 +32,7 @@ from robust_tf.version import __version__
 Attacks = Attack | Sequence[Attack] | Mapping[str, Attack] | str
 
 
-@registration.configurable_as("evaluate")
+@registration.configurable_as("evaluate", typed=False)
 def evaluate(
     model: Callable[..., Any],
     data: Any,
@@ -115,6 +115,8 @@ def evaluate(
       FileError: the state cannot be written.
       MemoryError: there is not enough for one image at once; larger batches are halved.
     """
+    argument_types.check("evaluate", "state", state, EvaluationState | None)
+    argument_types.check("evaluate", "progress", progress, bool | None)
     state = state or EvaluationState()
     search_dtype = settled_dtype(search_dtype, model, state)
     settings = Protocol(

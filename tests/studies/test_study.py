@@ -21,8 +21,8 @@ better/Above.column = 'PGD'
 # Bindings added, and what the one sentence must say.
 WRONG = {
     "better/Above.row = 'adrr'": "claim 'ADR is better' names the row 'adrr', the study has adv",
-    "better/Above.column = 'CW'": "names the column 'CW', the study has natural, PGD.",
-    "Study.baseline = 'standard'": "there is no row 'standard', the study has adv, adr.",
+    "better/Above.column = 'CW'": "names the column 'CW', the study has natural, PGD",
+    "Study.baseline = 'standard'": "there is no row 'standard', the study has adv, adr",
     "Study.attacks = {'PGD': 'PDG(eps=0.1)'}": "the column 'PGD': there is no attack 'PDG'. Did",
     "Study.attacks = {'natural': 'FGSM(eps=0.1)'}": "the column 'natural', which is there anyway",
     "adv/Row.name = 'adr'": "two rows of the study are named 'adr'",
@@ -32,9 +32,9 @@ WRONG = {
     "adv/Row.bindings = [\"train.initial='RUN[adv]'\"]": "the rows adv need one another",
     "adv/Row.inference = 'imt'": "must have either a recipe, or both of= (another row)",
     "adv/Row.paper = {'FGSM': 50.0}": "the row adv names the column 'FGSM'",
-    "adv/Row.on_budget = {'tiny': []}": "there is no budget 'tiny', the study has paper, short.",
+    "adv/Row.on_budget = {'tiny': []}": "there is no budget 'tiny', the study has paper, short",
     "Study.examples = 0": "Study(examples=0)",
-    "Study.examples = {'long': 5}": "there is no budget 'long', the study has paper, short.",
+    "Study.examples = {'long': 5}": "there is no budget 'long', the study has paper, short",
     "Study.few_examples = {'short': {'CW': 5}}": "few_examples names the column 'CW'",
     "Study.rows = []": "Study.rows is empty",
     "Study.row = []": "Study has no parameter 'row'; did you mean rows?",
@@ -74,12 +74,12 @@ def test_wrong_arguments(written, error, tmp_path):
     recipe = written("train.epochs = 1\n", "recipe.gin")
     (tmp_path / "other.json").write_text("{}")
     for arguments, say in {
-        (f"--gin_file={file}", "--budget=long"): "no budget 'long', the study has paper, short.",
+        (f"--gin_file={file}", "--budget=long"): "no budget 'long', the study has paper, short",
         (f"--gin_file={file}", "--seeds=0,a"): "'0,a' must be whole numbers >= 0 that differ",
         (f"--gin_file={file}", "--seeds=0,0"): "must be whole numbers >= 0 that differ",
         (f"--gin_file={file}", "--seeds=-1"): "must be whole numbers >= 0",
         (f"--gin_file={file}", "--seeds="): "must be whole numbers >= 0",
-        (f"--gin_file={file}", "--rows=adv,at"): "there is no row 'at', the study has adv, adr.",
+        (f"--gin_file={file}", "--rows=adv,at"): "there is no row 'at', the study has adv, adr",
         (f"--gin_file={recipe}",): f"{recipe} is no study: it binds nothing of Study",
         ("--gin_file=gin/studies/digit.gin",): "did you mean gin/studies/digits.gin?",
         ("--gin_file=nothing",): "there is no study nothing; known: ",
