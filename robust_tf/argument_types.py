@@ -188,10 +188,11 @@ def _speaks_of(error: Exception, fault: str) -> bool:
     owner, _, rest = fault.partition("(")
     name = rest.partition("=")[0]
     text = str(error)
-    named = re.match(rf"{re.escape(owner)}\b", text) or re.search(rf"\b(?<!`){name}\b(?!`)", text)
+    named = re.match(rf"{re.escape(owner)}\b", text) or re.search(rf"\b{name}\b", text)
     return (
         isinstance(error, (ValueError, TypeError))
-        and bool(named)  # Keras has names in backticks
+        and bool(named)
+        and f"`{name}`" not in text  # as Keras writes
         and "__init__()" not in text
     )
 
