@@ -10,8 +10,11 @@ import tensorflow as tf
 
 from robust_tf import argument_types
 from robust_tf.training import cluster, waiting
+from robust_tf.validation import check_number
 
 NAMES = ("auto", "none", "mirrored", "multi_worker", "tpu", "tpu:NAME")
+# What TensorFlow raises where another worker is gone, and where a bucket does not answer.
+LOST = (tf.errors.UnavailableError, tf.errors.AbortedError)
 
 
 @argument_types.checked
@@ -33,9 +36,10 @@ def make_strategy(
       say: is told for whom it waits.
 
     Raises:
-      ValueError: unknown name, or 'multi_worker' without a cluster.
+      ValueError: unknown name, wait_minutes <= 0, or 'multi_worker' without a cluster.
       MissingWorkerError: another worker did not come.
     """
+    check_number("make_strategy", "wait_minutes", wait_minutes, strict=True)
     # Looking at devices starts TensorFlow, after which no workers can be connected: those first.
     if name == "multi_worker" or (name == "auto" and os.environ.get("TF_CONFIG")):
         return _multi_worker(wait_minutes, say)

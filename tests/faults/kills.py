@@ -21,7 +21,7 @@ LIMIT = 900  # seconds after which a process counts as hung
 
 
 def processes() -> Any:
-    """Those of a server that has imported everything once: each process begins within milliseconds."""
+    """Those of a server that has imported everything once: each begins within milliseconds."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.faults.jobs", "tests.faults.together"])
     return context

@@ -1,4 +1,4 @@
-"""A proxy on loopback that can hold up what goes through it, as a network that fails for a while."""
+"""A proxy on loopback that can hold up what goes through it, as a network that fails may."""
 
 from __future__ import annotations
 

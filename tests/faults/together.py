@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -58,6 +59,7 @@ def work(
     flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY
     for descriptor in (1, 2):
         os.dup2(os.open(f"{notes}.said{index}", flags, 0o600), descriptor)
+    tempfile.tempdir = os.path.dirname(notes)  # such a process leaves what is temporary
     if hosts:
         jobs = {"worker": list(hosts)}
         task = {"type": "worker", "index": index}

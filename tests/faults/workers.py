@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import itertools
 import random
 import re
+import shutil
 import signal
 import tempfile
 import time
@@ -103,6 +105,7 @@ class Pair:
 def _straight() -> tuple[Path, Path]:
     """A run of one process, undisturbed, and its notes; made once."""
     place = Path(tempfile.mkdtemp(prefix="robust_tf_workers_"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
     _alone(place / "run", place / "notes")
     return place / "run", place / "notes"
 
