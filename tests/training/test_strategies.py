@@ -134,6 +134,8 @@ def test_strategies_by_name(monkeypatch):
         make_strategy("multi_worker")
     with pytest.raises(ValueError, match="'mirored'.*mirrored"):
         make_strategy("mirored")
+    with pytest.raises(ValueError, match=r"wait_minutes=-1\): must be a finite number > 0"):
+        make_strategy("none", wait_minutes=-1)
     for name in ("none", "mirrored"):
         strategy = make_strategy(name)
         assert is_chief(strategy)
