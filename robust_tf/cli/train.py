@@ -158,7 +158,7 @@ def _main(options: argparse.Namespace) -> int:
         return 0
     import tensorflow as tf
 
-    from robust_tf.training.distribution import LOST
+    from robust_tf.training.distribution import is_lost
 
     try:
         # All are made ready before one is trained: what is wrong with the last is told at once.
@@ -171,7 +171,9 @@ def _main(options: argparse.Namespace) -> int:
         }
         _note_idle(first)
         return _train(trainers)
-    except LOST as error:
+    except tf.errors.OpError as error:
+        if not is_lost(error):
+            raise
         if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
             what = "another worker is gone; its own output says why. Start all workers again: the "
         else:  # a bucket, a TPU

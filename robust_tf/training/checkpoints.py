@@ -17,7 +17,7 @@ import tensorflow as tf
 from robust_tf import compat, files
 from robust_tf.methods import RobustModel
 from robust_tf.training import checkpoint_files
-from robust_tf.training.distribution import LOST
+from robust_tf.training.distribution import is_lost
 from robust_tf.training.guard import GuardState
 
 # How many checkpoints of each kind are kept: of the newest one more, should it be damaged.
@@ -206,7 +206,7 @@ class Checkpoints:
         try:
             self._manager(which).save(self._step())
         except (tf.errors.OpError, OSError) as error:
-            if self._several and isinstance(error, LOST):
+            if self._several and is_lost(error):
                 raise  # another worker is gone
             folder = os.path.join(self._own_folder, which)
             raise CheckpointError(
