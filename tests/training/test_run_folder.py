@@ -63,6 +63,9 @@ def test_full_disk_before_and_in_training(tmp_path, monkeypatch):
     monkeypatch.setattr(tf.train.CheckpointManager, "save", silent)
     with pytest.raises(CheckpointError, match=r"503.*continues from none"):
         run.checkpoints.save_last()
+    run.checkpoints._several = True
+    with pytest.raises(tf.errors.UnavailableError):
+        run.checkpoints.save_last()
 
 
 LIMITED = """
