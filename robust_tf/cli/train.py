@@ -158,6 +158,8 @@ def _main(options: argparse.Namespace) -> int:
         return 0
     import tensorflow as tf
 
+    from robust_tf.training.distribution import is_lost
+
     try:
         # All are made ready before one is trained: what is wrong with the last is told at once.
         trainers = {
@@ -169,12 +171,14 @@ def _main(options: argparse.Namespace) -> int:
         }
         _note_idle(first)
         return _train(trainers)
-    except (tf.errors.UnavailableError, tf.errors.AbortedError):
-        print(
-            "error: another worker is gone; its own output says why. Start all workers again: the "
-            f"run continues from the last checkpoint in {run_dir}.",
-            file=sys.stderr,
-        )
+    except tf.errors.OpError as error:
+        if not is_lost(error):
+            raise
+        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            what = "another worker is gone; its own output says why. Start all workers again: the "
+        else:  # a bucket, a TPU
+            what = f"what this run uses does not answer ({_line(error)}). Start it again: the "
+        print(f"error: {what}run continues from the last checkpoint in {run_dir}.", file=sys.stderr)
         return GONE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ def main(argv: Sequence[str]) -> int:
     Args:
       argv: 'precision' and OUTPUT; or 'shard' and JOB, IMAGES, MODEL, OUTPUT, INDEX, COUNT.
     """
+    warnings.showwarning = _show  # of this process, which does nothing else
     try:
         if argv[0] == "precision":
             files.write_json(argv[1], {"dtype": precision.choose("auto").dtype})
@@ -33,10 +35,15 @@ def main(argv: Sequence[str]) -> int:
             _evaluate(job, images, model, output, (int(shard[0]), int(shard[1])))
     except KeyboardInterrupt:
         return 130
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _show(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
+    """One line, as `engines.Ending.remarks` finds it."""
+    print(f"{getattr(category, 'kind', 'warning')}: {message}", file=sys.stderr)
 
 
 def _evaluate(path: str, images: str, model: str, output: str, shard: tuple[int, int]) -> None:

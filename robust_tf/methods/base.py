@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from robust_tf import compat
+from robust_tf import argument_types, compat
 from robust_tf.attacks import Attack
 from robust_tf.attacks.randomness import fold
 from robust_tf.methods.arguments import (
@@ -224,6 +224,7 @@ class RobustModel(KerasModel):
         decay, warmups = (weight_decay, decay_all), (eps_warmup_steps, term_warmup_steps)
         composed = (weight_perturbation, weight_average)
         execution = kwargs.pop("execution", None) or Execution()
+        argument_types.check("compile", "execution", execution, Execution)
         settings = CompileSettings(
             evaluation_attack, *decay, *warmups, *composed, int(seed), execution
         )

@@ -8,11 +8,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from robust_tf import registration
+from robust_tf import argument_types, registration
 from robust_tf.methods.parts import Parts
 from robust_tf.validation import check_whole, plain_fields
 
 
+@argument_types.checked
 @registration.serializable
 @dataclasses.dataclass(frozen=True)
 class Execution:
@@ -26,7 +27,7 @@ class Execution:
         `models.remat`.
 
     Raises:
-      ValueError: accumulate < 1.
+      ValueError: accumulate < 1; an argument of another type.
     """
 
     accumulate: int = 1

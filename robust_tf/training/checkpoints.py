@@ -17,6 +17,7 @@ import tensorflow as tf
 from robust_tf import compat, files
 from robust_tf.methods import RobustModel
 from robust_tf.training import checkpoint_files
+from robust_tf.training.distribution import is_lost
 from robust_tf.training.guard import GuardState
 
 # How many checkpoints of each kind are kept: of the newest one more, should it be damaged.
@@ -76,6 +77,7 @@ class Checkpoints:
         self._last = tf.train.Checkpoint(**self._parts, **self._later)
         self._best = tf.train.Checkpoint(network=_plain([model.final_network, *auxiliary_models]))
         self._folder, self._chief = folder, chief
+        self._several = _of_workers(self._parts["network"])
         if not chief:
             folder = tempfile.mkdtemp(prefix="robust_tf_worker_")
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -204,7 +206,7 @@ class Checkpoints:
         try:
             self._manager(which).save(self._step())
         except (tf.errors.OpError, OSError) as error:
-            if isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError)):
+            if self._several and is_lost(error):
                 raise  # another worker is gone
             folder = os.path.join(self._own_folder, which)
             raise CheckpointError(
@@ -234,3 +236,9 @@ class Checkpoints:
 def _plain(owners: Sequence[Any]) -> list[tf.Variable]:
     """The variables of models and metrics, one after the other."""
     return [compat.raw(variable) for owner in owners for variable in owner.variables]
+
+
+def _of_workers(variables: Sequence[tf.Variable]) -> bool:
+    """Whether variables are spread over several workers, which all take part in a save."""
+    several = tf.distribute.MultiWorkerMirroredStrategy
+    return any(isinstance(getattr(v, "distribute_strategy", None), several) for v in variables)

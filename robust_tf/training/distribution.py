@@ -13,6 +13,9 @@ from robust_tf.training import cluster, waiting
 from robust_tf.validation import check_number
 
 NAMES = ("auto", "none", "mirrored", "multi_worker", "tpu", "tpu:NAME")
+# What TensorFlow raises where another worker is gone, and where a bucket does not answer. The first
+# worker finds another gone as unavailable; the others wait for the first until a deadline is over.
+_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
 
 
 @argument_types.checked
@@ -34,7 +37,7 @@ def make_strategy(
       say: is told for whom it waits.
 
     Raises:
-      ValueError: unknown name, no time to wait, or 'multi_worker' without a cluster.
+      ValueError: unknown name, wait_minutes <= 0, or 'multi_worker' without a cluster.
       MissingWorkerError: another worker did not come.
     """
     check_number("make_strategy", "wait_minutes", wait_minutes, strict=True)
@@ -94,11 +97,16 @@ def spans_replicas(strategy: tf.distribute.Strategy) -> bool:
     )
 
 
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that another worker, or what a run uses elsewhere, is gone."""
+    return isinstance(error, _LOST) or "Collective ops is aborted" in str(error)
+
+
 def barrier(strategy: tf.distribute.Strategy) -> None:
     """Returns when every worker has come here; at once where there is only one.
 
     Raises:
-      tf.errors.UnavailableError: another worker is gone.
+      tf.errors.OpError: another worker is gone, see `is_lost`.
     """
     all_agree(strategy, True)
 
@@ -107,7 +115,7 @@ def all_agree(strategy: tf.distribute.Strategy, mine: bool) -> bool:
     """Whether every worker says True; each waits for all.
 
     Raises:
-      tf.errors.UnavailableError: another worker is gone.
+      tf.errors.OpError: another worker is gone, see `is_lost`.
     """
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return mine

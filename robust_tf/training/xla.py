@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from robust_tf import compat, files, precision
 from robust_tf.methods import RobustModel
-from robust_tf.training.distribution import all_agree
+from robust_tf.training.distribution import all_agree, is_lost
 
 ASKED = ("off", "auto", "on")
 # Rounds in which each of the two runs a step, and seconds after which no other begins.
@@ -125,7 +125,7 @@ def _tried(asked: str, model: RobustModel, strategy: tf.distribute.Strategy, bat
         limit = math.inf if several else LIMIT
         seconds = precision.fastest({"plain": plain, "xla": compiled}, ROUNDS, limit)
     except (tf.errors.OpError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, tf.errors.ResourceExhaustedError | tf.errors.UnavailableError):
+        if isinstance(error, tf.errors.ResourceExhaustedError) or is_lost(error):
             raise
         reason = f"XLA cannot compile this step: {files.reason(error)}"
         warnings.warn(f"train.xla={asked!r}: {reason}; it runs as the plain graph.", stacklevel=4)

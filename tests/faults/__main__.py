@@ -3,6 +3,7 @@
     python -m tests.faults                             the short run, a few tries of each case
     python -m tests.faults --long --output=results/faults.json --tables
     python -m tests.faults --long --only=of_training,checkpoint
+    python -m tests.faults --long --only=workers       the cases of a group
 
 Exit status 0: all tries of all cases were survived.
 """
@@ -22,6 +23,7 @@ import tensorflow as tf
 from robust_tf import files
 from robust_tf.version import __version__
 from tests.faults import cases
+from tests.faults.harness import LeftOut
 from tests.faults.table import DOCUMENT, rewritten
 
 
@@ -33,13 +35,15 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--long", action="store_true", help="all cases, with many tries")
-    parser.add_argument("--only", metavar="NAMES", help=f"of {', '.join(cases.CASES)}")
+    names = ", ".join(cases.CASES)
+    parser.add_argument("--only", metavar="NAMES", help=f"cases of {names}; or groups, as workers")
     parser.add_argument("--output", metavar="FILE", help="JSON; cases that were not run stay in it")
     parser.add_argument("--tables", action="store_true", help="write the table into RESULTS.md")
     options = parser.parse_args(argv)
-    chosen = options.only.split(",") if options.only else list(cases.CASES)
-    if unknown := [name for name in chosen if name not in cases.CASES]:
+    asked = options.only.split(",") if options.only else list(cases.CASES)
+    if unknown := [one for one in asked if not cases.named(one)]:
         parser.error(f"there is no case {', '.join(unknown)}; see --help.")
+    chosen = list(dict.fromkeys(name for one in asked for name in cases.named(one)))
     warnings.simplefilter("ignore")
     lost = 0
     there = options.output and files.exists(options.output)
@@ -50,11 +54,12 @@ def main(argv: list[str] | None = None) -> int:
         tries = case.long if options.long else case.short
         if not tries:
             continue
-        if name in cases.MOUNTS and not cases.can_mount():
-            print(f"{name}: left out, this process may not mount a file system", flush=True)
-            continue
         began = time.monotonic()
-        count = case.count(tries)
+        try:
+            count = case.count(tries)
+        except LeftOut as error:
+            print(f"{name}: left out, {error}", flush=True)
+            continue
         seconds = time.monotonic() - began
         print(f"{name}: {count.how.total()} of {count.tries} survived, {seconds:.0f} s", flush=True)
         for text in count.lost:

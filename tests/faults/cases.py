@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import tempfile
-from pathlib import Path
-
-from tests.faults import damage, disk, kills, nonfinite
+from tests.faults import damage, disk, kills, nonfinite, ray_worker, workers
 from tests.faults.harness import CASES
 
-MOUNTS = ("full_tmpfs",)  # need the rights to mount a file system
-
-assert all(module.__name__ for module in (damage, disk, kills, nonfinite))
+assert all(module.__name__ for module in (damage, disk, kills, nonfinite, ray_worker, workers))
 _GROUPS = ("SIGKILL", "damaged file")
 CASES = dict(sorted(CASES.items(), key=lambda pair: pair[1].group not in _GROUPS[:1]))
 
 
-@functools.cache
-def can_mount() -> bool:
-    """Whether this process may mount a file system."""
-    with tempfile.TemporaryDirectory() as place:
-        return disk.can_mount(Path(place))
+def named(name: str) -> list[str]:
+    """The case of this name, or those of a group; [] where there is none."""
+    return [name] if name in CASES else [own for own, case in CASES.items() if case.group == name]

@@ -20,16 +20,16 @@ from tests.training import runs
 LIMIT = 900  # seconds after which a process counts as hung
 
 
-def _processes() -> Any:
-    """Of a server that has imported everything once: each process begins within milliseconds."""
+def processes() -> Any:
+    """Those of a server that has imported everything once: each begins within milliseconds."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.faults.jobs"])
+    context.set_forkserver_preload(["tests.faults.jobs", "tests.faults.together"])
     return context
 
 
 def whole(work: Callable[..., None], *arguments: str) -> float:
     """Runs `work` to its end in a process; the seconds that it took."""
-    process = _processes().Process(target=work, args=arguments)
+    process = processes().Process(target=work, args=arguments)
     began = time.monotonic()
     process.start()
     process.join(LIMIT)
@@ -41,7 +41,7 @@ def whole(work: Callable[..., None], *arguments: str) -> float:
 
 def killed(work: Callable[..., None], arguments: Sequence[str], after: float) -> bool:
     """Starts `work` and kills it after so many seconds; whether it had not ended before."""
-    process = _processes().Process(target=work, args=tuple(arguments))
+    process = processes().Process(target=work, args=tuple(arguments))
     process.start()
     process.join(after)
     process.kill()

@@ -178,3 +178,7 @@ def test_a_saved_method_goes_on_in_parts(tmp_path):
     assert again.settings.execution == Execution(accumulate=3)
     with pytest.raises(ValueError, match=r"Execution\(accumulate=0\): must be"):
         dataclasses.replace(again.settings.execution, accumulate=0)
+    with pytest.raises(ValueError, match=r"Execution\(remat='no'\): must be True or False"):
+        Execution(remat="no")
+    with pytest.raises(ValueError, match=r"compile\(execution=2\): must be an Execution"):
+        model.compile("sgd", execution=2)

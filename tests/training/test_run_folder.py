@@ -57,6 +57,16 @@ def test_full_disk_before_and_in_training(tmp_path, monkeypatch):
         run.train()
     assert files.exists(str(tmp_path / "identity.json"))
 
+    def silent(*_):  # as a bucket that does not answer; of workers it would be one that is gone
+        raise tf.errors.UnavailableError(None, None, "503")
+
+    monkeypatch.setattr(tf.train.CheckpointManager, "save", silent)
+    with pytest.raises(CheckpointError, match=r"503.*continues from none"):
+        run.checkpoints.save_last()
+    run.checkpoints._several = True
+    with pytest.raises(tf.errors.UnavailableError):
+        run.checkpoints.save_last()
+
 
 LIMITED = """
 import resource, sys

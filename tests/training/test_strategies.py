@@ -15,7 +15,7 @@ from robust_tf import compat, data
 from robust_tf.attacks import BIM, TRADESAttack
 from robust_tf.methods import TRADES, AdversarialTraining
 from robust_tf.training import SGD, make_strategy
-from robust_tf.training.distribution import barrier, distribute, is_chief
+from robust_tf.training.distribution import barrier, distribute, is_chief, is_lost
 from tests.tiny import tiny_network
 from tests.training.runs import (
     checkpoint,
@@ -126,6 +126,14 @@ def test_replicas_get_the_halves_of_each_batch(two_replicas):
         np.testing.assert_array_equal(first, whole[1][:8])
 
 
+def test_which_errors_say_that_a_worker_is_gone():
+    """A worker that does not hear of the first one any more runs into a deadline."""
+    gone = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
+    assert all(is_lost(error(None, None, "")) for error in gone)
+    assert is_lost(tf.errors.InternalError(None, None, "Collective ops is aborted by: x"))
+    assert not is_lost(tf.errors.InternalError(None, None, "x"))
+
+
 def test_strategies_by_name(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     assert make_strategy("none") is tf.distribute.get_strategy()
@@ -134,6 +142,8 @@ def test_strategies_by_name(monkeypatch):
         make_strategy("multi_worker")
     with pytest.raises(ValueError, match="'mirored'.*mirrored"):
         make_strategy("mirored")
+    with pytest.raises(ValueError, match=r"wait_minutes=-1\): must be a finite number > 0"):
+        make_strategy("none", wait_minutes=-1)
     for name in ("none", "mirrored"):
         strategy = make_strategy(name)
         assert is_chief(strategy)
