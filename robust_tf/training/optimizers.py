@@ -293,5 +293,5 @@ class EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
         """The schedule of these arguments, of `piecewise` or `cosine`."""
         rate, steps = config["learning_rate"], config["steps_per_epoch"]
         if config["cosine_epochs"]:
-            return cosine(rate, steps, config["cosine_epochs"])
+            return cosine(rate, steps, int(config["cosine_epochs"]))
         return piecewise(rate, steps, 0, config["boundaries"], config["factor"])
