@@ -27,6 +27,7 @@ from benchmarks.pairing import CLOCKS, Ratio, pairs
 from robust_tf import attacks, methods, models
 from robust_tf.attacks.randomness import as_seed, fold
 from robust_tf.methods.batch import AdversarialBatch
+from robust_tf.methods.scoring import score
 
 # How a network is built here, and in PyTorch (of tests/torch_networks.py).
 NETWORKS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], tuple[int, ...]]] = {
@@ -157,7 +158,7 @@ def agreement(pair: Both) -> Agreement:
     def both_parts() -> tuple[Any, tf.Tensor]:
         made = model.generate_adversarial(x, y, seed, tf.constant(1.0))
         wrapped = made if isinstance(made, tuple) else AdversarialBatch(made)
-        return made, model._score(x, y, wrapped, seed, False).loss  # before the update
+        return made, score(model, (x, y, wrapped), seed, False).loss  # before the update
 
     made, got = both_parts()
     model.set_attack(begun)

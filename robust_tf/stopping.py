@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -112,13 +112,33 @@ def at_once() -> Iterator[None]:
         yield
 
 
+def restored() -> Callable[[], None]:
+    """A function that puts the handlers of now back, for a library that puts its own there.
+
+    In another thread than the main one it does nothing: there nobody can set a handler.
+    """
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def restore() -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                if handler is not None:  # None: it was not set by Python
+                    signal.signal(number, handler)
+
+    return restore
+
+
+def usual(number: int) -> bool:
+    """Whether a signal does what it does in any Python: no handler of ours or of a program."""
+    return signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+
+
 @contextlib.contextmanager
 def _installed() -> Iterator[bool]:
     """With our handlers; False where they are there already, or a program has its own."""
     own: dict[int, object] = {}
-    usual = (signal.SIG_DFL, signal.default_int_handler)
     if threading.current_thread() is threading.main_thread():
-        own = {n: signal.getsignal(n) for n in SIGNALS if signal.getsignal(n) in usual}
+        own = {n: signal.getsignal(n) for n in SIGNALS if usual(n)}
     for number in own:
         signal.signal(number, _handle)
     if own:
@@ -144,8 +164,8 @@ def _watch(reading: socket.socket) -> None:
         if not numbers:
             return
         for number in numbers:
-            if number not in SIGNALS:
-                continue
+            if number not in SIGNALS or signal.getsignal(number) is not _handle:
+                continue  # a program's own handler deals with it
             if first:
                 _end(number, "the second signal: ended at once")
             first, since = number, time.monotonic()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -62,7 +63,7 @@ def test_a_command_has_the_status_of_its_signal(capsys):
 
 
 def ended(program, signals):
-    """Status, seconds from the first signal, and words of a program that says when it is ready."""
+    """Status and words of a program that says when it is ready, and of each signal a line."""
     text = "import ctypes, signal, time\nfrom robust_tf import stopping\n" + textwrap.dedent(
         program
     )
@@ -73,21 +74,30 @@ def ended(program, signals):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    process.stdout.readline()
-    for number in signals:
-        process.send_signal(number)
-        time.sleep(0.5)
-    _, words = process.communicate(timeout=60)
-    return process.returncode, words.decode()
+    limit = threading.Timer(120, process.kill)
+    limit.start()
+    try:
+        process.stdout.readline()
+        words = b""
+        for number in signals:
+            process.send_signal(number)
+            words += process.stderr.readline()
+        process.wait()  # and only then is read what it writes, which it waits for
+        return process.returncode, (words + process.stderr.read()).decode()
+    finally:
+        limit.cancel()
+        process.kill()
+        process.communicate()
 
 
 # The main thread takes no signal and runs no handler: as when TensorFlow waits for another worker.
+# From the moment that it is ready it is in C: a pipe does not hold so much, and nobody reads it.
 STUCK = """
 stopping.PATIENCE = 1.0
 with stopping.handled(){more}:
     signal.pthread_sigmask(signal.SIG_BLOCK, stopping.SIGNALS)
-    print("ready", flush=True)
-    ctypes.CDLL(None).sleep(30)
+    text = b"ready\\n" + bytes(1 << 22)
+    ctypes.CDLL(None).write(1, text, ctypes.c_size_t(len(text)))
 """
 
 
@@ -115,3 +125,36 @@ def test_an_ignored_signal_stays_ignored():
         time.sleep(2)
     """
     assert ended(program, [signal.SIGINT]) == (0, "")
+
+
+def test_a_handler_of_a_program_has_all_the_time_it_needs():
+    """As has one that came later: nobody else ends the process, also at a second signal."""
+    program = """
+    came = []
+    stopping.PATIENCE = 0.2
+    {early}
+    with stopping.handled(){more}:
+        {late}
+        print("ready", flush=True)
+        while len(came) < 2:
+            time.sleep(0.01)
+        time.sleep(1)
+    """
+    own = (
+        'signal.signal(signal.SIGTERM, lambda *_: (came.append(1), print("own", file=sys.stderr)))'
+    )
+    for places in ({"early": own, "late": ""}, {"early": "", "late": own}):
+        for more in ("", ", stopping.deferred()"):
+            text = "import sys\n" + textwrap.dedent(program).format(more=more, **places)
+            assert ended(text, [signal.SIGTERM] * 2) == (0, "own\nown\n")
+
+
+def test_what_replaces_handlers_is_put_right():
+    with pytest.raises(stopping.Stopped), stopping.handled():
+        assert not stopping.usual(signal.SIGTERM)
+        restore = stopping.restored()
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        restore()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    assert stopping.usual(signal.SIGTERM)

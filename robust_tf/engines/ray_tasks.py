@@ -10,12 +10,15 @@ import hashlib
 import importlib
 import io
 import os
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from robust_tf import stopping
 from robust_tf.engines.child import GRACE
 from robust_tf.engines.devices import THREADS, available_cores, checked
 from robust_tf.engines.tasks import TASK, Ending, Task
@@ -56,8 +59,18 @@ class RayTasks:
             raise ImportError("engine='ray' needs Ray: pip install 'robust_tf[ray]'.") from error
         count = checked(devices)
         self._ray, self._own = ray, not ray.is_initialized()
+        self._restore = stopping.restored()
         if self._own:
-            _start(ray, address, count)
+            # Ray handles SIGTERM itself, by an exit without what a command saves and says. It may
+            # where nobody else does, as it ends the cluster; to the end of the cluster.
+            free = stopping.usual(signal.SIGTERM)
+            try:
+                _start(ray, address, count)
+            except BaseException:
+                self._restore()
+                raise
+            if not free:
+                self._restore()
         resources = ray.cluster_resources()
         gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
         self.workers = count or gpus or max(cores, 1)
@@ -134,6 +147,7 @@ class RayTasks:
     def __exit__(self, *error: object) -> None:
         if self._own:
             self._ray.shutdown()
+            self._restore()
 
 
 def _start(ray: Any, address: str | None, count: int | None) -> None:
@@ -193,6 +207,9 @@ def _call(
     os.environ[TASK] = str(ray.get_runtime_context().get_task_id())
     if os.path.isdir(folder):
         os.chdir(folder)  # where relative paths mean what they mean to who gave them
+    if threading.current_thread() is threading.main_thread():
+        # Ignored where the driver was started in the background; here it is how to ask for the end.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     arguments = list(task.arguments)
     for path, content in zip(paths, contents, strict=True):
         if not os.path.exists(path):

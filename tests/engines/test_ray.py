@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import time
 import types
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robust_tf import engines, files
+from robust_tf import engines, files, stopping
 from robust_tf.cli import evaluate
 from robust_tf.engines import Task, tasks
 from tests.tiny import labelled, plain_network
@@ -191,6 +192,46 @@ def test_what_ray_is_asked_for(monkeypatch, tmp_path):
         assert engine.workers == 12
         ending = engine.run([Task("c", "tests.engines.jobs", ("work", "x"))])["c"]
     assert ending.status < 0 and ending.text == "the worker died"
+
+
+class Handling(StandIn):
+    """Sets a handler of its own, as Ray does, and may fail then."""
+
+    def __init__(self, fails=False):
+        super().__init__()
+        self.fails = fails
+
+    def is_initialized(self):
+        return False
+
+    def init(self, **options):
+        signal.signal(signal.SIGTERM, self.handle)
+        if self.fails:
+            raise RuntimeError("The current node timed out during startup.")
+
+    def handle(self, number, frame):
+        raise SystemExit(number)
+
+    def shutdown(self):
+        pass
+
+
+def test_signals_are_the_commands_and_not_rays(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    stand_in = Handling()
+    monkeypatch.setitem(sys.modules, "ray", stand_in)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    with ray_tasks.RayTasks(2):  # nobody else ends the cluster
+        assert signal.getsignal(signal.SIGTERM) == stand_in.handle
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    with pytest.raises(stopping.Stopped) as error, stopping.handled(), ray_tasks.RayTasks(2):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    assert error.value.status == 143
+    monkeypatch.setitem(sys.modules, "ray", Handling(fails=True))
+    with pytest.raises(OSError, match="cannot be started"):
+        ray_tasks.RayTasks(2)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 class Failing:
