@@ -15,7 +15,7 @@ from robust_tf import stopping
 from robust_tf.attacks import BIM
 from robust_tf.cli import train
 from robust_tf.methods import AdversarialTraining
-from robust_tf.training import SGD
+from robust_tf.training import SGD, waiting
 from robust_tf.training.loop import Loop
 from robust_tf.training.moments import Moment, Moments, _Votes
 from robust_tf.training.reporting import Reporter
@@ -125,8 +125,16 @@ def test_a_worker_that_waits_is_stopped_or_gives_up(monkeypatch, capfd, tmp_path
     said = capfd.readouterr().err
     assert said.startswith(f"error: 127.0.0.1:{ports[1]} has waited 0.01 minutes for 127.0.0.1:")
     assert f":{ports[0]} (connection refused)" in said and said.count("\n") == 1
+    refusal = waiting._refusal
     for number in (signal.SIGINT, signal.SIGTERM):
-        threading.Timer(0.3, os.kill, [os.getpid(), number]).start()
+        signals = [threading.Timer(0.1, os.kill, [os.getpid(), number])]
+
+        def look(address, signals=signals):  # only now its handler is there, on any machine
+            if signals:
+                signals.pop().start()
+            return refusal(address)
+
+        monkeypatch.setattr(waiting, "_refusal", look)
         assert train.main(words[:2]) == 128 + number
         assert capfd.readouterr().err == f"ended by {number.name}\n"
     assert not (tmp_path / "run").exists()
