@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from robust_tf import precision
+from robust_tf import files, precision
 from robust_tf.precision import Measurement
 
 FAST, SAME, SLOW = (Measurement(1.0, other, "a processor") for other in (0.25, 1.0, 16.0))
@@ -144,7 +144,7 @@ def test_a_machine_is_measured_once(timed, monkeypatch):
     assert MEASURED().device == "processor A, 2 threads"
     assert again(monkeypatch) == 4.0 and calls == ["CPU"]
     [file] = os.listdir(folder)
-    assert json.loads((folder / file).read_text())["device"] == about
+    assert files.read_json(folder / file)["device"] == about
     for key, value in (("name", "processor B"), ("flags", "avx2 amx_bf16"), ("threads", 4)):
         before = len(calls)
         about[key] = value

@@ -112,7 +112,7 @@ def evaluate(
 
     Raises:
       TypeError, ValueError: images, labels, model and attacks that do not fit, before any work.
-      FileError: the state cannot be written.
+      FileError: the state cannot be written, or is damaged.
       MemoryError: there is not enough for one image at once; larger batches are halved.
     """
     argument_types.check("evaluate", "state", state, EvaluationState | None)

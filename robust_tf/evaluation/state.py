@@ -49,6 +49,7 @@ class EvaluationState:
         """Reads what is there; the number of pieces found.
 
         Raises:
+          FileError: the file is damaged.
           ValueError: the file, or the folder for images, belongs to another evaluation.
         """
         identity = {**identity, "source": self.source, "images": self.images}
@@ -80,7 +81,12 @@ class EvaluationState:
         return len(self._pieces)
 
     def begun_with(self, name: str) -> Any:
-        """A setting of the unfinished evaluation in the file, None where there is none."""
+        """A setting of the unfinished evaluation in the file, None where there is none.
+
+        Raises:
+          FileError: the file is damaged.
+          ValueError: it is another.
+        """
         there = self.path and files.exists(self.path)
         return _read_record(str(self.path))["identity"].get(name) if there else None
 
@@ -120,7 +126,8 @@ def _read_record(path: str) -> dict[str, Any]:
     """'identity' and 'pieces' of an evaluation that was interrupted.
 
     Raises:
-      FileError: the file is damaged, or another.
+      FileError: the file is damaged.
+      ValueError: it is another.
     """
     try:
         found = files.read_json(path)
@@ -128,7 +135,7 @@ def _read_record(path: str) -> dict[str, Any]:
         raise files.FileError(f"{error} Delete it, and the evaluation begins anew.") from error
     parts = ("identity", "pieces")
     if not isinstance(found, dict) or not all(isinstance(found.get(p), dict) for p in parts):
-        raise files.FileError(f"{path} is not the state of an evaluation; delete it.")
+        raise ValueError(f"{path} is not the state of an evaluation; delete it.")
     return found
 
 

@@ -1,6 +1,5 @@
 """`bin/convert`, and checkpoints where commands take a model, beside networks in PyTorch."""
 
-import json
 import re
 
 import keras
@@ -143,7 +142,7 @@ def test_atld_is_judged_adaptively_on_the_authors_weights(atld, tmp_path, capsys
     [((model, eps, step_size), effort)] = asked
     assert (eps, step_size) == (8 / 255, None) and effort["steps"] == 20
     assert model.discriminator.weights_source["file"] == "atld.pt"
-    report = json.loads(output.read_text())
+    report = files.read_json(output)
     assert report["inference"]["discriminator"] == f"{atld}/judge.keras"
     assert report["inference"]["delta"] == 8 / 255 and report["inference"]["gate"] == [0.3, 0.7]
     assert report["weights_source"]["file"] == "atld.pt"
@@ -172,7 +171,7 @@ def test_evaluate_reads_a_checkpoint(place, theirs, tmp_path, capsys):
     output = tmp_path / "r.json"
     command = [f"--model={place}/strided.safetensors", STRIDED, FGSM, f"--output={output}", *FEW]
     assert evaluate.main(command) == 0, capsys.readouterr().err
-    report = json.loads(output.read_text())
+    report = files.read_json(output)
     digits = data.load("digits").test
     right = logits(theirs["strided"], digits.images[:20] / np.float32(255)).argmax(1)
     accuracy = (right == digits.labels[:20]).mean()

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from robust_tf import data, runs
+from robust_tf import data, files, runs
 from robust_tf.cli import evaluate, export, report, train
 from tests.data import pictures
 from tests.report.outline import Outline
@@ -42,7 +42,7 @@ def test_the_names_go_all_the_way(tmp_path, capsys):
 
     own = ["--attacks=FGSM(eps=0.03)", "--no_checks"]
     assert evaluate.main([f"--run_dir={run}", *own, f"--output={run}/fgsm.json"]) == 0
-    result = json.loads((tmp_path / "run/fgsm.json").read_text())
+    result = files.read_json(tmp_path / "run/fgsm.json")
     assert result["data"]["class_names"] == ["drawing", "photo"]
 
     assert report.main([f"--run_dir={run}", "--examples=6"]) == 0, capsys.readouterr().err
@@ -64,8 +64,8 @@ def test_the_names_go_all_the_way(tmp_path, capsys):
     source = data.ImageFolder(str(folder), (20, 24), "crop")
     split = data.load(source=source, validation_size=0, test_size=6, in_memory=False).test
     assert split.fingerprint == recorded.data["splits"]["test"]
-    files = [split.reader.name(number) for number in split.numbers]
-    found = serve(image_bytes=tf.stack([tf.io.read_file(name) for name in files]))
+    names = [split.reader.name(number) for number in split.numbers]
+    found = serve(image_bytes=tf.stack([tf.io.read_file(name) for name in names]))
     x = tf.constant(split.images.astype(np.float32) / np.float32(255))
     model = recorded.model  # is read here, not in the graph
     logits = tf.function(lambda x: model(x, training=False))(x)
@@ -78,7 +78,7 @@ def test_the_names_go_all_the_way(tmp_path, capsys):
     out = tmp_path / "others.json"
     given = [f"--model={exported}", f"--dataset={tmp_path / 'others'}", f"--output={out}"]
     assert evaluate.main([*given, *own]) == 0, capsys.readouterr().err
-    result = json.loads(out.read_text())
+    result = files.read_json(out)
     assert result["data"]["class_names"] == ["drawing", "photo"]
     contents = [path.read_bytes() for path in sorted((tmp_path / "others/photo").iterdir())]
     classes = serve(image_bytes=tf.constant(contents))["class"].numpy()

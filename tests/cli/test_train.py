@@ -1,12 +1,12 @@
 """`bin/train`: what it refuses and how it says so, dry runs, comparisons, exit statuses."""
 
-import json
 import os
 import re
 
 import numpy as np
 import pytest
 
+from robust_tf import files
 from robust_tf.cli import train
 from robust_tf.training.loop import Loop
 from tests.training.runs import rows
@@ -153,7 +153,7 @@ def test_trains_compares_and_reports(tmp_path, capfd, monkeypatch):
         compared = (folder / "comparison" / other / "config.gin").read_text()
         assert f"train.method = @{other}\n" in compared and "data.name = 'digits'" in compared
 
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = files.read_json(folder / "summary.json")
     assert summary["method"] == "ADR" and summary["weights"]["local"] == 1
     assert len(summary["robust_accuracy"]) == 2 and 0 <= summary["worst_case"] <= 1
     assert summary["configuration"] == operative

@@ -1,12 +1,11 @@
 """`bin/train --seeds`: a run for each, a table of all, and one row in the report."""
 
-import json
 import re
 
 import numpy as np
 import pytest
 
-from robust_tf import runs
+from robust_tf import files, runs
 from robust_tf.cli import report, train
 
 SMALL = ["CNN.filters=2", "CNN.hidden=8", "steps=1", "evaluation_steps=1", "train.epochs=1"]
@@ -24,7 +23,7 @@ def test_a_run_for_each_seed(folder, capsys):
     recipe = "--gin_file=gin/adversarial_digits.gin"
     assert train.main([recipe, "--seeds=3,0", f"--run_dir={folder}", *PARAMS]) == 0
     out = capsys.readouterr().out
-    summaries = [json.loads((folder / f"seed-{s}/summary.json").read_text()) for s in (3, 0)]
+    summaries = [files.read_json(folder / f"seed-{s}/summary.json") for s in (3, 0)]
     assert [runs.read_run(folder / f"seed-{seed}").seed for seed in (3, 0)] == [3, 0]
     table = out[out.index("mean ± standard deviation over 2 seeds") :]
     values = [100 * one["natural_accuracy"] for one in summaries]

@@ -1,10 +1,8 @@
 """Training and evaluation one after the other: in one process, and on runs made without gin."""
 
-import json
-
 import gin
 
-from robust_tf import data
+from robust_tf import data, files
 from robust_tf.cli import evaluate, train
 from robust_tf.training import run_folder
 from tests.cli.test_train import SMALL
@@ -22,7 +20,7 @@ def test_both_commands_in_one_process(tmp_path, capsys):
     output = tmp_path / "smoke.json"
     command = [f"--run_dir={tmp_path}", "--battery=smoke", f"--output={output}", *FEW]
     assert evaluate.main(command) == 0, capsys.readouterr().err
-    found = json.loads(output.read_text())["evaluation"]["balls"]
+    found = files.read_json(output)["evaluation"]["balls"]
     assert found and all(ball == ["Linf", 0.2] for ball in found.values())
 
 

@@ -1,12 +1,11 @@
 """From a folder of pictures to a run, its evaluation and its report, by the commands."""
 
-import json
 import pathlib
 
 import numpy as np
 import pytest
 
-from robust_tf import data, runs
+from robust_tf import data, files, runs
 from robust_tf.cli import evaluate, train
 from tests.data import pictures
 
@@ -44,7 +43,7 @@ def test_train_and_evaluate(tmp_path, folder, capsys, monkeypatch):
     assert train.main(_command(tmp_path, folder)) == 0, capsys.readouterr().err
     said = capsys.readouterr().err
     assert "note: my pictures: it has no test images: 8 of" in said and "warning" not in said
-    record = json.loads((tmp_path / "run" / "run.json").read_text())["data"]
+    record = files.read_json(tmp_path / "run" / "run.json")["data"]
     assert record["name"] == "my pictures" and record["class_names"] == ["dark", "light"]
     assert record["image_size"] == [18, 18] and record["resize"] == "pad"
     assert record["source"]["name"] == "ImageFolder" and (record["train"], record["test"]) == (
@@ -55,8 +54,8 @@ def test_train_and_evaluate(tmp_path, folder, capsys, monkeypatch):
     output = tmp_path / "a.json"
     assert evaluate.main([*own, f"--output={output}"]) == 0, capsys.readouterr().err
     assert "not those that the run saw" not in capsys.readouterr().err
-    mine = json.loads((tmp_path / "run" / "summary.json").read_text())["evaluation"]
-    got = json.loads(output.read_text())
+    mine = files.read_json(tmp_path / "run" / "summary.json")["evaluation"]
+    got = files.read_json(output)
     assert got["evaluation"]["natural_accuracy"] == mine["natural_accuracy"]
     assert got["evaluation"]["data_hash"] == mine["data_hash"]
     assert got["data"]["name"] == "my pictures"
@@ -70,7 +69,7 @@ def test_train_and_evaluate(tmp_path, folder, capsys, monkeypatch):
     assert evaluate.main([*own, f"--dataset={other}", f"--output={output}", "--shard=1/1"]) == 0
     printed = capsys.readouterr()
     assert "all 3 images are taken" in printed.err
-    got = json.loads(output.read_text())
+    got = files.read_json(output)
     assert got["evaluation"]["total_examples"] == 3 and got["data"]["dataset"] == str(other)
     assert runs.read_run(str(tmp_path / "run")).data["class_names"] == ["dark", "light"]
     assert evaluate.main([*own, f"--dataset={tmp_path / 'none'}"]) == 2
@@ -108,7 +107,7 @@ def test_the_same_weights_from_memory_and_from_the_files(tmp_path, folder, capsy
     )
     for mine, theirs in zip(one, other, strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    summaries = [json.loads((tmp_path / n / "summary.json").read_text()) for n in ("held", "read")]
+    summaries = [files.read_json(tmp_path / n / "summary.json") for n in ("held", "read")]
     assert summaries[0]["data"]["fingerprint"] == summaries[1]["data"]["fingerprint"]
     assert summaries[0]["evaluation"]["data_hash"] == summaries[1]["evaluation"]["data_hash"]
 
@@ -143,7 +142,7 @@ def test_a_function_of_the_users_own(tmp_path, capsys, monkeypatch):
         command = [f"--run_dir={tmp_path / name}", "--attacks=FGSM(eps=0.1)", "--no_checks"]
         assert evaluate.main(command) == 0, capsys.readouterr().err
         assert "not those" not in capsys.readouterr().err
-    record = json.loads((tmp_path / "held" / "run.json").read_text())["data"]
+    record = files.read_json(tmp_path / "held" / "run.json")["data"]
     assert record["source"]["arguments"] == {"count": 40} and record["name"] == "my_pictures"
     assert record["test"] == 40 and record["class_names"] == ["a", "b", "c"]
 

@@ -1,6 +1,5 @@
 """`evaluate` and `export` from the command line, on a run folder with a tiny network on digits."""
 
-import json
 import os
 import re
 import subprocess
@@ -54,8 +53,8 @@ def test_a_run_repeats_its_own_evaluation(run_dir, tmp_path, capsys):
     assert evaluate.main([f"--run_dir={run_dir}", f"--output={output}"]) == 0
     printed = capsys.readouterr()
     assert "warning" not in printed.err
-    report = json.loads(output.read_text())
-    before = json.loads((run_dir / "summary.json").read_text())["evaluation"]
+    report = files.read_json(output)
+    before = files.read_json(run_dir / "summary.json")["evaluation"]
     for name, attack in report["evaluation"].pop("attacks").items():
         expected = before["attacks"].pop(name)
         assert attack["broken"] == expected["broken"] and attack["attack"] == expected["attack"]
@@ -72,7 +71,7 @@ def test_attacks_split_and_number_of_examples_by_hand(run_dir, digits, tmp_path)
     command = [f"--run_dir={run_dir}", "--split=validation", "--max_examples=30", "--seed=9"]
     command += ["--attacks=FGSM(eps=8/255); CW(eps=.1, step_size=.05, steps=2)", "--batch_size=8"]
     assert evaluate.main([*command, f"--output={output}"]) == 0
-    found = evaluation.Evaluation.from_json(json.loads(output.read_text())["evaluation"])
+    found = evaluation.Evaluation.from_json(files.read_json(output)["evaluation"])
     network = runs.load_run(run_dir)
     expected = evaluation.evaluate(
         network,
@@ -89,7 +88,7 @@ def test_attacks_split_and_number_of_examples_by_hand(run_dir, digits, tmp_path)
 
 
 def test_another_copy_of_the_data_is_warned_of(run_dir, tmp_path, capsys):
-    summary = json.loads((run_dir / "summary.json").read_text())
+    summary = files.read_json(run_dir / "summary.json")
     summary["data"]["splits"] = {"test": "0123456789abcdef"}
     other = tmp_path / "run"
     other.mkdir()
@@ -224,7 +223,7 @@ def test_a_model_by_import_path_in_shards(model_here, capsys):
         arguments = (f"--shard={k}/2", f"--output={k}.json")
         assert evaluate_digits("--model=defences:logits", attack, *arguments) == 0
     assert evaluate.main(["--merge", "1.json", "2.json", "--output=all.json"]) == 0
-    whole, merged = (json.loads((model_here / f"{n}.json").read_text()) for n in ("whole", "all"))
+    whole, merged = (files.read_json(model_here / f"{n}.json") for n in ("whole", "all"))
     for report in (whole, merged):
         for attack in report["evaluation"]["attacks"].values():
             attack.pop("seconds")
@@ -244,7 +243,7 @@ def test_a_model_by_import_path_in_shards(model_here, capsys):
 def test_a_battery_at_several_eps(model_here, capsys):
     arguments = ("--model=defences:logits", "--battery=smoke")
     assert evaluate_digits(*arguments, "--eps=8/255,0.1", "--output=r.json") == 0
-    names = list(json.loads((model_here / "r.json").read_text())["evaluation"]["attacks"])
+    names = list(files.read_json(model_here / "r.json")["evaluation"]["attacks"])
     kinds = ("FGSM", "PGD-20", "CW-20")
     assert names == [f"{kind} eps={eps}" for eps in ("8/255", "0.1") for kind in kinds]
     capsys.readouterr()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robust_tf import attacks, data, engines, evaluation
+from robust_tf import attacks, data, engines, evaluation, files
 from robust_tf.cli import evaluate, evaluate_devices
 from robust_tf.evaluation import Evaluation, ShardError, evaluate_shards
 from robust_tf.evaluation.shards import merge_within, shard_within
@@ -39,7 +39,7 @@ def words(place, output, *more, attack=f"{PGD}; {SQUARE}"):
 
 def report(path):
     """A result without what depends on the clock, and on how the images were divided."""
-    content = json.loads(Path(path).read_text())
+    content = files.read_json(path)
     for one in content["evaluation"]["attacks"].values():
         one.pop("seconds")
     return content

@@ -1,6 +1,5 @@
 """`bin/evaluate --inference`: three columns for a run of ATLD."""
 
-import json
 import re
 
 import numpy as np
@@ -49,7 +48,7 @@ def test_the_command_prints_and_writes_three_columns(run_dir, tmp_path, capsys, 
     merged = tmp_path / "all.json"
     assert evaluate.main(["--merge", part, f"--output={merged}"]) == 0
     printed = capsys.readouterr().out
-    report = json.loads(merged.read_text())
+    report = files.read_json(merged)
     assert report["inference"]["gate"] == [0.3, 0.7] and report["inference"]["delta"] == 0.05
     found = evaluation.Evaluation.from_json(report["evaluation"])
     assert report["columns"] == evaluation.adaptive_summary(found) and len(found) == 8

@@ -64,7 +64,7 @@ def judged(network, examples, moved):
 
 
 def result_of(path):
-    return evaluation.Evaluation.from_json(json.loads(path.read_text())["evaluation"])
+    return evaluation.Evaluation.from_json(files.read_json(path)["evaluation"])
 
 
 def test_images_of_other_models_are_judged(root, networks, examples, tmp_path, capsys):
@@ -178,7 +178,7 @@ def test_behind_a_transformation_they_are_oblivious(root, networks, examples, tm
         "--draw=first",
     ]
     assert evaluate.main([*command, f"--output={output}"]) == 0, capsys.readouterr().err
-    report = json.loads(output.read_text())
+    report = files.read_json(output)
     name = f"Transfer PGD-4 eps=0.1 from {root / 'other'}"
     model = load_inference(str(root / "own"), "imt", delta=0.05)
     x, y = examples

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import re
 
 import numpy as np
@@ -54,7 +53,7 @@ def test_a_defended_model_with_its_card(run_dir, defended):
     folder, said = defended
     assert "imt+: delta 0.05, 0.025 where 0.3 < D0 < 0.7" in said
     assert "smoke test in a new process: 42 of 42 outputs have the bits" in said
-    card = json.loads((folder / "model_card.json").read_text())
+    card = files.read_json(folder / "model_card.json")
     assert card["model"]["inference"]["gate"] == [0.3, 0.7]
     assert card["training"]["eps"] == 0.05 and card["training"]["method"] == "ATLD"
     assert (folder / "config.gin").read_text() == CONFIGURATION

@@ -12,7 +12,7 @@ from robust_tf.attacks import PGD
 from robust_tf.data import Split
 from robust_tf.export import conversion, load_check, provenance, writer
 from robust_tf.models import MLP
-from robust_tf.runs import read_run
+from robust_tf.runs import RunError, read_run
 from tests import tiny
 from tests.inference import fakes
 
@@ -219,7 +219,7 @@ def test_the_card_quotes_results_of_its_own_model_and_names_their_defence(tmp_pa
     assert provenance.of_run(read_run(tmp_path), "another")["results"][0]["file"] == "imt.json"
 
 
-@pytest.mark.parametrize("evaluated", [None, {}, {"examples": 3}, 3])
+@pytest.mark.parametrize("evaluated", [None, {}, {"examples": 3}])
 def test_a_summary_without_a_sound_evaluation(tmp_path, evaluated):
     summary = {"evaluation": evaluated, "data": None, "configuration": None, "versions": None}
     files.write_json(tmp_path / "summary.json", summary)
@@ -229,6 +229,16 @@ def test_a_summary_without_a_sound_evaluation(tmp_path, evaluated):
     assert any("summary.json" in line for line in found["missing"])
     if not evaluated:
         assert run.attacks == {}
+
+
+def test_a_summary_whose_evaluation_is_no_object_is_damaged(tmp_path):
+    files.write_json(tmp_path / "summary.json", {"evaluation": 3, "data": None})
+    with pytest.raises(RunError, match="summary.json is damaged: its 'evaluation' is 3"):
+        read_run(tmp_path)
+    run = read_run(tmp_path, tolerant=True)
+    found = provenance.of_run(run)
+    assert run.attacks == {} and found["results"] == [] and found["data"] == {}
+    assert any("summary.json" in line for line in found["missing"])
 
 
 def test_runs_that_say_little_give_a_card_that_says_so(tmp_path):

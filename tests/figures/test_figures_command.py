@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from matplotlib.colors import to_hex, to_rgb
 
-from robust_tf import attacks, data, evaluation, runs
+from robust_tf import attacks, data, evaluation, files, runs
 from robust_tf.attacks.randomness import as_seed, each
 from robust_tf.cli.figures import KINDS, main
 from robust_tf.evaluation import Evaluation, Outcome
@@ -105,7 +105,7 @@ def test_the_numbers_of_the_runs_are_what_is_drawn(folders, tmp_path, drawn):
     """Of the evaluations in `folders`: 9 of 10, 9 of 10 at eps 0.1, 8 of 10 at 0.3; ADR has 7."""
     run = tmp_path / "adr"
     shutil.copytree(folders / "adr", run)
-    report = json.loads((run / "found.json").read_text())
+    report = files.read_json(run / "found.json")
     report["evaluation"]["attacks"]["PGD-9 eps=0.3"]["broken"] = "7-8"
     (run / "found.json").write_text(json.dumps(report))
     row = {"epoch": 1, "loss": 3.0, "robust_accuracy": 0.25, "natural_accuracy": 0.625}
@@ -163,9 +163,9 @@ def mixed(folders, tmp_path):
         json.dumps({"method": "ATLD", "data": {"name": "digits"}, "configuration": "eps = 0.3\n"})
     )
     MLPDiscriminator(3, 3, hidden=(4,)).save(run / "discriminator.keras")
-    report = json.loads((run / "found.json").read_text())
+    report = files.read_json(run / "found.json")
     worse = Evaluation(np.arange(10) < 2, {}, {"attacks": {}}).to_json()
-    own = json.loads((run / "summary.json").read_text())
+    own = files.read_json(run / "summary.json")
     own["evaluation"] = {**worse, "model": "a"}
     (run / "summary.json").write_text(json.dumps(own))
     (run / "part.json").write_text(json.dumps({"evaluation": {**worse, "shard": [1, 2]}}))
@@ -214,7 +214,7 @@ def test_bars_of_what_is_asked_for(mixed, tmp_path, capsys):
     assert "PGD-9 eps=0.3" in out  # which the one behind the transformation has not
     for name in ("found", "weights"):  # without the run's own result nothing tells the second
         (mixed / f"{name}.json").unlink()
-    summary = json.loads((mixed / "summary.json").read_text())
+    summary = files.read_json(mixed / "summary.json")
     (mixed / "summary.json").write_text(json.dumps({**summary, "evaluation": None}))
     assert main(given) == 2
     assert (

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robust_tf import compat, runs
+from robust_tf import compat, files, runs
 from robust_tf.cli import evaluate, export, figures, report
 from robust_tf.evaluation import Evaluation
 from robust_tf.runs import Run
@@ -47,7 +47,7 @@ def test_what_it_was_given_is_read_from_its_gin_text(folder):
 
 def test_the_configuration_in_the_summary_does_not_contradict_config_gin(folder):
     """Version 0.1 had products that read the one and products that read the other."""
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = files.read_json(folder / "summary.json")
     text = (folder / "config.gin").read_text()
     assert summary["configuration"] == text
     summary["configuration"] = text.replace("eps = 0.15", "eps = 0.3")
@@ -71,7 +71,7 @@ def test_evaluate(folder, tmp_path, capsys):
     command = [f"--run_dir={folder}", "--max_examples=12", "--draw=first", "--no_checks"]
     command += [f"--output={output}"]
     assert evaluate.main(command) == 0, capsys.readouterr().err
-    found = Evaluation.from_json(json.loads(output.read_text())["evaluation"])
+    found = Evaluation.from_json(files.read_json(output)["evaluation"])
     own = Run(folder).results[0].evaluation
     assert list(found.outcomes) == list(own.outcomes)
     np.testing.assert_array_equal(found.natural, own.natural[:12])
@@ -110,6 +110,6 @@ def test_export(folder, tmp_path, capsys):
     exported = tmp_path / "exported"
     command = [f"--run_dir={folder}", f"--export_dir={exported}", "--formats=keras"]
     assert export.main(command) == 0, capsys.readouterr().err
-    card = json.loads((exported / "model_card.json").read_text())["training"]
+    card = files.read_json(exported / "model_card.json")["training"]
     assert (card["method"], card["eps"], card["missing"]) == ("ATLD", 0.15, [])
     assert [result["file"] for result in card["results"]] == ["summary.json", "smoke.json"]

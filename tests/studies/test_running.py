@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 from pathlib import Path
@@ -94,7 +95,7 @@ class Place:
 
     @property
     def content(self):
-        return json.loads((self.own / "study.json").read_text())
+        return files.read_json(self.own / "study.json")
 
 
 def interrupted_after(calls, patch):
@@ -149,10 +150,7 @@ def test_nothing_is_lost_by_an_interruption(place):
 
 def test_a_run_of_train_is_adopted(place):
     assert os.path.getmtime(place.run("adv", 0) / "model.keras") == place.stamp
-    assert (
-        "train.seed"
-        not in json.loads((place.run("adv", 0) / "identity.json").read_text())["identity"]
-    )
+    assert "train.seed" not in files.read_json(place.run("adv", 0) / "identity.json")["identity"]
     # And the other way: what the study trains, bin/train takes for its own.
     place.train("adv", 1, place.run("adv", 1), "--dry_run")
     recipe = place.plan.recipe(place.plan.study.row("adv"), 1)
@@ -181,7 +179,7 @@ def stored(place, row, seed, inference=False):
     """Verdicts by column, from the files of a run."""
     found = {}
     for path in sorted(place.run(row, seed).glob("study_*.json")):
-        content = json.loads(path.read_text())
+        content = files.read_json(path)
         if ("inference" in content) == inference:
             result = Evaluation.from_json(content["evaluation"])
             found |= {name: outcome.robust for name, outcome in result.outcomes.items()}
@@ -313,13 +311,14 @@ def test_an_attack_at_the_run_of_another_row(place, monkeypatch):
 def test_the_file_says_what_was_trained_and_no_folder_of_this_machine(place):
     content = place.content
     rows = {row["name"]: row for row in content["rows"]}
-    record = json.loads((place.run("adv", 0) / "run.json").read_text())
+    record = files.read_json(place.run("adv", 0) / "run.json")
     about = {"data": "moons", "network": "MLP", "method": "ADV", "attack_steps": 1}
     assert rows["adv"]["about"] == about and record["method"]["attack_steps"] == 1
     assert rows["imt"]["about"] == rows["atld"]["about"] and rows["broken"]["about"] == {}
     assert all("flags" in one for one in rows["adv"]["seeds"].values())
     commands = "\n".join(row["command"] for row in content["rows"])
-    assert "train.initial=runs/studies/moons/tiny/adv/seed-0" in commands.replace("'", "")
+    source = "train.initial='runs/studies/moons/tiny/adv/seed-0'"
+    assert f"--gin_param={source}" in shlex.split(rows["tuned"]["command"])
     assert f"{place.folder}/studies" not in json.dumps([commands, content["changes"]])
 
 

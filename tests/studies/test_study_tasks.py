@@ -1,11 +1,8 @@
 """The rows of a study as tasks: in the order of what they need, with the runs of one process."""
 
-import json
-import os
-
 import pytest
 
-from robust_tf import engines, studies
+from robust_tf import engines, files, locks, studies
 from robust_tf.cli import study as command
 from robust_tf.engines.tasks import TASK
 from robust_tf.studies import runner, status, tasks
@@ -65,7 +62,7 @@ def test_rows_in_processes(place, monkeypatch, capsys):
     plan = plan_of(place)
     done = [one.state for one in status.states(plan, [0], ["tuned"])]
     assert done == ["done", "done"]
-    content = json.loads((place / "studies/moons/tiny/study.json").read_text())
+    content = files.read_json(place / "studies/moons/tiny/study.json")
     [tuned] = [row for row in content["rows"] if row["name"] == "tuned"]
     assert tuned["mean"]["PGD"] > 0
     assert command.main([*words[:-1], "--rows=tuned"]) == 0  # one process finds all done
@@ -78,15 +75,24 @@ def test_rows_in_processes(place, monkeypatch, capsys):
 
 
 def test_the_lock_of_a_lost_worker_is_its_tasks(place, monkeypatch):
-    path = str(place / "run.lock")
+    plan = plan_of(place)
+    row = plan.study.row("adv")
+    path = runner.lock_path(plan, row, 0)
     content = {"pid": 1, "host": "another machine", "task": "the task"}
-    (place / "run.lock").write_text(json.dumps(content))
-    monkeypatch.delenv(TASK, raising=False)
-    assert runner.holder_of(path) == "process 1 on another machine"
-    monkeypatch.setenv(TASK, "another task")
-    assert runner.holder_of(path) == "process 1 on another machine"
+    files.write_json(path, content)
+    assert locks.holder_of(path) == "process 1 on another machine"
+    for other in (None, "another task"):
+        with monkeypatch.context() as patch:
+            patch.delenv(TASK, raising=False)
+            if other:
+                patch.setenv(TASK, other)
+            with pytest.raises(runner.BusyError, match="left to process 1 on another machine; "):
+                with runner._claimed(plan, row, 0):
+                    pass
+        assert files.read_json(path) == content  # as it was
     monkeypatch.setenv(TASK, "the task")
-    assert runner.holder_of(path) == "" and os.path.exists(path)
+    with runner._claimed(plan, row, 0):
+        assert locks.holder_of(path) == "" and files.read_json(path)["task"] == "the task"
 
 
 @pytest.mark.parametrize("other", ["--status", "--dry_run", "--tables=x.md"])

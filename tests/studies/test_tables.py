@@ -11,6 +11,7 @@ import pytest
 from robust_tf import files, studies
 from robust_tf.cli import study as command
 from robust_tf.studies import page, tables
+from tests.faults import table as faults
 
 CLONE = Path(__file__).resolve().parents[2]
 SEED = {"state": "done", "accuracy": {"natural": 0.9}, "training_seconds": 90.0, "epochs": 5}
@@ -157,7 +158,7 @@ def test_results_are_small_and_of_studies_or_tables():
     for path in glob.glob(str(CLONE / "results" / "*.json")):
         assert os.path.getsize(path) < 200_000
         content = files.read_json(path)
-        stands = {"head", "lines"} <= set(content)
+        stands = {"head", "lines"} <= set(content) or path == str(faults.RESULTS)
         assert stands or tables.read(path)["study"] in studies.names()
 
 

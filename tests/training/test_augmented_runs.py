@@ -2,14 +2,13 @@
 
 import dataclasses
 import functools
-import json
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from robust_tf import data
+from robust_tf import data, files
 from robust_tf.attacks import BIM
 from robust_tf.methods import MART, AdversarialTraining
 from robust_tf.training import make_strategy
@@ -83,7 +82,7 @@ def _linear(input_shape, num_classes):
 
 
 def test_run_says_how_its_images_were_augmented(straight):
-    told = json.load(open(straight / "run.json"))["data"]["augmentation"]
+    told = files.read_json(straight / "run.json")["data"]["augmentation"]
     assert [one["name"] for one in told] == [type(one).__name__ for one in LIST]
     assert told[0]["arguments"] == {"pad": 1, "flip": False}
     assert told[1]["arguments"] == {"size": 3, "fill": 0.0}

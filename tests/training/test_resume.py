@@ -1,7 +1,6 @@
 """A run that was stopped continues as if it never had been: all its metrics and weights."""
 
 import functools
-import json
 import os
 import signal
 import subprocess
@@ -59,7 +58,7 @@ def test_continues_to_the_bit(moment, straight, stop_after, tmp_path):
     summary = again.train()
     assert_same_run(straight, tmp_path)
     assert (
-        summary["robust_accuracy"] == json.load(open(straight / "summary.json"))["robust_accuracy"]
+        summary["robust_accuracy"] == files.read_json(straight / "summary.json")["robust_accuracy"]
     )
     epochs = [row["epoch"] for row in rows(tmp_path)]
     assert epochs == [1, 2]
@@ -260,7 +259,7 @@ def test_a_run_keeps_the_precision_that_it_began_with(stop_after, monkeypatch, t
         stop_after("advance", 2)
         with pytest.raises(Stopped):
             trainer(folder, points_recipe(**settings), moons()).train()
-        record = json.loads((folder / "run.json").read_text())["precision"]
+        record = files.read_json(folder / "run.json")["precision"]
         assert record["asked"] == "auto" and record["chosen"] == dtype
         assert record["factor"] == began.bfloat16 and began.text == record["reason"]
         identity = (folder / "identity.json").read_text()
@@ -273,7 +272,7 @@ def test_a_run_keeps_the_precision_that_it_began_with(stop_after, monkeypatch, t
         assert again.resumed and again.model.network.layers[0].compute_dtype == dtype
         summary = again.train()
         assert summary["precision"] == record
-        assert json.loads((folder / "run.json").read_text())["precision"] == record
+        assert files.read_json(folder / "run.json")["precision"] == record
         assert (folder / "identity.json").read_text() == identity
     new = trainer(folder, points_recipe(**settings), moons(), restart=True)
     assert new.precision.dtype == "bfloat16"  # a new run, on the device that is fast now

@@ -1,6 +1,5 @@
 """The run folder: in memory, not to be written, on a disk that is full."""
 
-import json
 import os
 import resource
 import subprocess
@@ -28,7 +27,7 @@ def test_a_folder_that_is_not_local(tmp_path):
     copy = keras.models.load_model(tmp_path / "copy.keras", compile=False)
     for a, b in zip(copy.get_weights(), model_weights(tmp_path), strict=True):
         np.testing.assert_array_equal(a, b)
-    lines = [json.loads(t) for t in files.read_text(f"{folder}/metrics.jsonl").splitlines()]
+    lines = files.read_lines(f"{folder}/metrics.jsonl")
     assert [line["epoch"] for line in lines] == [1, 2]
     with pytest.raises(RunFolderError, match="another configuration"):
         trainer(folder, points_recipe(), moons(), configuration="other")

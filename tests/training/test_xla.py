@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from robust_tf import attacks, compat, methods, precision
+from robust_tf import attacks, compat, files, methods, precision
 from robust_tf.methods import Execution
 from robust_tf.training import xla
 from tests.tiny import SHAPE, labelled, tiny_network, weights_of
@@ -95,7 +95,7 @@ def test_a_run_says_which(tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "fastest", lambda *_: {"plain": 1.0, "xla": 2.0})
     what = points_recipe(xla="auto", accumulate=2, epochs=1, evaluation_attacks={})
     run = trainer(tmp_path / "run", what, moons())
-    record = json.loads((tmp_path / "run/run.json").read_text())
+    record = files.read_json(tmp_path / "run/run.json")
     assert record["xla"] == run.xla.to_json()
     assert (record["xla"]["asked"], record["xla"]["chosen"]) == ("auto", "off")
     assert record["xla"]["factor"] == 2.0
