@@ -106,7 +106,9 @@ def with_checksum(value: Any) -> Any:
 
 def _checksum(value: Any) -> str:
     """Of the values of a JSON object, however it is laid out: 16 digits of SHA-256."""
-    read = json.loads(json.dumps(value))  # keys are text then, and tuples lists
+    # Keys are text then, and tuples lists. With an indent, as the faster encoder does not know the
+    # dictionaries that Keras 2 makes of a model's attributes.
+    read = json.loads(json.dumps(value, indent=0))
     text = json.dumps(read, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -216,7 +216,15 @@ class Handling(StandIn):
         pass
 
 
-def test_signals_are_the_commands_and_not_rays(monkeypatch):
+@pytest.fixture
+def no_handler():
+    """Of SIGTERM: the cluster of the other tests has one."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_signals_are_the_commands_and_not_rays(monkeypatch, no_handler):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     stand_in = Handling()
     monkeypatch.setitem(sys.modules, "ray", stand_in)
