@@ -47,8 +47,8 @@ attacks, divided by semicolons; eps and step_size in pixel units of images in [0
   my_lab.MyAttack(eps=0.3)                     of a module that the run records, or of --import
 
 batteries: smoke, adr, atld, st, quick, autoattack, full, or a gin file with battery.attacks = [...]
-quick is an estimate of autoattack, in L-inf by a fifth of its passes or less where images withstand
-it; autoattack is what to quote.
+quick is an estimate of autoattack, in L-inf by a sixth to a third of its passes, see docs/quick.md;
+autoattack is what to quote.
 adr and atld have one step size at every eps, as their papers: --step_size, else the run's own, else
 2/255, and beyond 32/255 0.01. The others, without --step_size, eps / 4; at a run's own eps its own.
 
