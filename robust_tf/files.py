@@ -267,9 +267,15 @@ def remove(path: str | os.PathLike[str]) -> None:
             tf.io.gfile.remove(path)
 
 
+# Lines in which TensorFlow says where an error came up, before it says which.
+_WHERE = ("Graph execution error:", "Detected at node", "<stack traces unavailable>")
+
+
 def reason(error: BaseException) -> str:
-    """The first line of what the file system said, without a full stop."""
+    """The line of a message that tells the cause, without names of nodes or a full stop."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    text = str(getattr(error, "message", "") or error).strip()
-    return (text.splitlines()[0] if text else type(error).__name__).rstrip(". ")
+    text = re.sub(r"\{\{.*?\}\} *", "", str(getattr(error, "message", "") or error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(_WHERE)] or lines
+    return (telling[0] if telling else type(error).__name__).rstrip(". ")

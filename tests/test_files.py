@@ -2,6 +2,7 @@ import json
 import os
 
 import pytest
+import tensorflow as tf
 
 from robust_tf import files
 
@@ -105,3 +106,20 @@ def test_leftovers_of_killed_processes(tmp_path):
     found = files.leftovers(tmp_path, ["a.json", "c"])
     assert [os.path.basename(path) for path in found] == [".0123abcd.a.json"]
     assert files.is_leftover(found[0]) and not files.is_leftover(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (
+            "Graph execution error:\n\nDetected at node a/b:\n<stack traces unavailable>\n"
+            "Detected unsupported operations: {{node a/b}} String.\nmore",
+            "Detected unsupported operations: String",
+        ),
+        ("Graph execution error:", "Graph execution error:"),
+        ("Two\nlines", "Two"),
+        ("", "InternalError"),
+    ],
+)
+def test_a_reason_is_the_line_that_tells_the_cause(message, expected):
+    assert files.reason(tf.errors.InternalError(None, None, message)) == expected

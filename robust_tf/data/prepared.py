@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging as absl_logging
 
+from robust_tf import files
 from robust_tf.data.errors import DataError
 from robust_tf.data.tfds_records import FORMATS
 
@@ -245,7 +246,5 @@ def _quiet() -> Iterator[None]:
 
 
 def _short(error: BaseException) -> str:
-    """Kind and first line of an error, at most 200 characters."""
-    text = str(getattr(error, "message", "") or error).strip()
-    line = re.sub(r"\{\{.*?\}\} *", "", text.splitlines()[0]) if text else ""  # names of TF nodes
-    return f"{type(error).__name__}: {line}"[:200].rstrip(" .:")
+    """Kind and cause of an error, at most 200 characters."""
+    return f"{type(error).__name__}: {files.reason(error)}"[:200].rstrip(" .:")

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from robust_tf import compat, precision
+from robust_tf import compat, files, precision
 from robust_tf.attacks import Attack, Transfer
 from robust_tf.attacks.arguments import check_logits
 from robust_tf.attacks.network import OutputError, logits_of, traced
@@ -212,7 +212,7 @@ def copy_in(model: Any, dtype: str) -> keras.Model:
     except Exception as error:  # Keras raises of every kind
         raise ValueError(
             f"search_dtype={dtype!r}: the model cannot be built again from its configuration "
-            f"({str(error).splitlines()[0]}); leave it out to attack the model as it is."
+            f"({files.reason(error)}); leave it out to attack the model as it is."
         ) from error
     return copied
 

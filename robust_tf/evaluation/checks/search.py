@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from robust_tf import losses
+from robust_tf import files, losses
 from robust_tf.attacks import presets
 from robust_tf.attacks.network import Network
 from robust_tf.attacks.objectives import margin
@@ -42,7 +42,7 @@ def gradients(network: Network, x: tf.Tensor, y: tf.Tensor, norm: str) -> Flag |
         try:
             gradient = tape.gradient(value, x, unconnected_gradients="zero")
         except LookupError as error:  # an operation, or a loaded function, that has no gradient
-            return flag("zero_gradients", **{name: 1.0, "error": str(error).splitlines()[0]})
+            return flag("zero_gradients", **{name: 1.0, "error": files.reason(error)})
         size = tf.norm(flat(tf.cast(gradient, tf.float64)), axis=1).numpy()
         useless[name] = ~(np.isfinite(size) & (size > VANISHING[norm]))
     if not any(many(images) for images in useless.values()):
