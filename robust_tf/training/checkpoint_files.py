@@ -20,6 +20,8 @@ PASSING = (
     tf.errors.PermissionDeniedError,
     tf.errors.ResourceExhaustedError,
 )
+# As a checkpoint of another version fails; damage is found before a variable has a wrong value.
+OTHER_VERSION = (AssertionError, ValueError, tf.errors.InvalidArgumentError)
 
 
 def newest_first(folder: str) -> list[str]:
@@ -59,6 +61,18 @@ def delete(prefix: str) -> None:
     for found in _names(folder):
         if found[1] == name:
             files.remove(os.path.join(folder, found[0]))
+
+
+def delete_unlisted(folder: str, step: int) -> None:
+    """Deletes what a save that failed has left, unless it was to replace one that is whole."""
+    prefix = os.path.join(folder, f"ckpt-{step}")
+    if os.path.basename(prefix) not in map(os.path.basename, _listed(folder)):
+        delete(prefix)
+
+
+def number(prefix: str) -> int:
+    """The number in the name of a checkpoint."""
+    return int(prefix.rpartition("-")[2])
 
 
 def _there(folder: str) -> dict[str, int]:

@@ -120,7 +120,8 @@ class Checkpoints:
     def restore_last(self) -> bool:
         """Restores the newest checkpoint that can be read; False where there is none.
 
-        One that is damaged is deleted, with a warning, if the one before it is not.
+        One that is damaged is deleted, with a warning, if the one before it is not, or if it is
+        that of the beginning, where nothing had been learned yet.
 
         Raises:
           CheckpointError: none can be read: they are damaged, or another version wrote them.
@@ -147,20 +148,25 @@ class Checkpoints:
             try:
                 self._restore(path, functools.partial(self._restore_parts, path))
             except CheckpointError as error:
-                if path == paths[-1] or isinstance(error.__cause__, checkpoint_files.PASSING):
+                passing = isinstance(error.__cause__, checkpoint_files.PASSING)
+                if passing or (path == paths[-1] and not _of_beginning(which, path, error)):
                     raise
                 damaged.append(str(error.__cause__ and files.reason(error.__cause__)))
                 continue
-            if damaged and self._chief:
-                warnings.warn(
-                    f"the checkpoint {paths[0]} is damaged ({damaged[0]}) and was deleted; the run "
-                    f"goes on from the one before it, {path}.",
-                    stacklevel=4,
-                )
-                for other in paths[: len(damaged)]:
-                    checkpoint_files.delete(other)
+            self._delete(paths[: len(damaged)], damaged, f"goes on from the one before it, {path}")
             return True
+        self._delete(paths, damaged, "begins, as nothing had been learned before it")
         return False
+
+    def _delete(self, paths: Sequence[str], reasons: Sequence[str], what: str) -> None:
+        if not paths or not self._chief:
+            return
+        warnings.warn(
+            f"the checkpoint {paths[0]} is damaged ({reasons[0]}) and was deleted; the run {what}.",
+            stacklevel=5,
+        )
+        for path in paths:
+            checkpoint_files.delete(path)
 
     def _restore_parts(self, path: str) -> None:
         """All of a checkpoint, but for the parts that one of an earlier version lacks."""
@@ -209,6 +215,7 @@ class Checkpoints:
             if self._several and is_lost(error):
                 raise  # another worker is gone
             folder = os.path.join(self._own_folder, which)
+            checkpoint_files.delete_unlisted(folder, self._step())
             raise CheckpointError(
                 f"cannot write a checkpoint to {folder}: {files.reason(error)}. Mend that, then "
                 "give the same command again: the run continues from "
@@ -231,6 +238,12 @@ class Checkpoints:
     def _step(self) -> int:
         progress = self.progress
         return int(progress.epoch.numpy()) * 10**6 + int(progress.step_in_epoch.numpy())
+
+
+def _of_beginning(which: str, path: str, error: CheckpointError) -> bool:
+    """Whether what is damaged, not of another version, was saved before the first step."""
+    other = isinstance(error.__cause__, checkpoint_files.OTHER_VERSION)
+    return not other and which == "last" and checkpoint_files.number(path) == 0
 
 
 def _plain(owners: Sequence[Any]) -> list[tf.Variable]:

@@ -14,7 +14,7 @@ from robust_tf import files, precision
 from robust_tf.attacks import TRADESAttack
 from robust_tf.cli import train
 from robust_tf.methods import TRADES
-from robust_tf.training import CheckpointError, RunFolderError, run_folder
+from robust_tf.training import CheckpointError, RunFolderError, checkpoint_files, run_folder
 from robust_tf.training.optimizers import SGD
 from tests.tiny import tiny_network
 from tests.training.runs import (
@@ -240,6 +240,33 @@ def test_a_damaged_checkpoint_says_so(stop_after, tmp_path):
         file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="--restart"):
         trainer(tmp_path, points_recipe(), moons())
+
+
+@pytest.mark.parametrize("part", ["index", "data*"])
+def test_a_damaged_checkpoint_of_the_beginning_costs_nothing(part, stop_after, tmp_path):
+    trainer(tmp_path / "whole", points_recipe(epochs=1), moons()).train()
+    stop_after("advance", 1)
+    with pytest.raises(Stopped):
+        trainer(tmp_path / "run", points_recipe(epochs=1), moons()).train()
+    own = tmp_path / "run/checkpoints/last"
+    assert {path.stem for path in own.glob("ckpt*")} == {"ckpt-0"}
+    for file in own.glob(f"*.{part}"):
+        file.write_bytes(file.read_bytes()[:40])
+    with pytest.warns(UserWarning, match="ckpt-0 is damaged .* begins, as nothing had been"):
+        again = trainer(tmp_path / "run", points_recipe(epochs=1), moons())
+    assert not again.resumed
+    again.train()
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_save_that_fails_leaves_nothing(tmp_path):
+    """As on a full disk, where TensorFlow leaves an index that is cut off."""
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "ckpt-3"\n')
+    for name in ("ckpt-3.index", "ckpt-7.index", "ckpt-7.data-00000-of-00001"):
+        (tmp_path / name).write_text("")
+    checkpoint_files.delete_unlisted(str(tmp_path), 3)
+    checkpoint_files.delete_unlisted(str(tmp_path), 7)
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint", "ckpt-3.index"]
 
 
 def test_random_state_is_a_function_of_seed_and_step(tmp_path):
