@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from robust_tf import stopping
 from robust_tf.cli import (
     Parser,
     UserError,
@@ -63,10 +64,12 @@ examples:
   bin/evaluate --merge 1.json 2.json --output=all.json
   bin/evaluate --run_dir=runs/adr_mnist --battery=autoattack --devices=all --output=a.json
   bin/evaluate --status --output=a.json
-An evaluation with --output that was interrupted continues when the same command is given again.
+An evaluation with --output that gets SIGTERM or SIGINT keeps what is done and ends, a second signal
+ends it at once; the same command continues it.
 
 exit status: 0 when all is done, 2 when something given was wrong, 3 when the process of a shard
-failed or was killed (the others are done), 130 when interrupted; the same command continues.
+failed or was killed (the others are done), 143 when stopped by SIGTERM, 130 by SIGINT; the same
+command continues.
 """
 
 
@@ -167,6 +170,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.status:
         print(evaluate_devices.status(options.output))
         return 0
+    with stopping.handled():
+        return _main(options, sys.argv[1:] if argv is None else argv)
+
+
+def _main(options: argparse.Namespace, argv: Sequence[str]) -> int:
     # TensorFlow takes seconds to import: not before the arguments are known to be right.
     with quiet_start():
         from robust_tf import evaluation, files, modules
@@ -183,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if engine is not None:
         with engine:
-            return evaluate_devices.run(options, engine, sys.argv[1:] if argv is None else argv)
+            return evaluate_devices.run(options, engine, argv)
     named = [modules.load(name) for name in options.imports]
     judged = subject.Subject(options)
     run = judged.run
@@ -208,11 +216,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         file=sys.stderr,
     )
     split = getattr(data, options.split)
+
+    def keep() -> None:
+        state.save()
+        if partial and files.exists(partial):
+            text = f"\nkept in {partial}; the same command continues."
+            print(text, file=sys.stderr, flush=True)
+
     try:
-        result = evaluation.evaluate(model, split, attacks, state=state, **protocol)
+        with stopping.saving(keep):
+            result = evaluation.evaluate(model, split, attacks, state=state, **protocol)
     except KeyboardInterrupt:
-        if partial:
-            print(f"\nkept in {partial}; the same command continues.", file=sys.stderr)
+        keep()
         raise
     if options.search_dtype == "auto":
         print(f"attacks computed in {result.settings['search_dtype']}", file=sys.stderr)
