@@ -296,7 +296,7 @@ CHANGES = [
     ),
     Change(
         "a run's worst case counts attacks of any norm up to its eps",
-        "robust_tf/runs/results.py",
+        "robust_tf/runs/worst_case.py",
         "return _NESTED.index(outer[0]) <= _NESTED.index(inner[0])",
         "return True",
         chosen("runs/test_threats.py", "lie_in_which"),

@@ -12,7 +12,7 @@ from robust_tf.evaluation.attack_names import balls_text
 from robust_tf.export import provenance
 from robust_tf.methods import AdversarialTraining, Standard, UnionTraining
 from robust_tf.report.blocks import radius
-from robust_tf.runs.results import inside
+from robust_tf.runs.worst_case import inside
 from tests.training.runs import NO_STRATEGY, moons, points_recipe
 
 LINF, L2 = PGD(0.3, 0.1, 2), PGD(2.0, 0.5, 3, norm="L2")
