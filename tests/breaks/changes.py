@@ -303,14 +303,14 @@ CHANGES = [
     ),
     Change(
         "a stage of an attack meets the images again that the one before has broken",
-        "robust_tf/evaluation/evaluator.py",
+        "robust_tf/evaluation/evaluation_run.py",
         "self._chunks(np.flatnonzero(outcome.robust))",
         "self._chunks(np.flatnonzero(natural))",
         chosen("evaluation/test_evaluator.py", "stages"),
     ),
     Change(
         "the papers' count leaves out the images that are misclassified without an attack",
-        "robust_tf/evaluation/evaluator.py",
+        "robust_tf/evaluation/evaluation_run.py",
         "alone |= outcome.robust",
         "alone = outcome.robust.copy()",
         chosen("evaluation/test_adaptive.py", "papers_count_is"),
