@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from robust_tf import registration
+from robust_tf.dataclass_config import DataclassConfig
 from robust_tf.validation import check_number, check_whole, plain_fields
 
 
 @registration.configurable
 @registration.serializable
 @dataclasses.dataclass(frozen=True)
-class DiscriminatorTraining:
+class DiscriminatorTraining(DataclassConfig):
     """How the discriminator learns: SGD of its own, at a constant rate.
 
     Args:
@@ -37,12 +37,3 @@ class DiscriminatorTraining:
         check_number(owner, "learning_rate", self.learning_rate, 0.0, hint, strict=True)
         check_number(owner, "weight_decay", self.weight_decay, 0.0, "ATLD uses 0.0002")
         check_number(owner, "momentum", self.momentum, high=1.0, strict_high=True)
-
-    def get_config(self) -> dict[str, Any]:
-        """For Keras files."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> DiscriminatorTraining:
-        """Inverse of `get_config`."""
-        return cls(**config)
