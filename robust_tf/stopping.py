@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import ClassVar
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 5.0  # seconds for the main thread to come out of what it is in
@@ -43,7 +44,7 @@ class _State:
     deferred = False
     asked: int | None = None
     seen = threading.Event()  # the main thread has been told of a signal
-    save: Callable[[], None] | None = None
+    saves: ClassVar[list[Callable[[], None]]] = []
 
 
 def asked() -> int | None:
@@ -101,13 +102,14 @@ def deferred() -> Iterator[None]:
 def saving(save: Callable[[], None]) -> Iterator[None]:
     """Has `save` called where a command is ended in the middle of what its main thread waits for.
 
-    Another thread calls it. Where the signal raises `Stopped`, saving is up to who catches it.
+    Another thread calls it, the innermost of several first. Where the signal raises `Stopped`,
+    saving is up to who catches it.
     """
-    before, _State.save = _State.save, save
+    _State.saves.append(save)
     try:
         yield
     finally:
-        _State.save = before
+        _State.saves.remove(save)
 
 
 @contextlib.contextmanager
@@ -190,9 +192,9 @@ def _watch(reading: socket.socket) -> None:
 
 def _save() -> None:
     """Saves what is to be saved; a disk that is full keeps nobody from ending."""
-    if _State.save is not None:
+    for save in _State.saves[::-1]:
         try:
-            _State.save()
+            save()
         except Exception as error:
             print(f"not saved: {error}", file=sys.stderr, flush=True)
 

@@ -213,17 +213,16 @@ def _main(options: argparse.Namespace, argv: Sequence[str]) -> int:
     )
     split = getattr(data, options.split)
 
-    def keep() -> None:
-        state.save()
+    def say_kept() -> None:
         if partial and files.exists(partial):
             text = f"\nkept in {partial}; the same command continues."
             print(text, file=sys.stderr, flush=True)
 
     try:
-        with stopping.saving(keep):
+        with stopping.saving(say_kept):
             result = evaluation.evaluate(model, split, attacks, state=state, **protocol)
     except KeyboardInterrupt:
-        keep()
+        say_kept()
         raise
     if options.search_dtype == "auto":
         print(f"attacks computed in {result.settings['search_dtype']}", file=sys.stderr)

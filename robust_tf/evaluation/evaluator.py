@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from robust_tf import argument_types, registration
+from robust_tf import argument_types, registration, stopping
 from robust_tf.attacks import Attack
 from robust_tf.attacks.arguments import check_values
 from robust_tf.attacks.compiled import own_graphs
@@ -146,9 +146,10 @@ def evaluate(
         run = EvaluationRun(target, sources, examples, settings, state, progress)
         run.state.open(run.settings(named))
         try:
-            natural = run.natural()
-            flags = run.inspect(named) if checks else []
-            outcomes = {name: run.attack(name, attack, natural) for name, attack in named.items()}
+            with stopping.saving(run.state.save):
+                natural = run.natural()
+                flags = run.inspect(named) if checks else []
+                outcomes = {name: run.attack(name, one, natural) for name, one in named.items()}
         finally:
             run.state.save()
     result = Evaluation(natural, outcomes, run.settings(named))
