@@ -115,8 +115,7 @@ class Trainer:
         self.guard.restored()
         self._freeze_in(int(self.progress.epoch.numpy()))
         self.configuration = gin.operative_config_str() or configuration
-        chosen = self.precision.to_json()
-        about = (chosen, self.guard.settings, self.xla.to_json())
+        about = (self.precision.to_json(), self.guard.settings, self.xla.to_json())
         self.record = runs.describe(recipe, self.model, dataset, *about)
         if self.chief:
             files.write_text(os.path.join(run_dir, "config.gin"), self.configuration)
