@@ -13,7 +13,6 @@ import os
 import platform
 import uuid
 import weakref
-from types import TracebackType
 from typing import Any
 
 from robust_tf import files
@@ -90,12 +89,7 @@ class Lock:
     def __enter__(self) -> Lock:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.release()
 
 

@@ -15,7 +15,6 @@ import hashlib
 import json
 import math
 import os
-import platform
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -25,6 +24,8 @@ import numpy as np
 import tensorflow as tf
 
 from robust_tf import files
+from robust_tf.device import device, in_words
+from robust_tf.device import device_in_words as device_in_words
 
 DTYPES = ("float32", "bfloat16")  # what `auto` chooses from
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -191,30 +192,8 @@ def measured() -> Measurement:
         if seconds is None:
             seconds = time_both(about["kind"])
             _write(path, {"device": about, "seconds": seconds})
-        _MEASURED[key] = Measurement(seconds["float32"], seconds["bfloat16"], _words(about))
+        _MEASURED[key] = Measurement(seconds["float32"], seconds["bfloat16"], in_words(about))
     return _MEASURED[key]
-
-
-def device() -> dict[str, Any]:
-    """What the speed depends on, JSON-ready: the GPU, or the processor, and the software."""
-    gpus = tf.config.list_physical_devices("GPU") if tf.config.list_logical_devices("GPU") else []
-    if gpus:
-        details = tf.config.experimental.get_device_details(gpus[0])
-        capability = ".".join(map(str, details.get("compute_capability") or ()))
-        about = {"kind": "GPU", "name": details.get("device_name", "GPU"), "flags": capability}
-    else:
-        name, flags = _processor()
-        about = {"kind": "CPU", "name": name, "flags": flags, "threads": _threads()}
-    return {
-        **about,
-        "tensorflow": tf.__version__,
-        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", ""),
-    }
-
-
-def device_in_words() -> str:
-    """The processor or GPU that is computed on, and with how many threads."""
-    return _words(device())
 
 
 def time_both(kind: str = "CPU") -> dict[str, float]:
@@ -278,35 +257,6 @@ def _step(dtype: str, shape: tuple[int, ...]) -> Callable[[], Any]:
         return [tf.norm(gradient) for gradient in tape.gradient(loss, [x, w])]
 
     return lambda: [value.numpy() for value in step(images, kernel)]
-
-
-def _processor() -> tuple[str, str]:
-    """Name and instruction set flags of the processor."""
-    found: dict[str, str] = {}
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                name, _, value = line.partition(":")
-                found.setdefault(name.strip(), value.strip())
-    except OSError:  # not Linux
-        pass
-    name = found.get("model name") or platform.processor() or platform.machine()
-    return name, found.get("flags") or found.get("Features") or platform.machine()
-
-
-def _threads() -> int:
-    """Of one operation."""
-    set_here = tf.config.threading.get_intra_op_parallelism_threads()
-    given = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
-    if set_here or given.isdigit():
-        return set_here or int(given)
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def _words(about: Mapping[str, Any]) -> str:
-    threads = about.get("threads")
-    return f"{about['name']}, {threads} threads" if threads else str(about["name"])
 
 
 def _cache_path(key: str) -> str | None:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import ClassVar
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 5.0  # seconds for the main thread to come out of what it is in
@@ -43,6 +44,7 @@ class _State:
     deferred = False
     asked: int | None = None
     seen = threading.Event()  # the main thread has been told of a signal
+    saves: ClassVar[list[Callable[[], None]]] = []
 
 
 def asked() -> int | None:
@@ -94,6 +96,20 @@ def deferred() -> Iterator[None]:
                 raise Stopped(_State.asked)
         finally:
             _State.deferred, _State.asked = False, None
+
+
+@contextlib.contextmanager
+def saving(save: Callable[[], None]) -> Iterator[None]:
+    """Has `save` called where a command is ended in the middle of what its main thread waits for.
+
+    Another thread calls it, the innermost of several first. Where the signal raises `Stopped`,
+    saving is up to who catches it.
+    """
+    _State.saves.append(save)
+    try:
+        yield
+    finally:
+        _State.saves.remove(save)
 
 
 @contextlib.contextmanager
@@ -157,6 +173,7 @@ def _watch(reading: socket.socket) -> None:
         waiting = first and not _State.seen.is_set() and not _State.deferred
         left = since + PATIENCE - time.monotonic() if waiting else None
         if left is not None and left <= 0:
+            _save()
             _end(first, "ended, in the middle of what it waited for")
         if not select.select([reading], [], [], left)[0]:
             continue
@@ -171,6 +188,15 @@ def _watch(reading: socket.socket) -> None:
             first, since = number, time.monotonic()
             if _State.deferred:
                 _say(number, "saving after the current steps; a second signal ends at once")
+
+
+def _save() -> None:
+    """Saves what is to be saved; a disk that is full keeps nobody from ending."""
+    for save in _State.saves[::-1]:
+        try:
+            save()
+        except Exception as error:
+            print(f"not saved: {error}", file=sys.stderr, flush=True)
 
 
 def _say(number: int, what: str) -> None:

@@ -106,6 +106,20 @@ def test_what_waits_outside_of_python_ends_too():
     assert status == 143 and words == "SIGTERM: ended, in the middle of what it waited for.\n"
 
 
+def test_what_waits_outside_of_python_is_saved_by_another_thread():
+    program = """
+    import sys
+    def save():
+        print("kept", file=sys.stderr, flush=True)
+        {then}
+    """
+    for then, more in (("pass", ""), ("raise OSError('disk full')", "not saved: disk full\n")):
+        stuck = STUCK.format(more=", stopping.saving(save)")
+        status, words = ended(textwrap.dedent(program).format(then=then) + stuck, [signal.SIGTERM])
+        assert status == 143
+        assert words == f"kept\n{more}SIGTERM: ended, in the middle of what it waited for.\n"
+
+
 def test_a_second_signal_ends_even_what_is_being_saved():
     status, words = ended(
         STUCK.format(more=", stopping.deferred()"), [signal.SIGTERM, signal.SIGINT]

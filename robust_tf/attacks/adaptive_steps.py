@@ -14,7 +14,7 @@ from robust_tf.attacks.objectives import is_misclassified, margin
 from robust_tf.attacks.randomness import each, fold
 from robust_tf.attacks.threat import Bounds, Budget, Threat, threat_of
 from robust_tf.models.forward import check_batch_norm_mode
-from robust_tf.validation import check_eps, check_norm, check_number, check_whole
+from robust_tf.validation import check_eps, check_norm, check_number
 
 _KEEP = 0.75  # of the new step; the rest is the one before (momentum)
 # All restarts and targets are one loop, so that what is adversarial late would be carried along
@@ -45,9 +45,8 @@ class AutoPGD(Attack):
             eps=check_eps(owner, self.eps, self.norm),
             rho=check_number(owner, "rho", self.rho, 0.0, "the paper uses 0.75", high=1.0),
         )
-        for name in ("steps", "restarts", "eot", "targets"):
-            if hasattr(self, name):
-                self._put(**{name: check_whole(owner, name, getattr(self, name), 1)})
+        whole = ("steps", "restarts", "eot", "targets")
+        self._put_whole(*(name for name in whole if hasattr(self, name)))
         check_batch_norm_mode(self.batch_norm)
 
     def _values(self, logits: tf.Tensor, y: tf.Tensor, aim: tf.Tensor) -> tf.Tensor:

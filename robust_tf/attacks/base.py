@@ -24,7 +24,7 @@ from robust_tf.attacks.steps import Steepest
 from robust_tf.attacks.threat import Budget, Threat, scalar
 from robust_tf.models.black_box import BlackBox, no_gradient
 from robust_tf.models.conversion import check_follows
-from robust_tf.validation import check_eps, check_step_size, plain
+from robust_tf.validation import check_eps, check_step_size, check_whole, plain
 
 Number: TypeAlias = float | tf.Tensor
 Own = TypeVar("Own", bound="Attack")
@@ -277,44 +277,14 @@ class Attack:
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
+    def _put_whole(self, *names: str) -> None:
+        """Has these fields whole numbers >= 1.
 
-class WrappedAttack(Attack):
-    """Base of attacks that run another one, `attack`, whose ball, steps and mode are theirs."""
-
-    attack: Attack
-
-    @property
-    def eps(self) -> float:  # type: ignore[override]
-        """Of the attack, as the others."""
-        return self.attack.eps
-
-    @property
-    def step_size(self) -> float | None:  # type: ignore[override]
-        return self.attack.step_size
-
-    @property
-    def has_step_size(self) -> bool:  # type: ignore[override]
-        return self.attack.has_step_size
-
-    @property
-    def norm(self) -> str:  # type: ignore[override]
-        return self.attack.norm
-
-    @property
-    def balls(self) -> tuple[tuple[str, float | None], ...]:
-        return self.attack.balls
-
-    @property
-    def batch_norm(self) -> str:  # type: ignore[override]
-        return self.attack.batch_norm
-
-    def budget(
-        self, eps: Number | None = None, step_size: Number | None = None, scale: Number = 1.0
-    ) -> Budget:
-        return self.attack.budget(eps, step_size, scale)
-
-    def notes(self, num_classes: int) -> list[str]:
-        return self.attack.notes(num_classes)
+        Raises:
+          ValueError: one is none.
+        """
+        owner = type(self).__name__
+        self._put(**{name: check_whole(owner, name, getattr(self, name), 1) for name in names})
 
 
 def _code(attack: Own) -> Own:

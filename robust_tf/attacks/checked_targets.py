@@ -15,7 +15,7 @@ from robust_tf.attacks.objectives import margin
 from robust_tf.attacks.randomness import each
 from robust_tf.attacks.threat import Budget
 from robust_tf.models.forward import check_batch_norm_mode
-from robust_tf.validation import check_eps, check_norm, check_number, check_whole
+from robust_tf.validation import check_eps, check_norm, check_number
 
 
 @registration.configurable
@@ -66,8 +66,7 @@ class CheckedTargets(Attack):
 
     def __post_init__(self) -> None:
         check_norm("CheckedTargets", self.norm, ("Linf", "L2"))
-        for name in ("steps", "targets", "short_steps", "short_targets"):
-            self._put(**{name: check_whole("CheckedTargets", name, getattr(self, name), 1)})
+        self._put_whole("steps", "targets", "short_steps", "short_targets")
         low = check_number("CheckedTargets", "low", self.low, 0.0, "1 is usual")
         high = check_number("CheckedTargets", "high", self.high, low, "1.15 is usual")
         self._put(eps=check_eps("CheckedTargets", self.eps, self.norm), low=low, high=high)

@@ -18,7 +18,7 @@ from robust_tf.attacks.objectives import is_misclassified
 from robust_tf.attacks.threat import Budget, flat
 from robust_tf.models.differentiation import differentiated
 from robust_tf.models.forward import check_batch_norm_mode
-from robust_tf.validation import check_norm, check_number, check_whole
+from robust_tf.validation import check_norm, check_number
 
 # (points, labels, targets) -> gradient of z_t - z_y at the points, and its value (B,).
 BoundaryAt = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -79,8 +79,7 @@ class FAB(MinimumNorm):
 
     def __post_init__(self) -> None:
         check_norm("FAB", self.norm)
-        for name in ("steps", "targets", "restarts"):
-            self._put(**{name: check_whole("FAB", name, getattr(self, name), 1)})
+        self._put_whole("steps", "targets", "restarts")
         self._check_eps()
         paper = "the paper uses {:g}".format
         self._put(

@@ -24,7 +24,7 @@ from robust_tf.attacks.randomness import each, fold
 from robust_tf.attacks.steps import CleanStart, Start, Steepest, UniformStart
 from robust_tf.attacks.threat import Bounds, Budget, Threat
 from robust_tf.models.forward import check_batch_norm_mode
-from robust_tf.validation import check_step_size, check_whole
+from robust_tf.validation import check_step_size
 
 # What a step rule carries from step to step; each tensor's first axis is the example.
 State = tuple[tf.Tensor, ...]
@@ -124,10 +124,7 @@ class GradientAttack(Attack):
     has_step_size: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name in ("steps", "restarts"):
-            if name in self.__dict__:
-                whole = check_whole(type(self).__name__, name, getattr(self, name), 1)
-                self._put(**{name: whole})
+        self._put_whole(*(name for name in ("steps", "restarts") if name in self.__dict__))
         if self.keep not in ("last", "best"):
             raise ValueError(f"keep={self.keep!r}: must be 'last' or 'best'.")
         check_batch_norm_mode(self.batch_norm)

@@ -9,12 +9,12 @@ import tensorflow as tf
 
 from robust_tf import registration
 from robust_tf.attacks.active_set import Rows, choose, on_active_set
-from robust_tf.attacks.base import WrappedAttack
 from robust_tf.attacks.gradient import GradientAttack
 from robust_tf.attacks.network import Network, num_classes_of
 from robust_tf.attacks.objectives import Objective, margin
 from robust_tf.attacks.randomness import each, fold
 from robust_tf.attacks.threat import Budget
+from robust_tf.attacks.wrapped import WrappedAttack
 
 
 @registration.configurable

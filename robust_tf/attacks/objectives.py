@@ -13,11 +13,12 @@ import tensorflow as tf
 
 from robust_tf import losses, registration
 from robust_tf.argument_types import Unbounded
+from robust_tf.dataclass_config import DataclassConfig
 from robust_tf.validation import check_number
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
+class Objective(DataclassConfig):
     """Base class.
 
     Args:
@@ -35,15 +36,6 @@ class Objective:
     def values(self, logits: tf.Tensor, y: tf.Tensor, reference: tf.Tensor | None) -> tf.Tensor:
         """(B,) float32, to be raised by the adversary."""
         raise NotImplementedError
-
-    def get_config(self) -> dict[str, Any]:
-        """For Keras files and result files."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Objective:
-        """Inverse of `get_config`."""
-        return cls(**config)
 
 
 @registration.configurable

@@ -16,7 +16,7 @@ from robust_tf.attacks.randomness import each, fold
 from robust_tf.attacks.steps import UniformStart
 from robust_tf.attacks.threat import Budget, threat_of
 from robust_tf.models.forward import check_batch_norm_mode
-from robust_tf.validation import check_eps, check_norm, check_number, check_whole
+from robust_tf.validation import check_eps, check_norm, check_number
 
 _SHARE = 1 / 32  # of the batch that may be done before its images leave
 
@@ -67,8 +67,7 @@ class RankedTargets(Attack):
 
     def __post_init__(self) -> None:
         check_norm("RankedTargets", self.norm, ("Linf", "L2"))
-        for name in ("targets", "steps", "runs", "least"):
-            self._put(**{name: check_whole("RankedTargets", name, getattr(self, name), 1)})
+        self._put_whole("targets", "steps", "runs", "least")
         self._put(
             eps=check_eps("RankedTargets", self.eps, self.norm),
             near=check_number("RankedTargets", "near", self.near, 0.0, "0.2 is usual"),

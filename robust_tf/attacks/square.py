@@ -18,7 +18,7 @@ from robust_tf.attacks.randomness import each, fold, uniform
 from robust_tf.attacks.square_moves import MOVES, Moves
 from robust_tf.attacks.threat import Budget, threat_of
 from robust_tf.models.forward import check_batch_norm_mode
-from robust_tf.validation import check_eps, check_norm, check_number, check_whole
+from robust_tf.validation import check_eps, check_norm, check_number
 
 _BLOCK = 500  # queries, for which random numbers are drawn together
 _HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # iterations
@@ -78,8 +78,7 @@ class Square(Attack):
 
     def __post_init__(self) -> None:
         check_norm("Square", self.norm)
-        for name in ("queries", "restarts"):
-            self._put(**{name: check_whole("Square", name, getattr(self, name), 1)})
+        self._put_whole("queries", "restarts")
         paper = "the paper uses 0.8"
         self._put(
             eps=check_eps("Square", self.eps, self.norm),

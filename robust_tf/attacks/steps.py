@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import tensorflow as tf
 
 from robust_tf import registration
 from robust_tf.attacks import randomness, sparse_steps
 from robust_tf.attacks.threat import Bounds, Threat
+from robust_tf.dataclass_config import DataclassConfig
 from robust_tf.validation import check_number, check_step_size
 
 
 @dataclasses.dataclass(frozen=True)
-class _Config:
-    """Keras serialisation of a flat dataclass."""
-
-    def get_config(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> _Config:
-        return cls(**config)
-
-
-@dataclasses.dataclass(frozen=True)
-class Start(_Config):
+class Start(DataclassConfig):
     """Base of starts."""
 
     def __call__(self, threat: Threat, bounds: Bounds, seed: tf.Tensor) -> tf.Tensor:
@@ -102,7 +90,7 @@ class GaussianStart(Start):
 @registration.configurable
 @registration.serializable
 @dataclasses.dataclass(frozen=True)
-class Steepest(_Config):
+class Steepest(DataclassConfig):
     """x + step_size * the unit step of steepest ascent in the threat's norm (PGD)."""
 
     step_size: float

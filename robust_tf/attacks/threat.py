@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from robust_tf import registration
 from robust_tf.attacks import l1_ball, randomness
+from robust_tf.dataclass_config import DataclassConfig
 from robust_tf.validation import check_eps, check_norm
 
 
@@ -44,7 +45,7 @@ class Budget(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Threat:
+class Threat(DataclassConfig):
     """A norm ball of radius `eps`, in pixel units of images in [0, 1], cut to the box [0, 1].
 
     Args:
@@ -93,15 +94,6 @@ class Threat:
     def _radius(self, eps: float | tf.Tensor | None) -> tf.Tensor:
         """Eps as a float64 scalar."""
         return scalar(self.eps if eps is None else eps, tf.float64)
-
-    def get_config(self) -> dict[str, Any]:
-        """For Keras files and result files."""
-        return {"eps": self.eps}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Threat:
-        """Inverse of `get_config`."""
-        return cls(**config)
 
 
 @registration.configurable

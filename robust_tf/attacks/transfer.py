@@ -11,9 +11,10 @@ import keras
 import tensorflow as tf
 
 from robust_tf import compat, registration
-from robust_tf.attacks.base import Attack, Number, WrappedAttack
+from robust_tf.attacks.base import Attack, Number
 from robust_tf.attacks.network import Network
 from robust_tf.attacks.threat import Budget
+from robust_tf.attacks.wrapped import WrappedAttack
 
 
 @registration.configurable

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from robust_tf import stopping
 from robust_tf.cli import (
     Parser,
-    UserError,
-    batteries,
+    chosen_attacks,
     command,
     engine_options,
     evaluate_devices,
@@ -19,9 +19,6 @@ from robust_tf.cli import (
     subject,
     whole,
 )
-
-if TYPE_CHECKING:
-    from robust_tf.runs import Run
 
 EPILOG = """\
 attacks, divided by semicolons; eps and step_size in pixel units of images in [0, 1]:
@@ -63,10 +60,12 @@ examples:
   bin/evaluate --merge 1.json 2.json --output=all.json
   bin/evaluate --run_dir=runs/adr_mnist --battery=autoattack --devices=all --output=a.json
   bin/evaluate --status --output=a.json
-An evaluation with --output that was interrupted continues when the same command is given again.
+An evaluation with --output that gets SIGTERM or SIGINT keeps what is done and ends, a second signal
+ends it at once; the same command continues it.
 
 exit status: 0 when all is done, 2 when something given was wrong, 3 when the process of a shard
-failed or was killed (the others are done), 130 when interrupted; the same command continues.
+failed or was killed (the others are done), 143 when stopped by SIGTERM, 130 by SIGINT; the same
+command continues.
 """
 
 
@@ -167,6 +166,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.status:
         print(evaluate_devices.status(options.output))
         return 0
+    with stopping.handled():
+        return _main(options, sys.argv[1:] if argv is None else argv)
+
+
+def _main(options: argparse.Namespace, argv: Sequence[str]) -> int:
     # TensorFlow takes seconds to import: not before the arguments are known to be right.
     with quiet_start():
         from robust_tf import evaluation, files, modules
@@ -183,13 +187,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if engine is not None:
         with engine:
-            return evaluate_devices.run(options, engine, sys.argv[1:] if argv is None else argv)
+            return evaluate_devices.run(options, engine, argv)
     named = [modules.load(name) for name in options.imports]
     judged = subject.Subject(options)
     run = judged.run
     if run is not None and not options.battery:
         run.import_modules()  # whose attacks may be named
-    attacks, settings = _attacks(options, run)
+    attacks, settings = chosen_attacks.chosen(options, run)
     protocol = _protocol(options, settings)
     partial = f"{options.output}.partial" if options.output else None
     evaluate_devices.check_single(options.output)
@@ -208,11 +212,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         file=sys.stderr,
     )
     split = getattr(data, options.split)
+
+    def say_kept() -> None:
+        if partial and files.exists(partial):
+            text = f"\nkept in {partial}; the same command continues."
+            print(text, file=sys.stderr, flush=True)
+
     try:
-        result = evaluation.evaluate(model, split, attacks, state=state, **protocol)
+        with stopping.saving(say_kept):
+            result = evaluation.evaluate(model, split, attacks, state=state, **protocol)
     except KeyboardInterrupt:
-        if partial:
-            print(f"\nkept in {partial}; the same command continues.", file=sys.stderr)
+        say_kept()
         raise
     if options.search_dtype == "auto":
         print(f"attacks computed in {result.settings['search_dtype']}", file=sys.stderr)
@@ -239,48 +249,6 @@ def _protocol(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str
     if options.shard:
         given["shard"] = parse_shard(options.shard)
     return given
-
-
-def _attacks(options: argparse.Namespace, run: Run | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The attacks, and the settings that belong to them: those of the run if they are its own."""
-    from robust_tf import evaluation
-    from robust_tf.evaluation.sources import load_sources, transferred
-
-    for name, example in (("eps", "eps=0.3"), ("step_size", "step_size=0.01")):
-        if getattr(options, name) is not None and not options.battery:
-            raise UserError(
-                f"--{name} is for a battery; attacks name their own: PGD({example}, ...)."
-            )
-    paths = [path.strip() for path in (options.transfer_from or "").split(",") if path.strip()]
-    if options.transfer_from is not None and not paths:
-        raise UserError("--transfer_from names no model; give folders of runs or .keras files.")
-    if options.battery:
-        given = options.battery, options.eps, run, options.step_size, load_sources(paths)
-        return batteries.chosen(*given), {}
-    attacks, settings = _own_attacks(options, run)
-    if paths:
-        moved = transferred(attacks.values(), load_sources(paths))
-        attacks = evaluation.named(moved)
-    return attacks, settings
-
-
-def _own_attacks(
-    options: argparse.Namespace, run: Run | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """As `_attacks`, those of --attacks or of the run."""
-    from robust_tf import evaluation
-
-    if options.attacks is not None:
-        return evaluation.parse_attacks(options.attacks), {}
-    own = {} if run is None else run.summary.get("evaluation") or {}
-    if run is None or not (own or run.attacks):
-        what = "or the --run_dir of a finished run, whose own are the default"
-        what = what if run is None else f"{run.path} names none of its own"
-        raise UserError(
-            'no attacks: give --attacks="PGD(eps=8/255, step_size=2/255, steps=20)", or '
-            f"--battery=autoattack; {what}."
-        )
-    return run.attacks, own
 
 
 def run() -> None:

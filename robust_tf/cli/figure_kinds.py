@@ -20,6 +20,7 @@ from robust_tf.figures import (
     moons,
     plane,
     profile,
+    roughness,
     tensorboard,
     training,
 )
@@ -146,32 +147,7 @@ def _surface(options: Options) -> Made:
         check_varies(surfaces.losses[options.index].ravel(), f"losses of {name}")
     names = inputs.class_names(runs)
     figure = loss_surface.draw_surfaces(made, options.index, options.title, names)
-    return figure, inputs.table(_roughness(made))
-
-
-def _roughness(made: dict[str, loss_surface.Surfaces]) -> dict[str, dict[str, Any]]:
-    """Means over the images, and the median of bend; and how it compares to the first model's.
-
-    In the same images: its 'excess', with an interval of 95 %, and 'smoother', the share of images
-    that bends less.
-    """
-    rows: dict[str, dict[str, Any]] = {name: {} for name in made}
-    first = next(iter(made.values()))
-    for where in ("plane", "ball") if first.space == "images" else ("plane",):
-        base = loss_surface.roughness(first, where == "ball")
-        for name, surfaces in made.items():
-            rough = loss_surface.roughness(surfaces, where == "ball")
-            rows[name] |= {f"{k}, {where}": float(v.mean()) for k, v in rough._asdict().items()}
-            rows[name][f"median bend, {where}"] = float(np.median(rough.bend))
-            excess, count = rough.bend - base.bend, len(rough.bend)
-            interval = ""
-            if count > 1:
-                interval = f" ± {1.96 * excess.std(ddof=1) / np.sqrt(count):.2g}"
-            itself = surfaces is first
-            rows[name][f"excess, {where}"] = "-" if itself else f"{excess.mean():.2g}{interval}"
-            rows[name][f"smoother, {where}"] = "-" if itself else float((excess < 0).mean())
-            rows[name]["surfaces"] = len(surfaces.labels)
-    return rows
+    return figure, inputs.table(roughness.compared(made))
 
 
 def _latents(

@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with quiet_start():
         from robust_tf import modules, runs
         from robust_tf.cli import figure_inputs, figure_kinds
-        from robust_tf.figures import kinds, style
+        from robust_tf.figures import kinds, output, style
 
     for name in options.imports:
         modules.load(name)
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.kind == "projector":
         print(figure_kinds.projector(options))
         return 0
-    replaces = style.check_free(options.output, options.overwrite)
+    replaces = output.check_free(options.output, options.overwrite)
     style.matplotlib()
     if own is None:
         figure, numbers = figure_kinds.MAKERS[options.kind](options)
@@ -154,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{options.kind} returned {type(figure).__name__}: must be a "
                 "matplotlib.figure.Figure, or that and a text."
             )
-    style.save(figure, options.output, options.dpi)
+    output.save(figure, options.output, options.dpi)
     if numbers:
         print(numbers)
     print(f"{'replaced' if replaces else 'written to'} {options.output}", file=sys.stderr)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from robust_tf import stopping
-from robust_tf.cli import Parser, UserError, command, quiet_start, seed_list
+from robust_tf.cli import Parser, UserError, command, dry_run, quiet_start, seed_list
+from robust_tf.cli.summary_table import comparison, over_seeds
 
 if TYPE_CHECKING:
     from robust_tf.recipes import LoadedRecipe
@@ -152,7 +152,7 @@ def _main(options: argparse.Namespace) -> int:
         for those in planned.values():
             for one in those.values():
                 one.data().check()
-                print(_describe(one, strategy))
+                print(dry_run.describe(one, strategy))
         _note_idle(first)
         print("dry run: nothing was trained or written.")
         return 0
@@ -281,107 +281,6 @@ def _state(trainer: Any) -> str:
         return f"continuing in epoch {epoch + 1} of {epochs} in {trainer.run_dir}"
     images = f"{len(trainer.dataset.train)} images of {trainer.dataset.name}"
     return f"{images}, {epochs} epochs, run folder {trainer.run_dir}"
-
-
-def _step(settings: Any) -> list[str]:
-    """How a step is computed, where it is not at once."""
-    found = [f"in {settings.accumulate} parts"] if settings.accumulate > 1 else []
-    found += ["rematerialized"] if settings.remat else []
-    found += [f"XLA {settings.xla}"] if settings.xla != "off" else []
-    return [f"step        {', '.join(found)}"] if found else []
-
-
-def _describe(recipe: LoadedRecipe, strategy: Any) -> str:
-    """What a run would do."""
-    from robust_tf import data, precision
-    from robust_tf.data.augmenting import as_augmentations, names
-    from robust_tf.training import readback
-    from robust_tf.training.distribution import spans_replicas
-    from robust_tf.training.run_guard import settings_of
-
-    model, settings, dataset = recipe.model(strategy=strategy), recipe.settings, recipe.data()
-    readback.check(model, dataset.image_shape, settings.attacks(), spans_replicas(strategy))
-    steps = data.steps_per_epoch(dataset.train, settings.batch_size)
-    options = {"augmentation": dataset.augmentation, "num_classes": dataset.num_classes}
-    data.epochs(dataset.train, settings.batch_size, 1, **options)  # says what it cannot take
-    with warnings.catch_warnings():  # said when the model was built
-        warnings.simplefilter("ignore")
-        chosen = precision.choose(settings.dtype_policy)
-    weights = ", ".join(f"{name} {weight:g}" for name, weight in model.term_weights.items())
-    return "\n".join(
-        [
-            recipe.text,
-            f"method      {type(model).__name__}: {weights}",
-            f"network     {model.network.name}, {model.network.count_params():,} parameters",
-            f"data        {dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} "
-            f"validation, {len(dataset.test)} test images {dataset.image_shape}, "
-            f"{'in memory' if dataset.train.in_memory else 'read when needed'}",
-            *_classes(dataset),
-            f"augmented   {names(as_augmentations(dataset.augmentation)) or 'no'}",
-            f"schedule    {settings.epochs} epochs of {steps} steps of "
-            f"{settings.batch_size} images",
-            f"precision   {chosen.dtype}, {chosen.reason}",
-            *_step(settings),
-            *_guard(settings_of(settings, model, dataset)),
-            f"strategy    {type(strategy).__name__}, {strategy.num_replicas_in_sync} replica(s)",
-            "",
-        ]
-    )
-
-
-def _guard(settings: dict[str, Any] | None) -> list[str]:
-    """How often a run is looked at for catastrophic overfitting, and what is done about it."""
-    if settings is None:
-        return []
-    return [
-        f"watched     every {settings['every']} steps for catastrophic overfitting, on "
-        f"{settings['images']} images ({settings['split']}), {settings['share_of_passes']:.1%} of "
-        f"the passes; train.on_collapse = {settings['on_collapse']!r}"
-    ]
-
-
-def _classes(dataset: Any) -> list[str]:
-    """The names of the classes, where they are known."""
-    names = dataset.class_names
-    if not names:
-        return []
-    more = f", ... ({len(names)})" if len(names) > 12 else ""
-    return [f"classes     {', '.join(names[:12])}{more}"]
-
-
-def comparison(rows: dict[str, dict[str, Any]]) -> str:
-    """A table of summaries, one row for each method."""
-    return _table({title: [row] for title, row in rows.items()}, "")
-
-
-def over_seeds(rows: dict[str, list[dict[str, Any]]]) -> str:
-    """A table of summaries of several seeds: mean and standard deviation (n - 1)."""
-    count = len(next(iter(rows.values())))
-    return _table(rows, f", mean ± standard deviation over {count} seeds")
-
-
-def _table(rows: dict[str, list[dict[str, Any]]], what: str) -> str:
-    import numpy as np
-
-    first = next(iter(rows.values()))[0]
-    count = first["evaluation"]["examples"]
-    columns = ["natural", *first["robust_accuracy"], "worst case"]
-    width = 15 if what else 9
-    lines = [f"\naccuracy on {count} test images, %{what}"]
-    lines.append(f"{'':24}" + "".join(f"{name:>{max(len(name), width) + 2}}" for name in columns))
-    for title, own in rows.items():
-        values = [
-            [100 * row["natural_accuracy"] for row in own],
-            *[[100 * row["robust_accuracy"][name] for row in own] for name in columns[1:-1]],
-            [100 * row["worst_case"] for row in own],
-        ]
-        cells = ""
-        for name, column in zip(columns, values, strict=True):
-            text = f"{np.mean(column):.2f}"
-            text += f" ± {np.std(column, ddof=1):.2f}" if len(column) > 1 else ""
-            cells += f"{text:>{max(len(name), width) + 2}}"
-        lines.append(f"{title:24}{cells}")
-    return "\n".join(lines)
 
 
 def _line(error: Any) -> str:

@@ -24,7 +24,7 @@ from robust_tf.data.rand_augment import RandAugment as RandAugment
 from robust_tf.data.recorded import load_recorded as load_recorded
 from robust_tf.data.recorded import open_dataset as open_dataset
 from robust_tf.data.sequential import SequentialSplit as SequentialSplit
-from robust_tf.data.splits import Reader as Reader
 from robust_tf.data.splits import Split as Split
-from robust_tf.data.splits import StreamedSplit as StreamedSplit
+from robust_tf.data.streamed import Reader as Reader
+from robust_tf.data.streamed import StreamedSplit as StreamedSplit
 from robust_tf.data.tfds_source import TFDS as TFDS

@@ -16,7 +16,7 @@ from robust_tf import files, registration
 from robust_tf.data.errors import DataError
 from robust_tf.data.labels import checked_names, gaps, labels_of
 from robust_tf.data.parts import Parts
-from robust_tf.data.splits import Reader, StreamedSplit
+from robust_tf.data.streamed import Reader, StreamedSplit
 
 _SPLITS = {
     "train": ("train",),

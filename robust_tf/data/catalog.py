@@ -11,7 +11,8 @@ import numpy as np
 from robust_tf.data import prepared
 from robust_tf.data.parts import Parts
 from robust_tf.data.prepared import Arrays
-from robust_tf.data.splits import Split, StreamedSplit
+from robust_tf.data.splits import Split
+from robust_tf.data.streamed import StreamedSplit
 from robust_tf.data.tfds_source import TFDS
 
 

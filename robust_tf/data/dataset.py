@@ -9,7 +9,8 @@ from typing import Any
 from robust_tf.data.augment import Augmentation
 from robust_tf.data.augmenting import as_augmentations
 from robust_tf.data.sequential import SequentialSplit
-from robust_tf.data.splits import Split, check, digest
+from robust_tf.data.splits import Split, digest
+from robust_tf.data.streamed import check
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -15,7 +15,8 @@ from robust_tf.data.labels import checked_names
 from robust_tf.data.parts import Parts
 from robust_tf.data.picture_files import Format, look_at
 from robust_tf.data.picture_headers import EXTENSIONS, OTHER_EXTENSIONS
-from robust_tf.data.splits import Split, StreamedSplit
+from robust_tf.data.splits import Split
+from robust_tf.data.streamed import StreamedSplit
 
 _SPLITS = {
     "train": ("train", "training"),

@@ -17,7 +17,7 @@ from robust_tf.data.errors import DataError, listed
 from robust_tf.data.labels import checked_names, gaps, labels_of
 from robust_tf.data.parts import Parts
 from robust_tf.data.picture_files import Format, look_at
-from robust_tf.data.splits import StreamedSplit
+from robust_tf.data.streamed import StreamedSplit
 
 _SPLITS = {
     "train": "train", "training": "train",

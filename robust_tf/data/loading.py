@@ -27,7 +27,7 @@ from robust_tf.data.parts import (
 )
 from robust_tf.data.source_records import record_of
 from robust_tf.data.splits import Split
-from robust_tf.data.splits import in_memory as held
+from robust_tf.data.streamed import in_memory as held
 from robust_tf.validation import check_whole
 
 # Of the draws by `seed`: that of the six names is older and goes by a list without a number.

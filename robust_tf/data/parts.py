@@ -14,7 +14,8 @@ from robust_tf.data.drawing import draw_order
 from robust_tf.data.errors import DataError, DataNote, counted
 from robust_tf.data.labels import gaps, some
 from robust_tf.data.sequential import SequentialSplit
-from robust_tf.data.splits import Split, StreamedSplit
+from robust_tf.data.splits import Split
+from robust_tf.data.streamed import StreamedSplit
 
 # Parts of the training images, where a source has no images of its own for that.
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1

@@ -16,7 +16,7 @@ from robust_tf import files
 from robust_tf.data.errors import DataError, counted, listed
 from robust_tf.data.picture_headers import Header, PictureError, read_header
 from robust_tf.data.pictures import RESIZES, decode, image_of, upright
-from robust_tf.data.splits import PARALLEL, Reader
+from robust_tf.data.streamed import PARALLEL, Reader
 
 # Up to so many bytes in all, files are hashed whole; beyond, by their beginning and their length.
 _WHOLE = 2 << 30

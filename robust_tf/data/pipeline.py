@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from robust_tf.data.augmenting import Augmenting, to_unit_interval
 from robust_tf.data.sequential import SequentialSplit
-from robust_tf.data.splits import PARALLEL, Split, StreamedSplit, pipeline_options
+from robust_tf.data.splits import Split
+from robust_tf.data.streamed import PARALLEL, StreamedSplit, pipeline_options
 from robust_tf.validation import check_whole
 
 _PARALLEL, _PREFETCHED = 4, 4  # batches in work, and ready

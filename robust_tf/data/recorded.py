@@ -16,7 +16,8 @@ from robust_tf.data.image_table import ImageTable
 from robust_tf.data.loading import fits, load
 from robust_tf.data.parts import Parts, say
 from robust_tf.data.source_records import made_again
-from robust_tf.data.splits import Split, in_memory
+from robust_tf.data.splits import Split
+from robust_tf.data.streamed import in_memory
 
 
 def load_recorded(about: Mapping[str, Any], data_dir: str | None = None) -> Data:

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from robust_tf.data.augmenting import Augmenting
 from robust_tf.data.errors import DataError
-from robust_tf.data.splits import Split, checked_labels, first_outside, pipeline_options
+from robust_tf.data.splits import Split, checked_labels, first_outside
+from robust_tf.data.streamed import pipeline_options
 
 _BATCH = 64  # examples of one reading
 _BUFFER = 256 << 20  # bytes of images among which the next ones are drawn

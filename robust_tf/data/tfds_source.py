@@ -16,7 +16,7 @@ from robust_tf.data.labels import gaps
 from robust_tf.data.parts import Parts
 from robust_tf.data.picture_files import Format
 from robust_tf.data.pictures import fit
-from robust_tf.data.splits import Reader, StreamedSplit, pipeline_options
+from robust_tf.data.streamed import Reader, StreamedSplit, pipeline_options
 from robust_tf.data.tfds_records import ArrayRecords, TFRecords, records_of
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -213,14 +212,9 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self.bar is not None:
             self.bar.close()
-        if self.line and kind is None:
+        if self.line and error[0] is None:
             seconds = time.perf_counter() - self.began
             print(f"{self.name}: robust {self._accuracy()}, {seconds:.0f} s", file=sys.stderr)

@@ -8,7 +8,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import tensorflow as tf
@@ -201,15 +200,10 @@ class _Bar:
     def __enter__(self) -> _Bar:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._looked = -_SECONDS
-            if kind is None:
+            if error[0] is None:
                 self.update()
             self._bar.close()
 

@@ -36,21 +36,6 @@ class Surfaces(NamedTuple):
     space: str
 
 
-class Roughness(NamedTuple):
-    """How uneven each surface is, all (n,).
-
-    bend: mean absolute second difference between neighbours on the grid, over both axes, in nats.
-    height: highest minus lowest loss, in nats. relative: bend / height, 0 on a surface that is flat
-      up to the rounding of float32 logits, one part in 1e5 of its loss.
-    correct: share of the plane in which the true class is predicted.
-    """
-
-    bend: np.ndarray
-    height: np.ndarray
-    relative: np.ndarray
-    correct: np.ndarray
-
-
 def compute_surfaces(
     model: Model,
     x: np.ndarray,
@@ -121,47 +106,6 @@ def orthogonal_signs(direction: np.ndarray, rng: np.random.Generator) -> np.ndar
     turned = rng.permutation(same)[: abs(product) // 2]
     signs[turned] *= -1
     return signs.reshape(direction.shape)
-
-
-def roughness(surfaces: np.ndarray | Surfaces, in_ball: bool = False) -> Roughness:
-    """How uneven surfaces are, of losses (n, k, k) alone or with what was predicted there.
-
-    Losses that form a plane have 0. A quadratic a s^2 with s in grid steps, along one axis, has
-    bend a: its second difference is 2 a on that axis and 0 on the other.
-
-    Args:
-      surfaces: of losses.
-      in_ball: only |a| + |b| <= eps, where the image stays in the ball: the two directions agree
-        in half of the pixels, which in the corners move by 2 eps.
-
-    Raises:
-      ValueError: not of the shape (n, k, k) with k >= 3, or k >= 5 in the ball.
-    """
-    values = surfaces.losses if isinstance(surfaces, Surfaces) else np.asarray(surfaces)
-    least = 5 if in_ball else 3
-    if values.ndim != 3 or values.shape[1] != values.shape[2] or values.shape[1] < least:
-        raise ValueError(f"losses of shape {values.shape}: must be (n, k, k) with k >= {least}.")
-    values = values.astype(np.float64)
-    inside = ball(values.shape[1]) if in_ball else np.ones(values.shape[1:], bool)
-    bend = np.zeros(len(values))
-    for axis in (0, 1):
-        parts = (slice(0, -2), slice(1, -1), slice(2, None))
-        whole = np.logical_and.reduce([inside[p] if axis == 0 else inside[:, p] for p in parts])
-        bend += np.abs(np.diff(values, 2, axis=axis + 1))[:, whole].mean(1) / 2
-    height = np.ptp(values[:, inside], axis=1)
-    noise = 1e-5 * np.abs(values[:, inside]).max(1)
-    relative = np.divide(bend, height, out=np.zeros_like(bend), where=height > noise)
-    correct = np.full(len(values), np.nan)
-    if isinstance(surfaces, Surfaces):
-        right = surfaces.classes == surfaces.labels[:, None, None]
-        correct = right[:, inside].mean(1)
-    return Roughness(bend, height, relative, correct)
-
-
-def ball(points: int) -> np.ndarray:
-    """Which points of the grid lie in the L-inf ball, |a| + |b| <= eps; bool (k, k)."""
-    place = np.abs(np.linspace(-1, 1, points))
-    return place[:, None] + place[None] <= 1 + 1e-6
 
 
 @style.drawing

@@ -11,6 +11,7 @@ from robust_tf import compat, losses, registration
 from robust_tf.attacks import Attack
 from robust_tf.attacks.network import logits_of
 from robust_tf.attacks.randomness import fold
+from robust_tf.dataclass_config import DataclassConfig
 from robust_tf.losses.compactness import Pairs
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms
@@ -30,7 +31,7 @@ PRESETS = {
 @registration.configurable
 @registration.serializable
 @dataclasses.dataclass(frozen=True)
-class Compactness:
+class Compactness(DataclassConfig):
     """How ADR compares features.
 
     Args:
@@ -58,15 +59,6 @@ class Compactness:
             raise ValueError(f"Compactness(pairs={self.pairs!r}): must be one of {kinds}.")
         if not self.norm >= 1:
             raise ValueError(f"Compactness(norm={self.norm!r}): must be >= 1.")
-
-    def get_config(self) -> dict[str, Any]:
-        """For Keras files."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Compactness:
-        """Inverse of `get_config`."""
-        return cls(**config)
 
 
 @registration.configurable

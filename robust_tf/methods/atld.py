@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from robust_tf.attacks.training import ManifoldLoss
 from robust_tf.losses.labels import check_smoothing
 from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Terms
-from robust_tf.methods.discriminator_training import DiscriminatorTraining
+from robust_tf.methods.discriminator_training import DiscriminatorTraining, faults, fitting
 from robust_tf.methods.reduction import global_mean, record
 from robust_tf.methods.settings import layer_losses
 from robust_tf.methods.whole_batch import over_batch
@@ -30,7 +29,6 @@ from robust_tf.models import (
 from robust_tf.validation import check_number, check_whole
 
 MAX_SCALE = 1e3
-UNABLE = 2 * math.log(2)  # the manifold loss of a discriminator that tells nothing apart
 DISCRIMINATOR_METRICS = ("manifold", "discriminator_accuracy", "zero_gradient")
 
 
@@ -144,7 +142,7 @@ class ATLD(RobustModel):
         self.needs_features, self.sees_batch = disc_input == "features", invariance == "mse_logits"
         super().__init__(network, attack, {"adversarial": 1.0, "invariance": 1 / kappa}, name)
         check_smoothing(label_smoothing, "ATLD", self.network.num_classes)
-        self.discriminator = self._fitting(discriminator)
+        self.discriminator = fitting(discriminator, self.network, disc_input)
         self.disc_training = disc_training or DiscriminatorTraining()
         optimizer = keras.optimizers.SGD(
             self.disc_training.learning_rate, momentum=self.disc_training.momentum
@@ -267,20 +265,7 @@ class ATLD(RobustModel):
 
     def diagnose(self, logs: dict[str, float]) -> list[str]:
         """A discriminator that tells nothing apart, or has died."""
-        found = []
-        if logs["manifold"] > UNABLE - 0.01:
-            found.append(
-                f"ATLD's discriminator cannot tell natural from adversarial images: manifold is "
-                f"{logs['manifold']:.3f}, and 2 log 2 = 1.386 is that of guessing; raise "
-                "DiscriminatorTraining.learning_rate if it stays there."
-            )
-        if logs["zero_gradient"] > 0.05:
-            found.append(
-                f"ATLD's discriminator has no gradient at {logs['zero_gradient']:.0%} of the "
-                "images, whose perturbations are noise; give it batch normalization and "
-                "DiscriminatorTraining.weight_decay, or lower its learning rate."
-            )
-        return found
+        return faults(logs)
 
     # ---- what both need -----------------------------------------------------------------------
 
@@ -295,28 +280,6 @@ class ATLD(RobustModel):
     def _soft(self, y: tf.Tensor, smoothing: float | None = None) -> tf.Tensor:
         smoothing = self.label_smoothing if smoothing is None else smoothing
         return losses.smooth_labels(y, self.network.num_classes, smoothing)
-
-    def _fitting(self, discriminator: Any) -> Discriminator:
-        """The discriminator, built if need be; raises where it does not fit the network."""
-        classes = self.network.num_classes
-        inputs = classes
-        if self.disc_input == "features":
-            inputs = math.prod(self.network.generator.output_shape[1:])
-        built = discriminator
-        if not isinstance(built, keras.Model) and callable(built):
-            built = discriminator(inputs=inputs, num_classes=classes)
-        if not isinstance(built, Discriminator):
-            raise TypeError(
-                f"ATLD: discriminator is {built!r}; expected a builder such as "
-                "models.MLPDiscriminator, or a models.Discriminator."
-            )
-        if (built.input_size, built.num_classes) != (inputs, classes):
-            raise ValueError(
-                f"ATLD: the discriminator takes {built.input_size} values and has "
-                f"{built.num_classes} classes, but the network has {inputs} {self.disc_input} and "
-                f"{classes} classes; give a builder, which gets both numbers, or change disc_input."
-            )
-        return built
 
     def get_config(self) -> dict[str, Any]:
         names = ("kappa", "label_smoothing", "disc_input", "invariance", "clean_bn_every")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -27,15 +25,15 @@ from robust_tf.methods.batch import (
     AdversarialBatch,
     Batch,
     Terms,
-    correct,
     forward_pair,
     step_seed,
 )
 from robust_tf.methods.execution import Execution
 from robust_tf.methods.keras_model import KerasModel
-from robust_tf.methods.reduction import Share, record
-from robust_tf.methods.scoring import Scored, score
+from robust_tf.methods.reduction import Share
+from robust_tf.methods.scoring import Scored
 from robust_tf.methods.settings import CompileSettings
+from robust_tf.methods.update import report, update
 from robust_tf.models import Classifier
 
 
@@ -285,7 +283,7 @@ class RobustModel(KerasModel):
             average = self.settings.weight_average
             if average is not None:
                 average.update(self.averaged, self.network, batches + 1)
-            return self._report(scored)
+            return report(self, scored)
 
     def learn(self, x: tf.Tensor, y: tf.Tensor, seed: tf.Tensor, scale: tf.Tensor) -> Scored:
         """Adversarial images of a batch, and the update of the network on them."""
@@ -298,36 +296,4 @@ class RobustModel(KerasModel):
 
             made, _ = self.settings.execution.run(make, (x, y))
         adversarial = made if hasattr(made, "x_adv") else AdversarialBatch(made)
-        return self._update(x, y, adversarial, fold(seed, 1))
-
-    def _update(
-        self,
-        x: tf.Tensor,
-        y: tf.Tensor,
-        adversarial: Any,
-        seed: tf.Tensor,
-        watched: Sequence[tf.Tensor] = (),
-    ) -> Scored:
-        """Applies the gradient of the loss; `watched` is what else its gradient is taken of."""
-
-        def scoring(decay: bool = True) -> Scored:
-            return score(self, (x, y, adversarial), seed, decay, watched)
-
-        trained = self.network.trainable_variables
-        perturbation = self.settings.weight_perturbation
-        scored = scoring() if perturbation is None or not trained else perturbation(self, scoring)
-        if trained:
-            compat.apply_gradients(self.optimizer, scored.gradients, trained)
-        else:
-            warnings.warn(f"{self.name}: no weight is trainable.", stacklevel=3)
-        return scored
-
-    def _report(self, scored: Scored) -> dict[str, tf.Tensor]:
-        batch = scored.batch
-        record(self.step_metrics["loss"], scored.loss)
-        for name, value in scored.values.items():
-            record(self.step_metrics[name], value)
-        for name, outputs in (("natural_accuracy", batch.clean), ("robust_accuracy", batch.adv)):
-            if outputs is not None:
-                record(self.step_metrics[name], correct(outputs.logits, batch.y))
-        return {name: self.step_metrics[name].result() for name in self.train_names}
+        return update(self, (x, y, adversarial), fold(seed, 1))

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from robust_tf import argument_types, registration
+from robust_tf.dataclass_config import DataclassConfig
 from robust_tf.methods.parts import Parts
 from robust_tf.validation import check_whole, plain_fields
 
@@ -16,7 +17,7 @@ from robust_tf.validation import check_whole, plain_fields
 @argument_types.checked
 @registration.serializable
 @dataclasses.dataclass(frozen=True)
-class Execution:
+class Execution(DataclassConfig):
     """How attack, forward and backward of a step are run.
 
     Args:
@@ -45,12 +46,3 @@ class Execution:
         if self.accumulate > 1 or self.xla:
             return Parts.of(examples[0], self.accumulate).run(work, examples, self.xla)
         return work(examples, 1.0)
-
-    def get_config(self) -> dict[str, Any]:
-        """For Keras files."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Execution:
-        """Inverse of `get_config`."""
-        return cls(**config)

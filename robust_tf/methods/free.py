@@ -12,8 +12,10 @@ from robust_tf import losses, registration
 from robust_tf.attacks import CrossEntropy, GradientAttack
 from robust_tf.attacks.randomness import fold
 from robust_tf.attacks.threat import L2, Linf, Threat
-from robust_tf.methods.base import RobustModel, Scored
+from robust_tf.methods.base import RobustModel
 from robust_tf.methods.batch import Batch, Terms, forward_pair
+from robust_tf.methods.scoring import Scored
+from robust_tf.methods.update import report, update
 from robust_tf.validation import check_whole
 
 
@@ -108,13 +110,13 @@ class Free(RobustModel):
         replays = []
         for replay in range(self.replays):
             images = FreeImages(tf.clip_by_value(x + delta, 0.0, 1.0), delta)
-            scored = self._update(x, y, images, fold(seed, 1 + replay), [delta])
+            scored = update(self, (x, y, images), fold(seed, 1 + replay), [delta])
             step = budget.step_size * threat.steepest(_known(scored.inputs[0]))
             delta = into_ball(threat, delta + step, eps)
             replays.append(scored)
         self._carry(delta)
         for scored in replays[:-1]:
-            self._report(scored)
+            report(self, scored)
         return replays[-1]  # reported by the step
 
     def forward(self, x: tf.Tensor, y: tf.Tensor, adversarial: Any, seed: tf.Tensor) -> Batch:

@@ -15,15 +15,14 @@ from collections.abc import Sequence
 
 from robust_tf import files
 from robust_tf.recipes.bindings import Bindings
+from robust_tf.recipes.gin_errors import ConfigurationError, readable
 from robust_tf.recipes.loaded import LoadedRecipe
 from robust_tf.recipes.reading import (
-    ConfigurationError,
     RenamedWarning,
     find,
     import_modules,
     names,
     parse,
-    readable,
     recipes_folder,
 )
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from robust_tf import data as datasets
 from robust_tf import methods, training
-from robust_tf.recipes import reading
+from robust_tf.recipes import gin_errors, reading
 from robust_tf.training.distribution import distribute
 from robust_tf.training.recipe import check_dataset
 
@@ -163,7 +163,7 @@ class LoadedRecipe:
     @contextlib.contextmanager
     def _building(self) -> Iterator[None]:
         """Gin has the recipe's bindings, and errors of constructors are readable."""
-        with self.bindings.in_force(), reading.readable():
+        with self.bindings.in_force(), gin_errors.readable():
             yield
 
 

@@ -24,7 +24,7 @@ from robust_tf.report.blocks import (
 from robust_tf.report.charts import Charts, plain
 from robust_tf.report.model_analysis import STEPS, ModelAnalysis
 from robust_tf.runs import Run
-from robust_tf.runs.results import headline
+from robust_tf.runs.worst_case import headline
 
 FEW = 12  # classes whose errors are counted in one table
 MANY = 20  # classes, or kinds of errors, that are shown at once

@@ -14,7 +14,8 @@ from robust_tf.evaluation import reproduce_command
 from robust_tf.evaluation.checks import weak_battery
 from robust_tf.report import papers, reproduce
 from robust_tf.runs import Result, Run
-from robust_tf.runs.results import Ball, headline, why_none
+from robust_tf.runs.results import Ball
+from robust_tf.runs.worst_case import headline, why_none
 
 HERE, PUBLISHED = "here", "published"
 NOT_CHECKED, NOT_TOLD = "not looked for", "not recorded"

@@ -26,7 +26,7 @@ from robust_tf.report.blocks import (
 from robust_tf.report.charts import Charts, plain
 from robust_tf.report.model_analysis import CURVE_STEPS, ModelAnalysis
 from robust_tf.runs import Result, Run
-from robust_tf.runs.results import headline, worst_cases
+from robust_tf.runs.worst_case import headline, worst_cases
 
 NONE = "No run has an evaluation."
 

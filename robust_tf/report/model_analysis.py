@@ -18,7 +18,8 @@ from robust_tf.figures.curves import Curve, accuracy_against_eps
 from robust_tf.figures.forward import adversarial_at, check_varies, logits_at, standard_attack
 from robust_tf.figures.grids import Grid, compute_grid
 from robust_tf.figures.latent import Latent, LatentNumbers, compute_latent, embed, measure_latent
-from robust_tf.figures.loss_surface import Roughness, Surfaces, compute_surfaces, roughness
+from robust_tf.figures.loss_surface import Surfaces, compute_surfaces
+from robust_tf.figures.roughness import Roughness, roughness
 from robust_tf.runs import Run
 
 STEPS = 40  # of the attack behind grids, confusion and features

@@ -30,7 +30,7 @@ from robust_tf.report.blocks import (
 from robust_tf.report.charts import Charts
 from robust_tf.report.model_analysis import ModelAnalysis, collapse_of
 from robust_tf.runs import Run, by_seed
-from robust_tf.runs.results import headline, why_none
+from robust_tf.runs.worst_case import headline, why_none
 
 _KNOWN = ("epoch", "step", "images_per_second", "learning_rate", "loss", "collapsed")
 _ACCURACIES = {

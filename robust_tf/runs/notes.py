@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from robust_tf.runs.record import RECORD
-from robust_tf.runs.results import why_none, worst_cases
+from robust_tf.runs.worst_case import why_none, worst_cases
 from robust_tf.version import __version__
 
 if TYPE_CHECKING:

@@ -231,3 +231,25 @@ def _modules(
             one = one.func
         found.add(getattr(one, "__module__", None) or "")
     return modules.record_of(found)
+
+
+def evaluation_number(record: Mapping[str, Any], what: str) -> float | None:
+    """'steps' or 'step_size' of a run's own evaluation: its macro, or else of its first attack."""
+    configs = list((record["attacks"].get("evaluation") or {}).values())
+    own = (_numbers(config).get(what) for config in configs)
+    for value in (record["bindings"].get(f"evaluation_{what}"), *own):
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return value
+    return None
+
+
+def _numbers(config: Any) -> dict[str, Any]:
+    """'steps' and 'step_size' in the configuration of an attack, wherever they stand in it."""
+    found: dict[str, Any] = {}
+    if isinstance(config, dict):
+        for key, value in config.items():
+            if key in ("steps", "step_size"):
+                found.setdefault(key, value)
+            elif isinstance(value, dict):
+                found = {**_numbers(value), **found}
+    return found

@@ -16,6 +16,7 @@ from robust_tf.evaluation.reproduce_command import foreign
 from robust_tf.runs import notes, results
 from robust_tf.runs.folder import RunFolder
 from robust_tf.runs.naming import label_of
+from robust_tf.runs.record import evaluation_number
 
 
 class Run(RunFolder):
@@ -117,12 +118,12 @@ class Run(RunFolder):
     @property
     def evaluation_step_size(self) -> float | None:
         """Of the run's own evaluation, where it says so."""
-        return self._of_evaluation("step_size")
+        return evaluation_number(self.record, "step_size")
 
     @property
     def evaluation_steps(self) -> int | None:
         """Of the run's own evaluation, where it says so."""
-        steps = self._of_evaluation("steps")
+        steps = evaluation_number(self.record, "steps")
         return None if steps is None else int(steps)
 
     @property
@@ -293,24 +294,8 @@ class Run(RunFolder):
         return notes.of_run(self)
 
     def _of_another(self, content: Any) -> str:
-        """Of what else than this run's model on its own test images a result is; '' if of that."""
-        kind = (content.get("inference") or {}).get("kind", "")
-        if kind != self.inference:
-            return f"with inference {kind}" if kind else "of the network alone"
-        if content.get("model"):
-            return f"of the model {content['model']}"
-        other = foreign(content, self.fingerprint)
-        if other:
-            return other.removeprefix("it is ")
-        evaluation = content["evaluation"]
-        shard = evaluation.get("shard") if isinstance(evaluation, dict) else None
-        if shard:
-            return f"on the shard {'/'.join(map(str, shard))}"
-        data = content.get("data") or {}
-        if data.get("name", self.data.get("name")) != self.data.get("name", data.get("name")):
-            return f"on {data['name']}"
-        split = data.get("split", "test")
-        return "" if split == "test" else f"on the {split} split"
+        name = self.data.get("name")
+        return results.other_subject(content, self.fingerprint, self.inference, name)
 
     def _attack(self, name: str, config: Any) -> Attack:
         fault = self.import_modules()
@@ -320,28 +305,3 @@ class Run(RunFolder):
             if not fault:
                 raise
             raise ValueError(f"cannot rebuild the attack {name!r}: {fault}") from error
-
-    def _of_evaluation(self, what: str) -> float | None:
-        """A number of the run's own evaluation: its macro, or else of its first attack."""
-        for value in (
-            self.bindings.get(f"evaluation_{what}"),
-            *(self._numbers(config).get(what) for config in self._evaluation_configs()),
-        ):
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                return value
-        return None
-
-    def _evaluation_configs(self) -> list[Any]:
-        return list((self.record["attacks"].get("evaluation") or {}).values())
-
-    @staticmethod
-    def _numbers(config: Any) -> dict[str, Any]:
-        """'steps' and 'step_size' in the configuration of an attack, wherever they stand in it."""
-        found: dict[str, Any] = {}
-        if isinstance(config, dict):
-            for key, value in config.items():
-                if key in ("steps", "step_size"):
-                    found.setdefault(key, value)
-                elif isinstance(value, dict):
-                    found = {**Run._numbers(value), **found}
-        return found

@@ -53,8 +53,8 @@ class Claim:
 
     @property
     def columns(self) -> list[str]:
-        """The columns that it speaks of."""
-        raise NotImplementedError
+        """The columns that it speaks of; none of a rule on what training logged."""
+        return []
 
     @property
     def pairs(self) -> list[tuple[str, str, str]]:
@@ -196,10 +196,6 @@ class Metric(Claim):
         return [self.row]
 
     @property
-    def columns(self) -> list[str]:
-        return []
-
-    @property
     def rule(self) -> str:
         when = "in the last epoch" if self.epochs == "last" else "in every epoch"
         return f"{self.metric} of {self.row} is below {self.below:g} {when} of each seed"
@@ -235,10 +231,6 @@ class Faster(Claim):
     @property
     def rows(self) -> list[str]:
         return [self.row, self.than]
-
-    @property
-    def columns(self) -> list[str]:
-        return []
 
     @property
     def rule(self) -> str:

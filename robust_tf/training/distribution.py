@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
-from robust_tf import argument_types
+from robust_tf import argument_types, precision
 from robust_tf.training import cluster, waiting
 from robust_tf.validation import check_number
 
@@ -128,6 +129,24 @@ def all_agree(strategy: tf.distribute.Strategy, mine: bool) -> bool:
         said = meet()
         votes = strategy.reduce(tf.distribute.ReduceOp.SUM, said, axis=None).numpy()
     return bool(votes == strategy.num_replicas_in_sync)
+
+
+def agreed_precision(
+    strategy: tf.distribute.Strategy, policy: str, earlier: Mapping[str, Any]
+) -> precision.Choice:
+    """What a run computes in, the same on all workers.
+
+    Args:
+      strategy: of the run.
+      policy: `train.dtype_policy`; 'auto' is bfloat16 where it is faster on every worker.
+      earlier: the record of a run that is continued, which keeps its precision; {} of a new one.
+    """
+    if earlier.get("precision") is not None:
+        return precision.keep(earlier["precision"])
+    choice = precision.choose(policy)
+    if not all_agree(strategy, choice.dtype == "bfloat16") and choice.asked == "auto":
+        return dataclasses.replace(choice, dtype="float32")
+    return choice
 
 
 def _addresses(strategy: tf.distribute.MultiWorkerMirroredStrategy) -> tuple[str, list[str]]:

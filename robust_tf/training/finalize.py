@@ -10,8 +10,20 @@ import keras
 
 from robust_tf import data, evaluation, files, runs
 from robust_tf.training import run_folder
-from robust_tf.training.checkpoints import CheckpointError, Checkpoints
+from robust_tf.training.checkpoints import CheckpointError, Checkpoints, Progress
 from robust_tf.training.recipe import Recipe
+
+
+def selected(recipe: Recipe, progress: Progress, stopped: bool) -> str:
+    """Which network a run keeps: 'last' or 'best'.
+
+    Args:
+      recipe: of the run.
+      progress: at its end.
+      stopped: whether its guard has ended it: then the last network is the overfitted one.
+    """
+    robust = recipe.validation_attack is not None and progress.best_epoch.numpy() > 0
+    return "best" if stopped and robust else recipe.select
 
 
 def save_models(

@@ -130,6 +130,12 @@ class Loop:
         """Steps taken since the beginning of the run."""
         return int(compat.raw(self.model.optimizer.iterations).numpy())
 
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        rate = self.model.optimizer.learning_rate
+        rate = rate(self.steps_done()) if callable(rate) else rate
+        return float(tf.convert_to_tensor(rate))
+
 
 def _value(metric: Any) -> float:
     return float(metric.result())

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from robust_tf import stopping
+from robust_tf.training.checkpoints import Progress
 from robust_tf.training.distribution import is_chief
 
 SECONDS = 1.0  # between two votes of several workers, about
@@ -64,6 +65,27 @@ class Moments:
         if self._minutes == 0:
             self._left = 1
         return moment
+
+
+def stopped(
+    number: int, progress: Progress, steps: int, epochs: int, run_dir: str
+) -> stopping.Stopped:
+    """The end of a run by a signal: says where the run stands.
+
+    Args:
+      number: of the signal.
+      progress: as it was saved.
+      steps: of an epoch.
+      epochs: of the run.
+      run_dir: its folder.
+    """
+    epoch, step = int(progress.epoch.numpy()), int(progress.step_in_epoch.numpy())
+    inside = f"in epoch {epoch + 1} after {step} of its {steps} steps"
+    where = inside if step else f"after epoch {epoch} of {epochs}"
+    return stopping.Stopped(
+        number,
+        f"{signal.Signals(number).name}: saved {where} in {run_dir}; the same command continues.",
+    )
 
 
 class _Votes:

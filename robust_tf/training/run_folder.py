@@ -7,11 +7,12 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from robust_tf import data, files, locks
+from robust_tf import data, files, locks, runs
 
 # Auxiliary models of runs of version 0.1, whose folders do not name them.
 EARLIER_MODELS = ("discriminator",)
@@ -190,6 +191,16 @@ def check(run_dir: str, identity: str) -> None:
         f"{'; '.join(changed[:6]) or 'order'}. Give --restart to delete that run, or another "
         "--run_dir."
     )
+
+
+def record(run_dir: str, identity: str) -> dict[str, Any]:
+    """The `run.json` of the run in the folder; {} where there is none.
+
+    Raises:
+      RunFolderError: it is another run's, see `check`.
+    """
+    check(run_dir, identity)
+    return runs.read_record(run_dir) or {}
 
 
 def save_model(network: keras.Model, path: str) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import functools
 import os
-import signal
 import time
 import warnings
 from typing import Any
@@ -15,23 +12,25 @@ import gin
 import keras
 import tensorflow as tf
 
-from robust_tf import compat, data, files, precision, runs, stopping
-from robust_tf.training import finalize, hparams, readback, run_folder, xla
+from robust_tf import data, files, runs, stopping
+from robust_tf.training import finalize, hparams, readback, run_folder, validation, xla
+from robust_tf.training.batches import TrainingBatches
 from robust_tf.training.checkpoints import Checkpoints
 from robust_tf.training.distribution import (
-    all_agree,
+    agreed_precision,
     barrier,
-    distribute,
     is_chief,
     spans_replicas,
 )
 from robust_tf.training.freezing import Frozen
+from robust_tf.training.local_models import LocalModels
 from robust_tf.training.loop import Loop
-from robust_tf.training.moments import Moments
+from robust_tf.training.moments import Moments, stopped
 from robust_tf.training.nonfinite import FiniteCheck
 from robust_tf.training.recipe import Recipe, check_dataset
 from robust_tf.training.reporting import Reporter
 from robust_tf.training.run_guard import ROLLBACK, STOP, RunGuard, note_idle
+from robust_tf.training.validation import Validation
 
 
 class Trainer:
@@ -52,6 +51,7 @@ class Trainer:
       model: compiled; as it was where the run stopped, if it is continued.
       resumed: whether it is.
       finished: whether nothing is left to do but to read the summary.
+      batches: of the training.
       progress: epoch, step and best accuracy so far.
       collapsed: whether the network predicted one class alone at the end of an epoch.
       precision: what the network computes in, and why; a run that is continued keeps it.
@@ -79,21 +79,18 @@ class Trainer:
         self.chief = is_chief(strategy)
         self.steps = data.steps_per_epoch(dataset.train, recipe.batch_size)
         check_dataset(dataset)
-        if (recipe.select == "best" or recipe.patience) and not len(dataset.validation):
-            raise ValueError(
-                f"train.select={recipe.select!r} with train.patience={recipe.patience!r}: there "
-                "are no validation images to choose by; set data.validation_size."
-            )
-        self._training_batches(0, 0)  # what cannot be batched is refused before there is a folder
+        validation.check(recipe, dataset)
+        self.batches = TrainingBatches(recipe, dataset, strategy)
+        self.batches.of(0, 0)  # what cannot be batched is refused before there is a folder
         fresh = restart or not files.exists(os.path.join(run_dir, "checkpoints"))
         if fresh:
             dataset.check()  # what cannot be read is listed now, not in the middle of an epoch
         identity = run_folder.identity(dataset, configuration)
-        earlier = self._earlier(identity, restart)
-        self.precision = self._precision(earlier.get("precision"))
+        earlier = {} if restart else run_folder.record(run_dir, identity)
+        self.precision = agreed_precision(strategy, recipe.dtype_policy, earlier)
         self.model = recipe.build(dataset, strategy, self.precision)
         note_idle(recipe, self.model)
-        self._copies: dict[str, keras.Model] = {}
+        self._local = LocalModels(self.model, strategy)
         if fresh:
             spread = spans_replicas(strategy)
             readback.check(self.model, dataset.image_shape, recipe.attacks(), spread)
@@ -105,7 +102,7 @@ class Trainer:
         barrier(strategy)
         run_folder.check(run_dir, identity)
         self.xla = xla.decide(
-            recipe.xla, earlier.get("xla"), self.model, strategy, lambda: self._a_training_batch
+            recipe.xla, earlier.get("xla"), self.model, strategy, lambda: self.batches.one
         )
         self.loop = Loop(self.model, strategy)
         self.checkpoints = Checkpoints(os.path.join(run_dir, "checkpoints"), self.model, self.chief)
@@ -118,32 +115,15 @@ class Trainer:
         self.guard.restored()
         self._freeze_in(int(self.progress.epoch.numpy()))
         self.configuration = gin.operative_config_str() or configuration
-        chosen = self.precision.to_json()
-        about = (chosen, self.guard.settings, self.xla.to_json())
+        about = (self.precision.to_json(), self.guard.settings, self.xla.to_json())
         self.record = runs.describe(recipe, self.model, dataset, *about)
         if self.chief:
             files.write_text(os.path.join(run_dir, "config.gin"), self.configuration)
             files.write_json(os.path.join(run_dir, runs.RECORD), self.record)
         self._summary = os.path.join(run_dir, "summary.json")
         self.finished = self.over and finalize.is_finished(run_dir)
-        self.collapsed = False
+        self._validation = Validation(dataset, self.batches, self.checkpoints, self.chief)
         barrier(strategy)  # all have looked before the chief writes
-
-    def _earlier(self, identity: str, restart: bool) -> dict[str, Any]:
-        """The record of the run in the folder; {} where there is none."""
-        if restart:
-            return {}
-        run_folder.check(self.run_dir, identity)  # whose record it is
-        return runs.read_record(self.run_dir) or {}
-
-    def _precision(self, record: dict[str, Any] | None) -> precision.Choice:
-        """That of the run in the folder, or one for all workers."""
-        if record is not None:
-            return precision.keep(record)
-        choice = precision.choose(self.recipe.dtype_policy)
-        if not all_agree(self.strategy, choice.dtype == "bfloat16") and choice.asked == "auto":
-            return dataclasses.replace(choice, dtype="float32")
-        return choice
 
     def _freeze(self, until: str) -> Frozen:
         averaged = [] if self.model.averaged is None else [self.model.averaged]
@@ -155,7 +135,8 @@ class Trainer:
         frozen = at is None or epoch < at
         if self.frozen is not None and self.frozen.on != frozen:
             self.frozen.turn(frozen)
-            self.loop, self._copies = Loop(self.model, self.strategy), {}
+            self.loop = Loop(self.model, self.strategy)
+            self._local = LocalModels(self.model, self.strategy)
 
     def train(self) -> dict[str, Any]:
         """Trains to the last epoch, evaluates, writes `model.keras` and `summary.json`.
@@ -183,20 +164,20 @@ class Trainer:
         with contextlib.closing(reporter), stopping.deferred():
             batches = None
             while not self.over:
-                batches = batches or self._batches_from_here()
+                batches = batches or iter(self.batches.rest(self.progress))
                 if not self._epoch(int(self.progress.epoch.numpy()), batches, reporter):
                     batches = None
-        self.loop.refresh(self._training_batches(self.recipe.epochs, 0))
-        models = self._plain_models()
+        self.loop.refresh(self.batches.of(self.recipe.epochs, 0))
+        models = self._local.as_they_are()
         if self.chief:
             self._finish(models)
         barrier(self.strategy)
         return files.read_json(self._summary)
 
-    def _batches_from_here(self) -> Any:
-        """Iterator of the rest of the run's batches."""
-        epoch, done = int(self.progress.epoch.numpy()), int(self.progress.step_in_epoch.numpy())
-        return iter(self._training_batches(epoch, done, self.recipe.epochs - epoch))
+    @property
+    def collapsed(self) -> bool:
+        """Whether the network predicted one class alone at the end of an epoch."""
+        return self._validation.collapsed
 
     @property
     def over(self) -> bool:
@@ -246,14 +227,13 @@ class Trainer:
         row = {"epoch": epoch + 1, "step": step, **metrics, **self.guard.metrics(epoch)}
         if done > first:  # not where a run was stopped after the epoch's last step
             row["images_per_second"] = (done - first) * recipe.batch_size / seconds
-        row["learning_rate"] = self._learning_rate()
+        row["learning_rate"] = self.loop.learning_rate()
         self.finite.check_weights(step)
         last = epoch + 1 == recipe.epochs or self.guard.stopped
         if last or (epoch + 1) % recipe.validate_every == 0:
-            row.update(self._validate(epoch))
+            row.update(self._validation.run(self.loop, epoch))
         if "collapsed" not in row:
-            one_class = self.loop.collapsed(self._a_training_batch)
-            row["collapsed"] = self._look_at_collapse(one_class, "all images of a training batch")
+            row["collapsed"] = self._validation.collapsed_in_training(self.loop)
         progress.epoch.assign(epoch + 1)
         progress.step_in_epoch.assign(0)
         reporter.close_epoch(row)
@@ -269,14 +249,7 @@ class Trainer:
         if number is None:
             return
         barrier(self.strategy)  # no worker goes while the chief writes
-        epoch, step = (int(v.numpy()) for v in (self.progress.epoch, self.progress.step_in_epoch))
-        inside = f"in epoch {epoch + 1} after {step} of its {self.steps} steps"
-        where = inside if step else f"after epoch {epoch} of {self.recipe.epochs}"
-        raise stopping.Stopped(
-            number,
-            f"{signal.Signals(number).name}: saved {where} in {self.run_dir}; the same command "
-            "continues.",
-        )
+        raise stopped(number, self.progress, self.steps, self.recipe.epochs, self.run_dir)
 
     def _roll_back(self, reporter: Reporter) -> None:
         """Trains on from the last good checkpoint, with another attack, in the same order."""
@@ -288,102 +261,26 @@ class Trainer:
         self._freeze_in(epoch)
         self.checkpoints.save_last()
 
-    @functools.cached_property
-    def _a_training_batch(self) -> Any:
-        """The first one, kept: a pipeline for each epoch's look would be traced each time."""
-        return next(iter(self._training_batches(0, 0)))
-
     def _save_last(self, step: int) -> None:
         self.finite.check_weights(step)
         self.claim.check()
         self.guard.flush()
         self.checkpoints.save_last()
 
-    def _training_batches(self, first: int, skip: int, count: int = 1) -> Any:
-        """Of so many epochs from `first` on, without the `skip` batches that are done."""
-
-        def make(shard: tuple[int, int]) -> tf.data.Dataset:
-            return data.epochs(
-                self.dataset.train,
-                self.recipe.batch_size,
-                count,
-                first=first,
-                seed=self.recipe.seed,
-                augmentation=self.dataset.augmentation,
-                skip=skip,
-                shard=shard,
-                num_classes=self.dataset.num_classes,
-            )
-
-        return distribute(self.strategy, make, self.recipe.batch_size)
-
-    def _validate(self, epoch: int) -> dict[str, float | bool]:
-        """Accuracies on the held-out split, and `collapsed`; keeps the best network."""
-        split = self.dataset.validation
-        if not len(split):
-            return {}
-        self.loop.refresh(self._training_batches(epoch, 0))
-        batches = data.batches(split, min(500, len(split)))
-        values, one_class = self.loop.test(self.strategy.experimental_distribute_dataset(batches))
-        score = values.get("robust_accuracy", values["natural_accuracy"])
-        if score > self.progress.best_accuracy.numpy():
-            self.progress.best_accuracy.assign(score)
-            self.progress.best_epoch.assign(epoch + 1)
-            self.checkpoints.save_best()
-        what = f"all {len(split)} validation images"
-        collapsed = self._look_at_collapse(one_class, what)
-        return {**{f"val_{name}": value for name, value in values.items()}, "collapsed": collapsed}
-
-    def _look_at_collapse(self, one_class: int | None, images: str) -> bool:
-        """Whether the network gives these images one class; warns of it once."""
-        if one_class is not None and not self.collapsed and self.chief:
-            warnings.warn(
-                f"the network has collapsed: it predicts class {one_class} for {images}; if it "
-                "does not recover, lengthen train.eps_warmup_epochs or train.term_warmup_epochs, "
-                "or lower train.learning_rate, and start with --restart.",
-                stacklevel=2,
-            )
-        self.collapsed = self.collapsed or one_class is not None
-        return one_class is not None
-
     def _show_images(self, reporter: Reporter, epoch: int, step: int) -> None:
         if epoch == 0:
             reporter.text("configuration", self.configuration)
-        if not len(self.dataset.validation) or self.recipe.validation_attack is None:
-            return
-        network = self._plain_models()["model"]
-        if self.chief:
-            for x, y in data.batches(self.dataset.validation.take(8), 8):
+        split, attack = self.dataset.validation, self.recipe.validation_attack
+        if len(split) and attack is not None:
+            network = self._local.as_they_are()["model"]
+            if self.chief:
+                x, y = next(iter(data.batches(split.take(8), 8)))
                 reporter.images("clean", x, step)
-                attacked = self.recipe.validation_attack(network, x, y)
-                reporter.images("adversarial", attacked, step)
-
-    def _plain_models(self) -> dict[str, keras.Model]:
-        """The network and its auxiliary models as they are, for this process; for every worker.
-
-        Under a strategy they are copies: there a forward of the network itself reads statistics
-        that are spread over all workers, which would have to take part.
-        """
-        models = {"model": self.model.final_network, **self.model.auxiliary_models()}
-        if not spans_replicas(self.strategy):
-            return models
-        for name, model in models.items():
-            if name not in self._copies:
-                self._copies[name] = compat.deserialize(compat.serialize(model))
-            for mine, theirs in zip(self._copies[name].variables, model.variables, strict=True):
-                compat.raw(mine).assign(tf.convert_to_tensor(compat.raw(theirs)))
-        return self._copies
-
-    def _learning_rate(self) -> float:
-        rate = self.model.optimizer.learning_rate
-        rate = rate(self.loop.steps_done()) if callable(rate) else rate
-        return float(tf.convert_to_tensor(rate))
+                reporter.images("adversarial", attack(network, x, y), step)
 
     def _finish(self, models: dict[str, keras.Model]) -> None:
         """Saves the models, evaluates on the test images, writes the summary."""
-        # Of a run that was stopped the last network is the overfitted one.
-        robust = self.recipe.validation_attack is not None and self.progress.best_epoch.numpy() > 0
-        select = "best" if self.guard.stopped and robust else self.recipe.select
+        select = finalize.selected(self.recipe, self.progress, self.guard.stopped)
         finalize.save_models(self.run_dir, models, self.checkpoints, select)
         about = {
             "method": type(self.model).__name__,

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from robust_tf import argument_types, compat, registration
+from robust_tf.dataclass_config import DataclassConfig
 from robust_tf.models import SplitClassifier, forward_mode
 from robust_tf.validation import check_number, check_whole, plain_fields
 
@@ -19,7 +20,7 @@ REFRESHING_BATCHES = 100
 @argument_types.checked
 @registration.serializable
 @dataclasses.dataclass(frozen=True)
-class WeightAverage:
+class WeightAverage(DataclassConfig):
     """Keeps a second network, of averaged weights, which is the one that is evaluated and saved.
 
     Until `from_step` it follows the network. The moving averages of its batch normalisation are
@@ -76,15 +77,6 @@ class WeightAverage:
             averaged.non_trainable_variables, network.non_trainable_variables, strict=True
         ):
             compat.raw(mean).assign(tf.convert_to_tensor(compat.raw(statistic)))
-
-    def get_config(self) -> dict[str, Any]:
-        """For Keras files."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> WeightAverage:
-        """Inverse of `get_config`."""
-        return cls(**config)
 
 
 @registration.configurable

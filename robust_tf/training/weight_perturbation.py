@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from robust_tf import argument_types, compat, registration
+from robust_tf.dataclass_config import DataclassConfig
 from robust_tf.models import forward_mode
 from robust_tf.validation import check_number, check_whole, plain_fields
 
@@ -16,7 +17,7 @@ from robust_tf.validation import check_number, check_whole, plain_fields
 @argument_types.checked
 @registration.serializable
 @dataclasses.dataclass(frozen=True)
-class WeightPerturbation:
+class WeightPerturbation(DataclassConfig):
     """Takes each gradient where the loss is higher: at weights moved by gamma of their length.
 
     With g the gradient of the method's loss, without weight decay and regularizers, over the global
@@ -79,15 +80,6 @@ class WeightPerturbation:
         for index, w in zip(kernels, kept, strict=True):
             compat.raw(variables[index]).assign(w)
         return scored
-
-    def get_config(self) -> dict[str, Any]:
-        """For Keras files."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> WeightPerturbation:
-        """Inverse of `get_config`."""
-        return cls(**config)
 
 
 @registration.configurable

@@ -17,6 +17,7 @@ from typing import Any
 import tensorflow as tf
 
 from robust_tf import compat, files, precision
+from robust_tf.device import device_in_words
 from robust_tf.methods import RobustModel
 from robust_tf.training.distribution import all_agree, is_lost
 
@@ -138,7 +139,7 @@ def _tried(asked: str, model: RobustModel, strategy: tf.distribute.Strategy, bat
     factor = seconds["xla"] / seconds["plain"]
     reason = (
         f"measured: a step by XLA takes {factor:.2g} times as long as one by the plain graph on "
-        f"{precision.device_in_words()}"
+        f"{device_in_words()}"
     )
     return Choice(asked, "on" if factor < 1 else "off", reason, factor)
 

@@ -10,7 +10,8 @@ from robust_tf.evaluation import Evaluation, EvaluationState, Outcome, distances
 from robust_tf.export import provenance
 from robust_tf.figures import bars, curves
 from robust_tf.report.distances import table
-from robust_tf.runs.results import read_result, worst_cases
+from robust_tf.runs.results import read_result
+from robust_tf.runs.worst_case import worst_cases
 from tests.tiny import Smooth, tiny_network
 
 FMN = attacks.FMN(norm="L2", steps=15)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from robust_tf import data
 from robust_tf.attacks import FGSM
 from robust_tf.evaluation import Evaluation, evaluate, merge, reproduce_command
-from robust_tf.runs import results
+from robust_tf.runs import results, worst_case
 
 LABELS = np.repeat(np.arange(10), [30, 5, 20, 10, 10, 5, 5, 5, 5, 5])
 IMAGES = np.random.default_rng(2).uniform(size=(100, 4, 4, 1)).astype(np.float32)
@@ -83,7 +83,7 @@ def test_draws_are_not_joined_with_the_first():
     few = _result("few.json", max_examples=10, draw="balanced")
     many = _result("many.json", max_examples=40, draw="balanced", seed=1)
     assert first.first and not few.first and few.whole and few.plain
-    rows = results.worst_cases([first, few, many], None)
+    rows = worst_case.worst_cases([first, few, many], None)
     assert [row["examples"] for row in rows] == [40, 30]
     assert rows[1]["numbers"].tolist() == list(range(30))
     assert rows[0]["numbers"].tolist() == many.evaluation.settings["draw"]["numbers"]

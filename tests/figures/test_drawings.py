@@ -13,6 +13,7 @@ from robust_tf.figures import (
     grids,
     latent,
     loss_surface,
+    output,
     plane,
     profile,
     style,
@@ -199,18 +200,18 @@ def test_colours_stay_apart_for_the_colour_blind():
         assert close[0] > 0.1, close
 
 
-@pytest.mark.parametrize("ending", style.FORMATS)
+@pytest.mark.parametrize("ending", output.FORMATS)
 def test_files_are_of_their_kind_and_the_same_each_time(tmp_path, ending):
     path = tmp_path / f"a.{ending}"
     contents = []
     for _ in range(2):
-        style.save(curves.draw_curves({"ADV": CURVE}), path)
+        output.save(curves.draw_curves({"ADV": CURVE}), path)
         contents.append(path.read_bytes())
     starts = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}
     assert contents[0] == contents[1] and contents[0].startswith(starts[ending])
     for name in ("a.gif", "a"):
         with pytest.raises(ValueError, match=r"written as one of .svg, .pdf, .png"):
-            style.save(curves.draw_curves({"ADV": CURVE}), tmp_path / name)
+            output.save(curves.draw_curves({"ADV": CURVE}), tmp_path / name)
 
 
 def test_missing_matplotlib_is_named(monkeypatch):

@@ -14,7 +14,7 @@ from robust_tf import attacks, data, evaluation, files, runs
 from robust_tf.attacks.randomness import as_seed, each
 from robust_tf.cli.figures import KINDS, main
 from robust_tf.evaluation import Evaluation, Outcome
-from robust_tf.figures import curves, loss_surface, style, tensorboard
+from robust_tf.figures import curves, loss_surface, output, style, tensorboard
 from robust_tf.models import MLP, MLPDiscriminator
 from tests.tiny import tiny_network
 
@@ -86,8 +86,8 @@ def test_kinds_of_several_runs(folders, tmp_path, capsys, kind, arguments, said)
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures that the command saves."""
-    figures, save = [], style.save
-    monkeypatch.setattr(style, "save", lambda f, *a: figures.append(f) or save(f, *a))
+    figures, save = [], output.save
+    monkeypatch.setattr(output, "save", lambda f, *a: figures.append(f) or save(f, *a))
     return figures
 
 

@@ -8,7 +8,7 @@ import pytest
 from robust_tf import compat
 from robust_tf.attacks import FGSM, PGD
 from robust_tf.evaluation import Evaluation, Outcome, loss_profile
-from robust_tf.figures import bars, curves, grids, loss_surface, plane, profile, training
+from robust_tf.figures import bars, curves, grids, loss_surface, plane, profile, roughness, training
 from robust_tf.figures.forward import (
     adversarial_at,
     cross_entropy,
@@ -117,13 +117,13 @@ def test_roughness_of_a_confident_model_is_not_rounding(margin):
     s = np.linspace(-1, 1, 17)
     right = (20 + margin + s[:, None] + 0 * s[None]).astype(np.float32)
     logits = np.stack([np.full_like(right, 20), right], -1)
-    rough = loss_surface.roughness(cross_entropy(logits, np.ones((17, 17), int))[None])
+    rough = roughness.roughness(cross_entropy(logits, np.ones((17, 17), int))[None])
     exact = np.exp(-s)
     expected = np.abs(np.diff(exact, 2)).mean() / 2 / np.ptp(exact)
     assert rough.relative[0] == pytest.approx(expected, rel=0.02)
     steady = cross_entropy(np.full((1, 9, 9, 2), margin) * [0, 1], np.ones((1, 9, 9), int))
     noise = 1 + 1e-6 * np.random.default_rng(0).uniform(-1, 1, steady.shape)
-    assert loss_surface.roughness(steady * noise).relative == 0
+    assert roughness.roughness(steady * noise).relative == 0
 
 
 def only_the_middle_is_wrong(x):
@@ -164,17 +164,17 @@ def test_roughness_of_planes_and_quadratics():
     bowl = 0.5 * s[None] ** 2 + 0 * s[:, None]
     flat = np.zeros((9, 9))
     for in_ball in (False, True):
-        rough = loss_surface.roughness(np.stack([tilted, bowl, flat]), in_ball)
+        rough = roughness.roughness(np.stack([tilted, bowl, flat]), in_ball)
         np.testing.assert_allclose(rough.bend, [0, 0.5, 0], atol=1e-12)
         np.testing.assert_allclose(rough.relative, [0, 0.5 / 8, 0], atol=1e-12)
     np.testing.assert_allclose(rough.height, [2 * 12, 8, 0])
-    assert loss_surface.ball(5).sum() == 13
+    assert roughness.ball(5).sum() == 13
     outside = flat.copy()
     outside[0, 0] = 7
-    assert loss_surface.roughness(outside[None], True).bend == 0
-    assert loss_surface.roughness(outside[None]).bend > 0
+    assert roughness.roughness(outside[None], True).bend == 0
+    assert roughness.roughness(outside[None]).bend > 0
     with pytest.raises(ValueError, match="k >= 5"):
-        loss_surface.roughness(np.zeros((2, 3, 3)), True)
+        roughness.roughness(np.zeros((2, 3, 3)), True)
 
 
 @pytest.mark.parametrize("zeros", [0, 5])

@@ -11,7 +11,8 @@ import tensorflow as tf
 from robust_tf import files, report, runs
 from robust_tf.figures import curves
 from robust_tf.report import charts, evaluation_sections, model_analysis, overview, page, reproduce
-from robust_tf.runs.results import headline, read_result, worst_cases
+from robust_tf.runs.results import read_result
+from robust_tf.runs.worst_case import headline, worst_cases
 from tests.report.conftest import Thirds, columns, measure, read_run
 
 

@@ -12,7 +12,8 @@ from robust_tf import evaluation, files, report, runs
 from robust_tf.attacks import FGSM
 from robust_tf.report import evaluation_sections, model_analysis, papers, reproduce, saving
 from robust_tf.report import page as pages
-from robust_tf.runs.results import headline, kind_of, read_result
+from robust_tf.runs.results import kind_of, read_result
+from robust_tf.runs.worst_case import headline
 from tests.report.conftest import Thirds, columns, measure, read_run
 from tests.report.outline import Outline
 

@@ -7,12 +7,12 @@ import pytest
 
 from robust_tf import files, runs
 from robust_tf.attacks import PGD, Union
-from robust_tf.cli import UserError, batteries
+from robust_tf.cli import UserError, chosen_attacks
 from robust_tf.evaluation.attack_names import balls_text
 from robust_tf.export import provenance
 from robust_tf.methods import AdversarialTraining, Standard, UnionTraining
 from robust_tf.report.blocks import radius
-from robust_tf.runs.results import inside
+from robust_tf.runs.worst_case import inside
 from tests.training.runs import NO_STRATEGY, moons, points_recipe
 
 LINF, L2 = PGD(0.3, 0.1, 2), PGD(2.0, 0.5, 3, norm="L2")
@@ -52,21 +52,21 @@ def test_a_run_of_a_union_tells_all_balls(union_run):
 
 
 def test_a_battery_attacks_in_each_ball_of_the_run(union_run):
-    found = batteries.chosen("smoke", None, union_run)
+    found = chosen_attacks.of_battery("smoke", None, union_run)
     assert list(found) == [
         *("FGSM L2 eps=2", "PGD-20 L2 eps=2", "CW-20 L2 eps=2"),
         *("FGSM eps=0.3", "PGD-20 eps=0.3", "CW-20 eps=0.3"),
     ]
     for given in ({"eps": "0.1"}, {"eps": None, "step_size": "0.1"}):
         with pytest.raises(UserError, match="trained in several balls .*L2 eps 2, Linf eps 0.3"):
-            batteries.chosen("smoke", run=union_run, **given)
+            chosen_attacks.of_battery("smoke", run=union_run, **given)
 
 
 def test_a_run_of_one_ball_in_l2(tmp_path):
     run = described(tmp_path, method=functools.partial(AdversarialTraining, attack=L2))
     assert "balls" not in run.record["threat"]
     assert run.balls == (("L2", 2.0),) and run.linf_eps is None
-    assert {one.norm for one in batteries.chosen("smoke", None, run).values()} == {"L2"}
+    assert {one.norm for one in chosen_attacks.of_battery("smoke", None, run).values()} == {"L2"}
 
 
 def test_without_a_training_attack_the_evaluations_largest_balls_count(tmp_path):

@@ -91,7 +91,7 @@ def test_unfrozen_at_an_epoch_and_continued_to_the_bit(stop_after, tmp_path):
     what = settings(frozen="generator", unfreeze_epoch=1)
     run = trainer(tmp_path / "straight", what, thirds())
     before = {name: weights(run, name) for name in NAMES}
-    run._epoch(0, iter(run._training_batches(0, 0, 1)), _Silent())
+    run._epoch(0, iter(run.batches.of(0, 0, 1)), _Silent())
     assert moved(run, before) == ["logits"]
 
     whole = trainer(tmp_path / "whole", what, thirds())

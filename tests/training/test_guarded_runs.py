@@ -172,10 +172,10 @@ def test_rollback_trains_the_steps_again_with_half_the_step(straight):
 
     other = going_back().build(moons(), NO_STRATEGY)
     loop = Loop(other, NO_STRATEGY)
-    loop.train(iter(run._training_batches(0, 0)), tf.constant(2))
+    loop.train(iter(run.batches.of(0, 0)), tf.constant(2))
     other.set_attack(PGD(0.02, STEP / 2, 1))
     loop = Loop(other, NO_STRATEGY)
-    loop.train(iter(run._training_batches(0, 2, 3)), tf.constant(16))
+    loop.train(iter(run.batches.of(0, 2, 3)), tf.constant(16))
     for mine, theirs in ((other.network, run.model.network), (other.averaged, run.model.averaged)):
         for a, b in zip(mine.variables, theirs.variables, strict=True):
             np.testing.assert_array_equal(*(tf.convert_to_tensor(compat.raw(v)) for v in (a, b)))

@@ -150,7 +150,7 @@ def without_chance(**changes):
 def images(run, epoch, done):
     """The global batches that a run trains on from there, put together again."""
     parts = run.strategy.experimental_local_results
-    batches = run._training_batches(epoch, done)
+    batches = run.batches.of(epoch, done)
     return [tf.concat(parts(x), 0).numpy() for x, _ in batches]
 
 

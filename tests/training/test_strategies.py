@@ -97,7 +97,7 @@ def test_adr_on_two_replicas_continues(two_replicas, tmp_path):
     straight.train()
     stopped = trainer(tmp_path / "stopped", recipe(epochs=1), digits(), **arguments)
     stopped.checkpoints.save_last()
-    stopped.loop.train(iter(stopped._training_batches(0, 0)), tf.constant(4))
+    stopped.loop.train(iter(stopped.batches.of(0, 0)), tf.constant(4))
     stopped.progress.step_in_epoch.assign(4)
     stopped.checkpoints.save_last()
     trainer(tmp_path / "stopped", recipe(epochs=1), digits(), **arguments).train()

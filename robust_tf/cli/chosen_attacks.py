@@ -1,7 +1,8 @@
-"""Which attacks a battery stands for, at the eps of the command or of the run."""
+"""Which attacks `bin/evaluate` runs: those named, those of a battery, or the run's own."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,57 @@ if TYPE_CHECKING:
     from robust_tf.runs import Run
 
 
-def chosen(
+def chosen(options: argparse.Namespace, run: Run | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The attacks, and the settings that belong to them: those of the run if they are its own.
+
+    Args:
+      options: of the command.
+      run: whose model is attacked; None where there is none.
+
+    Raises:
+      UserError, ValueError: options that do not go together, or that name nothing.
+    """
+    from robust_tf import evaluation
+    from robust_tf.evaluation.sources import load_sources, transferred
+
+    for name, example in (("eps", "eps=0.3"), ("step_size", "step_size=0.01")):
+        if getattr(options, name) is not None and not options.battery:
+            raise UserError(
+                f"--{name} is for a battery; attacks name their own: PGD({example}, ...)."
+            )
+    paths = [path.strip() for path in (options.transfer_from or "").split(",") if path.strip()]
+    if options.transfer_from is not None and not paths:
+        raise UserError("--transfer_from names no model; give folders of runs or .keras files.")
+    if options.battery:
+        given = options.battery, options.eps, run, options.step_size, load_sources(paths)
+        return of_battery(*given), {}
+    attacks, settings = _own_attacks(options, run)
+    if paths:
+        moved = transferred(attacks.values(), load_sources(paths))
+        attacks = evaluation.named(moved)
+    return attacks, settings
+
+
+def _own_attacks(
+    options: argparse.Namespace, run: Run | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """As `chosen`, those of --attacks or of the run."""
+    from robust_tf import evaluation
+
+    if options.attacks is not None:
+        return evaluation.parse_attacks(options.attacks), {}
+    own = {} if run is None else run.summary.get("evaluation") or {}
+    if run is None or not (own or run.attacks):
+        what = "or the --run_dir of a finished run, whose own are the default"
+        what = what if run is None else f"{run.path} names none of its own"
+        raise UserError(
+            'no attacks: give --attacks="PGD(eps=8/255, step_size=2/255, steps=20)", or '
+            f"--battery=autoattack; {what}."
+        )
+    return run.attacks, own
+
+
+def of_battery(
     path: str,
     eps: str | None,
     run: Run | None,
@@ -40,7 +91,6 @@ def chosen(
     if run is not None and len(run.balls) > 1:
         return _in_balls(path, eps, run, step_size, sources)
     own = None if run is None else run.eps
-    norm = None if run is None or run.threat == "Linf" else run.threat
     radii = [number(text) for text in eps.split(",") if text] if eps else [own] if own else []
     if not radii:
         way = "or the --run_dir of a run, whose own it is" if run is None else "the run names none"
