@@ -134,11 +134,14 @@ class KerasModel(keras.Model):
 
     def save_own_variables(self, store: Any) -> None:
         """The number of batches; and what an optimiser of tensorflow-addons keeps."""
-        compat.save_legacy(self.optimizer, store)
+        compat.save_legacy(getattr(self, "optimizer", None), store)
         store["batches"] = self.batches.numpy()
 
     def load_own_variables(self, store: Any) -> None:
-        """Inverse of `save_own_variables`; files of earlier versions count updates alone."""
-        compat.load_legacy(self.optimizer, store)
+        """Inverse of `save_own_variables`; files of earlier versions count updates alone.
+
+        A model is also read without being compiled, `load_model(path, compile=False)`.
+        """
+        compat.load_legacy(getattr(self, "optimizer", None), store)
         if "batches" in store.keys():
             self.counters.batches.assign(np.asarray(store["batches"]))

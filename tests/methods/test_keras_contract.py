@@ -8,6 +8,7 @@ import tensorflow as tf
 from robust_tf import attacks, compat, methods
 from robust_tf.attacks.network import input_gradient, logits_of
 from robust_tf.attacks.objectives import CrossEntropy
+from robust_tf.evaluation.loading import load_model
 from robust_tf.models import SplitClassifier
 from robust_tf.training import WeightAverage, WeightPerturbation
 from robust_tf.training.checkpoints import Checkpoints
@@ -228,6 +229,16 @@ def test_checkpoints_and_files_without_a_number_of_batches_count_updates(tmp_pat
         other.load_own_variables(saved)
         assert int(other.batches) == 3
         assert int(other.optimizer.iterations) == 3
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_saved_method_is_loaded_as_its_network(tmp_path, compiled):
+    model = standard() if compiled else methods.Standard(tiny_network())
+    path = str(tmp_path / "method.keras")
+    model.save(path)
+    bare = keras.models.load_model(path, compile=False)
+    for loaded in (bare.network, load_model(path)):
+        same_bits(loaded(X), model.network(X))
 
 
 def test_another_optimizer_begins_anew_and_the_same_goes_on():
