@@ -12,6 +12,7 @@ from pathlib import Path
 
 from robust_tf import evaluation, recipes, studies
 from robust_tf.evaluation import batteries
+from tests.docs import small
 from tests.docs.pages import CLONE
 
 NAMES = {path.name for path in (CLONE / "bin").iterdir()}
@@ -99,6 +100,9 @@ def why_only_checked(words: Sequence[str]) -> str:
     for option in PROCESSES:
         if getattr(options, option, None):
             return f"--{option} starts processes of its own"
+    if getattr(options, "status", False) and name == "evaluate":
+        made = [f"{options.output}{end}" for end in ("", ".partial", ".shards")]
+        return "" if any(map(os.path.exists, made)) else f"no example makes {options.output}"
     given = [] if name == "train" else [getattr(options, option, None) for option in READ]
     for value in given:
         for path in value if isinstance(value, list) else (value or "").split(","):
@@ -107,16 +111,24 @@ def why_only_checked(words: Sequence[str]) -> str:
     return ""
 
 
-def made_first(words: Sequence[str]) -> list[list[str]]:
-    """The trainings that a command needs and the page does not show: of runs named for a recipe."""
+def provide(words: Sequence[str]) -> None:
+    """Makes what a command reads and no example shows.
+
+    These are checkpoints, which a page cannot bring, and runs that are named for their recipe.
+    """
     if Path(words[0]).name not in MODULES - {"train", "study"}:
-        return []
+        return
     options = parsed(words)
+    path = getattr(options, "checkpoint", None) or ""
+    if path.endswith((".pt", ".pth", ".safetensors")) and not os.path.exists(path):
+        small.write_checkpoint(path, options.network)
     runs = options.run_dir if isinstance(options.run_dir, list) else [options.run_dir]
     runs += (getattr(options, "transfer_from", None) or "").split(",")
-    names = [path.removeprefix("runs/") for path in filter(None, runs) if not os.path.exists(path)]
-    wanted = [name for name in names if name in recipes.names()]
-    return [["bin/train", f"--gin_file=gin/{name}.gin"] for name in wanted]
+    for path in filter(None, runs):
+        name = path.removeprefix("runs/")
+        if not os.path.exists(path) and name in recipes.names():
+            status = run(["bin/train", f"--gin_file=gin/{name}.gin"])
+            assert status == 0, f"training {path}: exit status {status}"
 
 
 def run(words: Sequence[str], dry: bool = False) -> int:

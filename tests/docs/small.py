@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robust_tf import recipes
+from robust_tf import models, recipes
+from robust_tf.cli import convert_file
 from robust_tf.data import catalog
 from robust_tf.export import writer
 from robust_tf.figures import moons
+from robust_tf.models import network_text
 from tests.data import pictures
 
 # Over whatever a recipe and a command bind.
@@ -37,6 +39,7 @@ SHORT = [
 SIZES = ["data.train_size=32", "data.validation_size=16"]
 MACROS = ["steps", "evaluation_steps"]
 LARGE = re.compile(r"^train\.network = @(\w*(ResNet|Normalized|Application)\w*)$", re.M)
+WIDE = re.compile(r"depth=\d+, width=\d+")  # of WRNs in texts and in Python
 IMAGES = {"mnist": (28, 28, 1)}  # the others have 32 x 32 x 3
 
 
@@ -51,8 +54,19 @@ def put(patch: pytest.MonkeyPatch) -> None:
     train = moons.train_moons
     patch.setattr(moons, "train_moons", lambda *args, **kwargs: train(*args, **kwargs, steps=2))
     # The files in a new process, which imports TensorFlow: tests/export does it.
-    tested = {"compared": 0, "same_bits": 0, "load_seconds": {}}
+    tested = {"compared": 0, "same_bits": 0, "load_seconds": {}, "batch_sizes": []}
     patch.setattr(writer, "smoke_test", lambda *args: tested)
+
+
+def narrow(text: str) -> str:
+    """A text with the smallest of all wide ResNets in place of others."""
+    return WIDE.sub("depth=10, width=1", text)
+
+
+def write_checkpoint(path: str, network: str) -> None:
+    """A checkpoint of PyTorch of a network with random weights, in place of a published one."""
+    made = network_text.builder(network)((32, 32, 3), 10)
+    convert_file.write_torch(models.to_torch(made), path)
 
 
 def _short(
