@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robust_tf import models, recipes
+from robust_tf import models, recipes, studies
 from robust_tf.cli import convert_file
 from robust_tf.data import catalog
 from robust_tf.export import writer
@@ -51,6 +51,10 @@ def put(patch: pytest.MonkeyPatch) -> None:
         if entry.read is None:
             own = dataclasses.replace(entry, validation_size=16, read=_reader(name, entry))
             patch.setitem(catalog._CATALOG, name, own)
+    read = studies.load
+    patch.setattr(
+        studies, "load", lambda *args: dataclasses.replace(read(*args), examples=8, few_examples={})
+    )
     train = moons.train_moons
     patch.setattr(moons, "train_moons", lambda *args, **kwargs: train(*args, **kwargs, steps=2))
     # The files in a new process, which imports TensorFlow: tests/export does it.

@@ -43,7 +43,7 @@ def calls_something(text: str) -> bool:
         tree = ast.parse(text)
     except SyntaxError:
         return False
-    return any(isinstance(node, (ast.Call, ast.Import)) for node in ast.walk(tree))
+    return any(isinstance(node, (ast.Call, ast.Import, ast.ImportFrom)) for node in ast.walk(tree))
 
 
 def found() -> dict[str, tuple[str, str, str]]:
