@@ -36,9 +36,9 @@ class Page:
       checked: commands that were not run, and why.
     """
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, path: Path):
         self.name = name
-        self.blocks = [one for one in blocks(PAGES[name]) if one.language in self._kinds()]
+        self.blocks = [one for one in blocks(path) if one.language in self._kinds()]
         self.names: dict[str, Any] = {"__name__": "__main__"}
         self.checked: dict[str, str] = {}
 
@@ -114,9 +114,35 @@ class Page:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_examples_run(name, tmp_path, monkeypatch, capsys):
-    page = Page(name)
+    page = Page(name, PAGES[name])
     example_folder.prepare(tmp_path, monkeypatch)
     with example_folder.own_modules(page.modules()):
         page.run(capsys)
     for what, why in page.checked.items():
         print(f"only checked, {why}: {what}")
+
+
+LOOP = """Text.
+
+<!-- not run: hours -->
+```sh
+for cut in 2conv 3conv; do
+    bin/train --gin_file=gin/adr_mnist.gin --gin_param="CNN.cut='$cut'" \\
+        --run_dir=runs/$cut   # a comment
+done
+bin/train --wrong
+```
+"""
+
+
+def test_commands_are_taken_apart_and_a_failure_says_where(tmp_path, capsys):
+    path = tmp_path / "page.md"
+    path.write_text(LOOP)
+    page = Page("page.md", path)
+    (block,) = page.blocks
+    first, second, last = block.commands()
+    assert first.words[2:] == ["--gin_param=CNN.cut='2conv'", "--run_dir=runs/2conv"]
+    assert second.words[3:] == ["--run_dir=runs/3conv"] and (second.line, last.line) == (6, 9)
+    with pytest.raises(pytest.fail.Exception, match="page.md, line 5, block 1 .sh.: .* --wrong"):
+        page.run(capsys)
+    assert [why for why in page.checked.values()] == ["hours", "hours"]
