@@ -42,19 +42,27 @@ def restructured(lines: list[str]) -> list[str]:
     text` whose continuations are indented are a list. No other character is markup.
     """
     found: list[str] = []
-    section = False
-    for block in _blocks(lines):
-        section = bool(SECTION.fullmatch(block[0])) or (section and block[0].startswith(" "))
-        if not section and all(line.startswith("    ") for line in block):
+    for block, kind in parts(lines):
+        if kind == "code":
             if not (found and found[-1].startswith("    ")):
                 found.append("::")
             found += ["", *block]
             continue
         block = [_escaped(line) for line in block]
-        if not section and any(line.startswith("  ") for line in block):
+        if kind == "text" and any(line.startswith("  ") for line in block):
             block = [line if line.startswith("  ") else f"* {line}" for line in block]
         found += ["", *block]
     return [*found[1:], ""]
+
+
+def parts(lines: list[str]) -> list[tuple[list[str], str]]:
+    """What empty lines divide, each with its kind: 'section' (of Google's), 'code' or 'text'."""
+    found, section = [], False
+    for block in _blocks(lines):
+        section = bool(SECTION.fullmatch(block[0])) or (section and block[0].startswith(" "))
+        code = all(line.startswith("    ") for line in block)
+        found.append((block, "section" if section else "code" if code else "text"))
+    return found
 
 
 def _blocks(lines: list[str]) -> list[list[str]]:

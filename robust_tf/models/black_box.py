@@ -78,10 +78,12 @@ def black_box(predict: Predict, num_classes: int, batch_size: int | None = None)
     attack asks, in its first call, about one image, and once more about the first 256, to see
     whether it takes images of [0, 1].
 
-    Example:
-      forest = RandomForestClassifier().fit(x.reshape(len(x), -1), y)
-      model = black_box(lambda x: forest.predict_proba(x.reshape(len(x), -1)), num_classes=10)
-      evaluate(model, (x_test, y_test), [Square(8/255, queries=500), RayS(8/255, queries=500)])
+        from sklearn.ensemble import RandomForestClassifier
+
+        forest = RandomForestClassifier(20).fit(x.reshape(len(x), -1), y)
+        model = black_box(lambda x: forest.predict_proba(x.reshape(len(x), -1)), num_classes=10)
+        attacks = [Square(8 / 255, queries=200), RayS(8 / 255, queries=200)]
+        robust_tf.evaluate(model, (x_test, y_test), attacks)
 
     Args:
       predict: float32 images (B, H, W, C) in [0, 1] to scores (B, C), logits or probabilities,

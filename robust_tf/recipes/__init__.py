@@ -1,11 +1,13 @@
 """Recipes: the settings of trainings as gin files, found by name, read, built and trained.
 
-from robust_tf import recipes
+As `bin/train` does:
 
-print(recipes.describe())
-recipe = recipes.load("adr_digits", ["train.epochs=2", "PGD.eps=32/255"])
-model = recipe.model()
-recipe.train("runs/first")
+    from robust_tf import recipes
+
+    print(recipes.describe())
+    recipe = recipes.load("adr_digits", ["train.epochs=2", "PGD.eps=32/255"])
+    model = recipe.model()
+    recipe.train("runs/first")
 """
 
 from __future__ import annotations

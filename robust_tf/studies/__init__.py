@@ -1,10 +1,12 @@
 """Studies: tables of a paper, or questions of ours, trained, attacked and judged by one command.
 
-from robust_tf import studies
+As `bin/study` does, for one seed:
 
-plan = studies.Plan(studies.load("digits"))
-studies.run(plan, seeds=[0, 1])
-print(studies.table(studies.summarize(plan, [0, 1])))
+    from robust_tf import studies
+
+    plan = studies.Plan(studies.load("digits"))
+    studies.run(plan, seeds=[0])
+    print(studies.table(studies.summarize(plan, [0])))
 """
 
 from robust_tf.studies.claims import Above, All, AtLeast, Claim, Faster, Metric, Ruling
