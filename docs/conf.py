@@ -34,6 +34,7 @@ nb_execution_mode = "force"
 nb_execution_in_temp = True  # what a notebook writes goes with it
 nb_execution_timeout = 7200  # seconds a cell
 nb_execution_show_tb = True
+nb_render_markdown_format = "myst"  # CommonMark has no tables
 nb_output_stderr = "remove"  # what TensorFlow says of the machine when it starts
 
 smartquotes = False  # 'Linf' is a value

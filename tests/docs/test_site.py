@@ -76,6 +76,7 @@ def check_notebooks(site: Path) -> None:
         cells = notebook.read_text().count("```{code-cell}")
         assert page.count('class="cell docutils container"') == cells, notebook.name
         assert "../_images/" in page, f"{notebook.name}: no figure"
+        assert "<p>|" not in page, f"{notebook.name}: a table is shown as text"
 
 
 def test_site(tmp_path):
