@@ -1,4 +1,4 @@
-"""The documentation site: no warning, all that is public, no link that leads nowhere."""
+"""The documentation site: no warning, all that is public, no link that leads nowhere, notebooks."""
 
 from __future__ import annotations
 
@@ -18,16 +18,14 @@ import robust_tf
 from tests.docs.pages import CLONE
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Path:
-    """The site as `bin/docs` builds it."""
-    if importlib.util.find_spec("sphinx") is None:
-        pytest.skip("Sphinx is not installed: pip install -e '.[docs]'")
-    folder = tmp_path_factory.mktemp("site")
+def built(folder: Path) -> Path:
+    """The site as `bin/docs` builds it, which executes the notebooks."""
+    if importlib.util.find_spec("myst_nb") is None:
+        pytest.skip("myst-nb is not installed: pip install -e '.[docs]'")
     command = [sys.executable, "-P", "-m", "sphinx", "-q", "-W", "--keep-going"]
     command += ["-c", "docs", "-d", str(folder / "doctrees"), ".", str(folder / "html")]
     done = subprocess.run(command, cwd=CLONE, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr  # of a cell that failed: its notebook, code and error
     return folder / "html"
 
 
@@ -44,7 +42,8 @@ def public(package: str) -> set[str]:
     }
 
 
-def test_all_that_is_public_is_documented(site):
+def check_public(site: Path) -> None:
+    """All that is public is documented."""
     entries = zlib.decompress((site / "objects.inv").read_bytes().split(b"\n", 4)[4]).decode()
     documented = {line.split()[0].rpartition(".")[2] for line in entries.splitlines()}
     packages = [name for name in robust_tf.__all__ if inspect.ismodule(getattr(robust_tf, name))]
@@ -53,7 +52,8 @@ def test_all_that_is_public_is_documented(site):
         assert public(package) <= documented, package
 
 
-def test_no_link_leads_nowhere(site):
+def check_links(site: Path) -> None:
+    """No link leads nowhere."""
     pages = {path: path.read_text() for path in site.rglob("*.html")}
     ids = {path: set(re.findall(r'\bid="([^"]+)"', text)) for path, text in pages.items()}
     assert len(pages) > 60 and (site / "docs/index.html") in pages
@@ -65,3 +65,23 @@ def test_no_link_leads_nowhere(site):
             file = (path.parent / target).resolve() if target else path
             assert file.exists(), f"{path.relative_to(site)}: {link}"
             assert not anchor or anchor in ids.get(file, {anchor}), f"{path.name}: {link}"
+
+
+def check_notebooks(site: Path) -> None:
+    """Each notebook's page shows what its cells gave, a figure among it."""
+    notebooks = sorted((CLONE / "notebooks").glob("*.md"))
+    assert len(notebooks) >= 5
+    for notebook in notebooks:
+        page = (site / "notebooks" / f"{notebook.stem}.html").read_text()
+        cells = notebook.read_text().count("```{code-cell}")
+        assert page.count('class="cell docutils container"') == cells, notebook.name
+        assert "../_images/" in page, f"{notebook.name}: no figure"
+        assert "<p>|" not in page, f"{notebook.name}: a table is shown as text"
+
+
+def test_site(tmp_path):
+    """One test, so that the site is built and the notebooks are executed once."""
+    site = built(tmp_path)
+    check_public(site)
+    check_links(site)
+    check_notebooks(site)
