@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -172,13 +173,16 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
 def evaluations(run: Run, wanted: str | None) -> dict[str, evaluation.Evaluation]:
     """The results in a run folder, without the run's own short one where there are others.
 
-    By default of the run's model on its own test images; `wanted` by its name, whatever it is of.
+    By default of the run's model on its own test images; `wanted` by its name, or the path of the
+    file, whatever it is of.
     """
     found = dict(sorted(run.evaluations.items()))
     for fault in run.left_out:
         print(f"warning: {fault}", file=sys.stderr)
     if wanted:
         name = wanted if wanted.endswith(".json") else f"{wanted}.json"
+        if os.path.normpath(os.path.dirname(name)) == os.path.normpath(run.path):
+            name = os.path.basename(name)
         try:
             return {name: run.evaluation(name)}
         except KeyError:

@@ -62,9 +62,9 @@ class Command:
             if word.startswith("bin/") and " " not in word:
                 yield self.words[number:]
                 return
-            if "bin/" in word and " " in word:
-                inner = re.search(r"\bbin/.*", word)
-                yield shlex.split(inner[0]) if inner else []
+            inner = re.search(r"(?<![\w./])bin/.*", word) if " " in word else None
+            if inner:
+                yield shlex.split(inner[0])
 
 
 def blocks(path: Path) -> list[Block]:

@@ -39,6 +39,7 @@ SHORT = [
 SIZES = ["data.train_size=32", "data.validation_size=16"]
 MACROS = ["steps", "evaluation_steps"]
 LARGE = re.compile(r"^train\.network = @(\w*(ResNet|Normalized|Application)\w*)$", re.M)
+WEIGHED = ["WideResNet.depth=10", "WideResNet.width=1"]
 WIDE = re.compile(r"depth=\d+, width=\d+")  # of WRNs in texts and in Python
 IMAGES = {"mnist": (28, 28, 1)}  # the others have 32 x 32 x 3
 
@@ -80,7 +81,8 @@ def _short(
     text = load(name, params, imports).text
     own = [*SHORT, *([] if "data.source" in text else SIZES)]
     own += [f"{macro}=1" for macro in MACROS if f"%{macro}" in text]
-    own += ["train.network=@CNN"] if LARGE.search(text) else []
+    if LARGE.search(text):  # a file of weights tells the kind of the network
+        own += WEIGHED if "train.initial" in text else ["train.network=@CNN"]
     return load(name, [*params, *own], imports)
 
 

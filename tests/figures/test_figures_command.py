@@ -207,7 +207,8 @@ def test_bars_of_what_is_asked_for(mixed, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert "90.00 %" in out and "20.00 %" not in out
     assert "warning: " in err and "old.json" in err
-    assert main([*given, "--evaluation=else"]) == 0 and "20.00 %" in capsys.readouterr().out
+    for name in ("else", str(mixed / "else.json")):
+        assert main([*given, f"--evaluation={name}"]) == 0 and "20.00 %" in capsys.readouterr().out
     assert main([*given, "--inference=imt"]) == 0
     out = capsys.readouterr().out
     assert "ATLD (IMT)" in out and "20.00 %" in out and "90.00 %" in out
