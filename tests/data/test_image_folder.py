@@ -293,8 +293,10 @@ def test_names_hidden_files_and_empty_folders(tmp_path):
 def test_folders_that_cannot_be_learnt(tmp_path):
     with pytest.raises(data.DataError, match="none.*does not exist"):
         load(tmp_path / "none")
+    with pytest.raises(data.DataError, match="'none'.: does not exist in /.*; it should be a"):
+        load("none")
     file = pictures.write(tmp_path / "file", b"x")
-    with pytest.raises(data.DataError, match="is a file"):
+    with pytest.raises(data.DataError, match="is a file; it should be a folder"):
         load(file)
     with pytest.raises(data.DataError, match="holds no pictures in folders"):
         load(tmp_path)
