@@ -20,7 +20,9 @@ def load(folder, notes=False, **options):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = data.load(source=data.ImageFolder(str(folder), **options), **sizes)
-    said = [str(one.message) for one in caught if issubclass(one.category, data.DataNote)]
+    notes_caught = [one for one in caught if issubclass(one.category, data.DataNote)]
+    assert {one.filename for one in notes_caught} <= {__file__}, "said of the line that asks"
+    said = [str(one.message) for one in notes_caught]
     return (found, said) if notes else found
 
 
