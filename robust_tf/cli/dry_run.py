@@ -45,10 +45,16 @@ def describe(recipe: LoadedRecipe, strategy: Any) -> str:
             f"precision   {chosen.dtype}, {chosen.reason}",
             *_step(settings),
             *_guard(settings_of(settings, model, dataset)),
-            f"strategy    {type(strategy).__name__}, {strategy.num_replicas_in_sync} replica(s)",
+            f"strategy    {_strategy(strategy)}",
             "",
         ]
     )
+
+
+def _strategy(strategy: Any) -> str:
+    """Its public name; TensorFlow's default strategy, which is private, is none."""
+    name, replicas = type(strategy).__name__, strategy.num_replicas_in_sync
+    return "none, one device" if name.startswith("_") else f"{name}, {replicas} replica(s)"
 
 
 def _step(settings: Any) -> list[str]:

@@ -85,7 +85,11 @@ class ImageFolder:
         root = os.path.expanduser(self.directory)
         if not files.is_folder(root):
             what = "is a file" if files.exists(root) else "does not exist"
-            raise DataError(f"ImageFolder(directory={self.directory!r}): {what}.")
+            where = "" if os.path.isabs(root) or "://" in root else f" in {os.getcwd()}"
+            raise DataError(
+                f"ImageFolder(directory={self.directory!r}): {what}{where}; it should be a folder "
+                "with a folder of pictures for each class."
+            )
         notes: list[str] = []
         places = _split_folders(root)
         found: dict[str, dict[str, list[str]]] = {

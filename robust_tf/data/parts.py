@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from robust_tf.data.streamed import StreamedSplit
 
 # Parts of the training images, where a source has no images of its own for that.
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
+
+_INSIDE = {"robust_tf", "gin"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -123,9 +126,17 @@ def hold_out(
 
 
 def say(notes: Sequence[str], name: str) -> None:
-    """Says them aloud."""
+    """Says them aloud, as of the line that asked for the data."""
     for note in notes:
-        warnings.warn(f"{name}: {note}", DataNote, stacklevel=3)
+        warnings.warn(f"{name}: {note}", DataNote, stacklevel=_levels_to_user())
+
+
+def _levels_to_user() -> int:
+    """`stacklevel`, in the function that calls this, of the first line outside library and gin."""
+    frame, levels = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
+        frame, levels = frame.f_back, levels + 1
+    return levels
 
 
 def findings(parts: dict[str, Split], names: Sequence[str]) -> list[str]:

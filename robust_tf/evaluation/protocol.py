@@ -119,7 +119,7 @@ def choose(data: Any, protocol: Protocol) -> Examples:
             numbers = drawn = order[: protocol.max_examples].astype(np.int32)
         else:
             numbers = numbers[: protocol.max_examples]
-        _note_missing(split.labels, split.labels[numbers])
+        _note_missing(split.labels, split.labels[numbers], drawn is None)
         split = split.take(len(numbers)) if drawn is None else split.select(numbers)
     total, fingerprint = len(split), _fingerprint(split)
     if protocol.shard:
@@ -131,14 +131,15 @@ def choose(data: Any, protocol: Protocol) -> Examples:
     return Examples(split, numbers, total, fingerprint, drawn)
 
 
-def _note_missing(labels: np.ndarray, chosen: np.ndarray) -> None:
-    """Says which classes of the examples are not among those that were chosen."""
+def _note_missing(labels: np.ndarray, chosen: np.ndarray, first: bool) -> None:
+    """Says which classes of the examples are not among those that were chosen, and what helps."""
     missing = np.setdiff1d(labels, chosen)
     if len(missing):
         shown = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+        way = "; draw='balanced' (--draw=balanced) takes each class by its share" if first else ""
         warnings.warn(
             f"the {len(chosen):,} images are of {len(np.unique(chosen))} of "
-            f"{len(np.unique(labels))} classes; there is none of {shown}.",
+            f"{len(np.unique(labels))} classes; there is none of {shown}{way}.",
             DataNote,
             stacklevel=4,
         )

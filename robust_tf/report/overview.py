@@ -123,6 +123,10 @@ def how(runs: Sequence[Run]) -> list[Block]:
     return [_how(k, run) for k, run in enumerate(runs)]
 
 
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:,.0f} minutes"
+
+
 def _how(k: int, run: Run) -> Group:
     summary, own, given = run.summary, run.data, run.record["training"]
     terms = ", ".join(f"{name.rstrip('_')} {_text(value)}" for name, value in run.terms.items())
@@ -164,7 +168,7 @@ def _how(k: int, run: Run) -> Group:
         ("Seed", run.seed),
         ("Evaluated weights", summary.get("selected")),
         ("Best epoch", summary.get("best_epoch")),
-        ("Training took", f"{took / 60:,.0f} minutes" if took else None),
+        ("Training took", _span(took) if took else None),
         ("Data", ", ".join([str(own["name"]), *sizes]) if own.get("name") else None),
         ("Data fingerprint", own.get("fingerprint"), True),
         ("Versions", ", ".join(f"{a} {b}" for a, b in run.versions.items())),

@@ -20,7 +20,9 @@ def load(folder, notes=False, **options):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = data.load(source=data.ImageFolder(str(folder), **options), **sizes)
-    said = [str(one.message) for one in caught if issubclass(one.category, data.DataNote)]
+    notes_caught = [one for one in caught if issubclass(one.category, data.DataNote)]
+    assert {one.filename for one in notes_caught} <= {__file__}, "said of the line that asks"
+    said = [str(one.message) for one in notes_caught]
     return (found, said) if notes else found
 
 
@@ -293,8 +295,10 @@ def test_names_hidden_files_and_empty_folders(tmp_path):
 def test_folders_that_cannot_be_learnt(tmp_path):
     with pytest.raises(data.DataError, match="none.*does not exist"):
         load(tmp_path / "none")
+    with pytest.raises(data.DataError, match="'none'.: does not exist in /.*; it should be a"):
+        load("none")
     file = pictures.write(tmp_path / "file", b"x")
-    with pytest.raises(data.DataError, match="is a file"):
+    with pytest.raises(data.DataError, match="is a file; it should be a folder"):
         load(file)
     with pytest.raises(data.DataError, match="holds no pictures in folders"):
         load(tmp_path)

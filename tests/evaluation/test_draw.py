@@ -69,6 +69,7 @@ def test_the_first_and_a_note_of_what_is_missing():
     assert first.natural.tolist() == whole.natural[:20].tolist() and "draw" not in first.settings
     [note] = said
     assert "the 20 images are of 1 of 10 classes; there is none of 1, 2, 3" in note
+    assert note.endswith("(--draw=balanced) takes each class by its share.")
     assert not _evaluate(max_examples=100)[1]
     with pytest.raises(ValueError, match="draw='some'.*first"):
         _evaluate(max_examples=20, draw="some")
