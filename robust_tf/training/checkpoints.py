@@ -121,7 +121,7 @@ class Checkpoints:
         """Restores the newest checkpoint that can be read; False where there is none.
 
         One that is damaged is deleted, with a warning, if the one before it is not, or if it is
-        that of the beginning, where nothing had been learned yet.
+        the only one and of the beginning, where nothing had been learned yet.
 
         Raises:
           CheckpointError: none can be read: they are damaged, or another version wrote them.
@@ -149,7 +149,8 @@ class Checkpoints:
                 self._restore(path, functools.partial(self._restore_parts, path))
             except CheckpointError as error:
                 passing = isinstance(error.__cause__, checkpoint_files.PASSING)
-                if passing or (path == paths[-1] and not _of_beginning(which, path, error)):
+                beginning = len(paths) == 1 and _of_beginning(which, path, error)
+                if passing or (path == paths[-1] and not beginning):
                     raise
                 damaged.append(str(error.__cause__ and files.reason(error.__cause__)))
                 continue

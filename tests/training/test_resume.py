@@ -259,6 +259,22 @@ def test_a_damaged_checkpoint_of_the_beginning_costs_nothing(part, stop_after, t
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
+def test_a_later_checkpoint_is_never_given_up_for_the_beginning(stop_after, tmp_path):
+    """Of the two, both damaged, the newer has what was learned: it may be put back."""
+    stop_after("advance", 1)
+    with pytest.raises(Stopped):
+        trainer(tmp_path, points_recipe(epochs=1), moons()).train()
+    own = tmp_path / "checkpoints/last"
+    for file in own.glob("ckpt-0.*"):
+        file.write_bytes(file.read_bytes()[:40])
+        file.with_name(file.name.replace("ckpt-0", "ckpt-3")).write_bytes(file.read_bytes())
+    (own / "checkpoint").unlink()  # the numbers tell the order
+    before = sorted(os.listdir(own))
+    with pytest.raises(CheckpointError, match="ckpt-0 cannot be read.* --restart"):
+        trainer(tmp_path, points_recipe(epochs=1), moons())
+    assert sorted(os.listdir(own)) == before
+
+
 def test_a_save_that_fails_leaves_nothing(tmp_path):
     """As on a full disk, where TensorFlow leaves an index that is cut off."""
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "ckpt-3"\n')
