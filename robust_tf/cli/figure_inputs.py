@@ -181,7 +181,7 @@ def evaluations(run: Run, wanted: str | None) -> dict[str, evaluation.Evaluation
         print(f"warning: {fault}", file=sys.stderr)
     if wanted:
         name = wanted if wanted.endswith(".json") else f"{wanted}.json"
-        if os.path.normpath(os.path.dirname(name)) == os.path.normpath(run.path):
+        if os.path.abspath(os.path.dirname(name)) == os.path.abspath(run.path):
             name = os.path.basename(name)
         try:
             return {name: run.evaluation(name)}
