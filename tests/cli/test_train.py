@@ -5,9 +5,10 @@ import re
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from robust_tf import files
-from robust_tf.cli import train
+from robust_tf.cli import dry_run, train
 from robust_tf.training.loop import Loop
 from tests.training.runs import rows
 
@@ -228,3 +229,8 @@ def test_interrupted_is_130_and_continues(tmp_path, capsys, monkeypatch):
     assert run(f"--run_dir={tmp_path}", params=params) == 0
     assert "continuing in epoch 1 of 1" in capsys.readouterr()[0]
     assert len(rows(tmp_path)) == 1
+
+
+def test_a_dry_run_names_no_private_strategy(two_replicas):
+    assert dry_run._strategy(tf.distribute.get_strategy()) == "none, one device"
+    assert dry_run._strategy(two_replicas) == "MirroredStrategy, 2 replica(s)"

@@ -10,7 +10,14 @@ import pytest
 
 from robust_tf import evaluation, files, report, runs
 from robust_tf.attacks import FGSM
-from robust_tf.report import evaluation_sections, model_analysis, papers, reproduce, saving
+from robust_tf.report import (
+    evaluation_sections,
+    model_analysis,
+    overview,
+    papers,
+    reproduce,
+    saving,
+)
 from robust_tf.report import page as pages
 from robust_tf.runs.results import kind_of, read_result
 from robust_tf.runs.worst_case import headline
@@ -244,3 +251,10 @@ def test_a_report_is_only_put_where_it_belongs(tmp_path, page, folders):
             saving.check_free(tmp_path / "thesis.html", folders, overwrite)
     with pytest.raises(files.FileError, match="is a folder"):
         saving.check_free(tmp_path, folders, False)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(4.2, "4 seconds"), (119, "119 seconds"), (7_260_000, "121,000 minutes")]
+)
+def test_a_short_training_took_seconds(seconds, text):
+    assert overview._span(seconds) == text
