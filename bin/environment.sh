@@ -16,7 +16,7 @@ environment() {
     # What it is made of; an environment does not survive being moved. "test" has all that the commands need.
     key=$(cd "$clone" && { pwd -P && cat pyproject.toml "$constraints"; } | cksum)
     complete() {
-        case $(cat "$ready" 2>/dev/null) in "$key $requirement" | "$key "*test]) ;; *) return 1 ;; esac
+        grep -qxF "$key $requirement" "$ready" 2>/dev/null || grep -q "^$key .*test]$" "$ready" 2>/dev/null
     }
     if complete; then return; fi
     # One launcher at a time. A pip that outlives a killed launcher still holds the lock.
@@ -37,7 +37,8 @@ environment() {
 make_environment() {
     say "making $folder with the pinned packages (once; a minute or two)"
     # What an interrupted or outdated set-up left is removed; only a complete environment is added to.
-    if ! grep -q "^$key " "$ready" 2>/dev/null; then
+    had=$(grep "^$key " "$ready" 2>/dev/null) || had=
+    if ! [ "$had" ]; then
         base=$(fitting_python)
         rm -rf "${clone:?}/$folder"
         "$base" -Im venv "$clone/$folder" >&2
@@ -49,7 +50,7 @@ make_environment() {
             "environment of your own and activate it."
         exit 1
     fi
-    echo "$key $requirement" >"$ready"
+    printf '%s\n' ${had:+"$had"} "$key $requirement" >"$ready" # a line for each requirement that was added
 }
 
 fitting_python() {

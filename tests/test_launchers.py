@@ -113,6 +113,11 @@ def test_bin_docs_builds_the_site(clone):
     install, run = clone.calls()[1:]
     assert install.endswith("-c constraints/default.txt -e .[docs]")
     assert run.startswith("-P -m sphinx -q -W ") and run.endswith(f" {clone.root} site")
+    clone("train")
+    assert clone.calls()[0].endswith("-e .[report]")
+    for command in ("docs", "train"):  # what one has added the other keeps
+        assert clone(command)[0] == 7
+        assert len(clone.calls()) == 1
     assert "FOLDER" in clone("docs", "--help")[1] and not (clone.root / "calls").exists()
 
 
